@@ -1,0 +1,39 @@
+"""Errors that users see: one clear line, an exit code, and what to run next.
+
+Exit codes: 0 ok, 1 a cell or a verification failed, 2 usage or bad input, 3 plugin failure under
+``--strict-plugins``, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+
+class StabilityKitError(Exception):
+    """Base of every error with a message meant for users; ``exit_code`` is the process's exit status."""
+
+    exit_code = 1
+
+
+class UsageProblem(StabilityKitError):
+    """Bad input: an unknown name, an invalid option, an unreadable file, a device that is not there (exit 2)."""
+
+    exit_code = 2
+
+
+class DataProblem(UsageProblem):
+    """A dataset or checkpoint file that is missing, truncated, of the wrong form or holds NaN/Inf (exit 2)."""
+
+
+class CellProblem(StabilityKitError):
+    """One evaluation cell (model x dataset x property) cannot give a number; the others go on (exit 1)."""
+
+    exit_code = 1
+
+
+class Refusal(CellProblem):
+    """A number is refused on purpose, with the reason: giving it would be unsound (exit 1)."""
+
+
+class PluginProblem(StabilityKitError):
+    """A plugin failed to load, clashes, or broke its contract (exit 3 under --strict-plugins)."""
+
+    exit_code = 3

@@ -1,0 +1,213 @@
+"""The three things a plugin can be: a Model, a Dataset, a Property. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import CellProblem, DataProblem
+
+if TYPE_CHECKING:
+    import torch
+
+    from .context import Context
+    from .results import PropertyResult
+
+    State = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+class Model(ABC):
+    """A network seen as a non-autonomous dynamical system h_0 -> phi_0 -> h_1 -> ... -> h_T with a readout g.
+
+    All blocks map R^n to R^n: every state of one image has the same number of elements. States are torch
+    tensors of shape (B, *state_shape) or tuples of such tensors (a product space). Models are in eval mode.
+    """
+
+    name: str = "model"
+
+    @property
+    @abstractmethod
+    def module(self) -> torch.nn.Module:
+        """The whole network: its parameters and buffers are what is fingerprinted, moved and perturbed."""
+
+    @property
+    @abstractmethod
+    def num_blocks(self) -> int:
+        """T, the number of blocks."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """K, the dimension of the readout."""
+
+    @property
+    @abstractmethod
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of h_t for one image, without the batch; a tuple state gives the shape of its first part."""
+
+    @abstractmethod
+    def initial_state(self, inputs: torch.Tensor) -> State:
+        """``inputs`` (B, C, H, W), preprocessed -> h_0: everything before the first block."""
+
+    @abstractmethod
+    def block(self, t: int, state: State) -> State:
+        """phi_t: h_t -> h_{t+1} for t in 0..T-1. Must not modify ``state`` in place."""
+
+    @abstractmethod
+    def readout(self, state: State) -> torch.Tensor:
+        """The model's own classifier g applied to a state of any depth -> logits (B, K)."""
+
+    # What follows has defaults that fit most models.
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The model's plain forward pass, preprocessed inputs (B, C, H, W) -> logits (B, K)."""
+        state = self.initial_state(inputs)
+        for t in range(self.num_blocks):
+            state = self.block(t, state)
+        return self.readout(state)
+
+    def block_modules(self, t: int) -> Sequence[torch.nn.Module]:
+        """Modules whose parameters belong to block t (for perturbing it); empty when unknown."""
+        return ()
+
+    @property
+    def head(self) -> torch.nn.Module | None:
+        """g as an nn.Module taking a state (B, *state_shape) to logits, for certified Lipschitz bounds.
+
+        None when g is not available as one module: then only a realised lower bound can be given.
+        """
+        return None
+
+    def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Images, each (C, H, W) float32 in [0, 1] -> one float32 tensor (B, C, H, W) the network takes.
+
+        The default stacks them unchanged and asks for equal sizes.
+        """
+        import torch
+
+        shapes = {tuple(image.shape) for image in images}
+        if len(shapes) > 1:
+            raise CellProblem(f"model {self.name}: images differ in size ({sorted(shapes)[:3]}...); "
+                              "give the dataset a fixed size, e.g. imagefolder:DIR,size=32")
+        return torch.from_numpy(np.ascontiguousarray(np.stack(list(images)), dtype=np.float32))
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """What :meth:`preprocess` does, as plain data; part of cache keys and provenance."""
+        return {"resize": None, "normalise": None}
+
+    def describe(self) -> Mapping[str, Any]:
+        """Plain data for the record: architecture, options, checkpoint, certificate..."""
+        return {}
+
+    def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
+        """Evidence that the blocks are the model: on one batch, is readout(h_T) == logits bit for bit?"""
+        import torch
+
+        with torch.inference_mode():
+            state = self.initial_state(inputs)
+            for t in range(self.num_blocks):
+                state = self.block(t, state)
+            chained, plain = self.readout(state), self.logits(inputs)
+        return {"bit_exact": bool(torch.equal(chained, plain)),
+                "max_abs_difference": float((chained - plain).abs().max()), "batch_size": int(inputs.shape[0])}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus type and preprocessing."""
+        digest = hashlib.sha256(f"{type(self).__module__}.{type(self).__qualname__}".encode())
+        digest.update(repr(sorted(dict(self.preprocessing).items(), key=str)).encode())
+        digest.update(repr((self.num_blocks, self.num_classes, tuple(self.state_shape))).encode())
+        for name, tensor in sorted(self.module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name}|{tuple(array.shape)}|{array.dtype}|".encode())
+            if array.dtype.itemsize == 2 and array.is_floating_point():
+                array = array.float()
+            digest.update(array.numpy().tobytes())
+        return digest.hexdigest()
+
+
+class Dataset(ABC):
+    """Labelled images in a fixed, unshuffled order."""
+
+    name: str = "dataset"
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """N, the number of images."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray:
+        """int64 (N,), values in 0..K-1."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """K names; ``class_names[c]`` names label c."""
+
+    @abstractmethod
+    def images(self, indices: Sequence[int]) -> Sequence[np.ndarray]:
+        """Images at ``indices``: each (C, H, W) float32 in [0, 1]; sizes may differ between images."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of pixels, labels and transforms: equal data give equal fingerprints on any machine."""
+
+    @property
+    def transforms(self) -> Sequence[str]:
+        """What was done to the stored pixels, in order, as text (recorded in provenance)."""
+        return ()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Plain data for the record: path, split, options."""
+        return {}
+
+    @cached_property
+    def order_in_class(self) -> np.ndarray:
+        """int64 (N,): 0-based position of each image among the images of its class (the paper's numbering)."""
+        labels = np.asarray(self.labels)
+        order = np.zeros(len(labels), dtype=np.int64)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            order[members] = np.arange(len(members))
+        return order
+
+    def check(self) -> None:
+        """DataProblem unless labels and class names fit together and every index has an image."""
+        labels = np.asarray(self.labels)
+        if len(labels) != len(self):
+            raise DataProblem(f"dataset {self.name}: {len(labels)} labels for {len(self)} images")
+        if len(labels) == 0:
+            raise DataProblem(f"dataset {self.name} is empty")
+        if labels.dtype.kind not in "iu":
+            raise DataProblem(f"dataset {self.name}: labels are {labels.dtype}, expected integers")
+        classes = len(self.class_names)
+        if labels.min() < 0 or labels.max() >= classes:
+            raise DataProblem(f"dataset {self.name}: labels range over {labels.min()}..{labels.max()}, "
+                              f"expected 0..{classes - 1} for its {classes} class names")
+
+
+class Property(ABC):
+    """A measurable property of a model on a dataset.
+
+    The core gives a :class:`~stabilitykit.context.Context`; what is not touched is not computed.
+    """
+
+    name: str = "property"
+
+    @abstractmethod
+    def evaluate(self, context: Context) -> PropertyResult:
+        """Measure. Raise CellProblem (or Refusal) with one clear line when no number can be given."""
+
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+        """Recompute measurements from their stored witnesses, in float64, from model and data.
+
+        Returns: measurement name -> recomputed value (None: this one has no witness to recompute). The caller
+        compares. ``context.readouts(indices)`` gives the trajectories of single images.
+        """
+        return {}

@@ -1,0 +1,110 @@
+"""Readouts g_t: R^n -> R^K. ``head``: the model's own classifier at every depth; ``probe``: one linear map per depth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from .errors import UsageProblem
+
+if TYPE_CHECKING:
+    from .interfaces import Model, State
+
+Space = Literal["probabilities", "logits"]
+
+
+def state_vector(state: State) -> torch.Tensor:
+    """A state, tensor (B, ...) or tuple of them, flattened to one point of R^n per image -> (B, n)."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
+
+
+def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
+    """Logits (..., K) -> float64 values in ``space``; the softmax is taken in float64.
+
+    Softmax in float32 saturates: near-certain images become equal and distances of 1e-8 vanish.
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    if space == "logits":
+        return values
+    if space != "probabilities":
+        raise UsageProblem(f"space is probabilities or logits; got {space!r}")
+    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def to_space_torch(logits: torch.Tensor, space: Space) -> torch.Tensor:
+    """Differentiable twin of :func:`to_space`: logits (..., K) of any float dtype -> values in ``space``, float64."""
+    values = logits.double()
+    return values if space == "logits" else torch.softmax(values, dim=-1)
+
+
+class Readout(ABC):
+    """g_t for every depth t = 0..T."""
+
+    kind: str
+
+    @abstractmethod
+    def logits(self, t: int, state: State) -> torch.Tensor:
+        """g_t before softmax: state h_t -> (B, K)."""
+
+    @abstractmethod
+    def head(self, t: int) -> nn.Module | None:
+        """g_t as a module taking a state (B, *state_shape), or None when it is not available as one module."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identifies g beyond the model's own weights (part of cache keys)."""
+
+    def to(self, device: torch.device | str) -> Readout:
+        return self
+
+
+class HeadReadout(Readout):
+    """The model's own classifier applied at every depth (one g)."""
+
+    kind = "head"
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def logits(self, t: int, state: State) -> torch.Tensor:
+        return self.model.readout(state)
+
+    def head(self, t: int) -> nn.Module | None:
+        return self.model.head
+
+    def fingerprint(self) -> str:
+        return "head"
+
+
+class ProbeReadout(Readout):
+    """One linear classifier per depth, trained with the backbone frozen (the paper's g_{theta_t})."""
+
+    kind = "probe"
+
+    def __init__(self, probes: list[nn.Linear]) -> None:
+        self.probes = nn.ModuleList(probes).eval().requires_grad_(False)
+
+    def logits(self, t: int, state: State) -> torch.Tensor:
+        probe = self.probes[t]
+        return probe(state_vector(state).to(probe.weight.dtype))
+
+    def head(self, t: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), self.probes[t])
+
+    def fingerprint(self) -> str:
+        import hashlib
+
+        digest = hashlib.sha256(b"probe")
+        for tensor in self.probes.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return "probe-" + digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> ProbeReadout:
+        self.probes.to(device)
+        return self

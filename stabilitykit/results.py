@@ -1,0 +1,163 @@
+"""Measurements: every number says what kind it is, over how many samples, and which witness attains it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+class Kind(StrEnum):
+    """What a number claims to be."""
+
+    EXACT = "exact on the sample"
+    UPPER = "upper bound"
+    LOWER = "lower bound"
+    ESTIMATE = "estimate"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with everything needed to believe it.
+
+    Attributes:
+        name: field's term, unique within a property result, e.g. ``"expansive_constant.min"``.
+        value: float64; None when the quantity is undefined (say why in ``note``). Infinity is allowed.
+        kind: what the value claims (:class:`Kind`).
+        n: number of images (or other samples) behind it.
+        unit: ``"probability (l2)"``, ``"logit (l2)"``, ``"ratio"``...
+        witness: plain JSON data that attains the value; standard keys: ``indices`` (dataset indices),
+            ``classes`` (names), ``orders`` (position within their class, 0-based), ``block``
+            (depth t, 0 = before any block), ``distances`` (one per depth), ``eps``, ``delta``, ``orbit``.
+        reference: source in the paper or elsewhere, e.g. ``"Definition 1"``.
+        interval: (lower, upper) certified or realised bounds, if any; either side may be None.
+        recheck: absolute residual of an independent float64 recomputation from the witness (0.0 = bit-equal).
+        note: one sentence of caution or explanation.
+    """
+
+    name: str
+    value: float | None
+    kind: Kind
+    n: int
+    unit: str = ""
+    witness: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
+    interval: tuple[float | None, float | None] | None = None
+    recheck: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))
+        if self.value is not None:
+            value = float(self.value)
+            if math.isnan(value):
+                raise ValueError(f"measurement {self.name!r} is NaN; give None and a note when it is undefined")
+            object.__setattr__(self, "value", value)
+        if int(self.n) < 0:
+            raise ValueError(f"measurement {self.name!r} has n = {self.n}; expected a count >= 0")
+        object.__setattr__(self, "n", int(self.n))
+
+    def to_json(self) -> dict[str, Any]:
+        return to_plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["value"] = from_plain_float(known.get("value"))
+        if known.get("interval") is not None:
+            low, high = known["interval"]
+            known["interval"] = (from_plain_float(low), from_plain_float(high))
+        return cls(**known)
+
+
+@dataclass
+class Table:
+    """A small table for people: ``columns`` and rows of plain values (curves, class pairs, profiles)."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"title": self.title, "columns": list(self.columns), "rows": to_plain([list(r) for r in self.rows])}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Table:
+        return cls(list(data["columns"]), [list(r) for r in data["rows"]], data.get("title", ""))
+
+
+@dataclass
+class PropertyResult:
+    """What a Property returns: measurements, tables, and the dataset indices worth showing as images."""
+
+    measurements: list[Measurement]
+    tables: dict[str, Table] = field(default_factory=dict)
+    images: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Measurement:
+        for measurement in self.measurements:
+            if measurement.name == name:
+                return measurement
+        raise KeyError(f"no measurement {name!r}; there are {[m.name for m in self.measurements]}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "measurements": [m.to_json() for m in self.measurements],
+            "tables": {name: table.to_json() for name, table in self.tables.items()},
+            "images": [int(i) for i in self.images],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PropertyResult:
+        return cls(
+            [Measurement.from_json(m) for m in data["measurements"]],
+            {name: Table.from_json(t) for name, t in data.get("tables", {}).items()},
+            [int(i) for i in data.get("images", [])],
+            list(data.get("notes", [])),
+        )
+
+
+def divide_bounds(numerator: Kind, denominator: Kind) -> Kind:
+    """Kind of ``a / b`` (a >= 0, b > 0) from the kinds of a and b.
+
+    A lower bound over an upper bound is a lower bound; anything over or under an estimate is an estimate.
+    """
+    if Kind.ESTIMATE in (numerator, denominator):
+        return Kind.ESTIMATE
+    below = numerator in (Kind.LOWER, Kind.EXACT) and denominator in (Kind.UPPER, Kind.EXACT)
+    above = numerator in (Kind.UPPER, Kind.EXACT) and denominator in (Kind.LOWER, Kind.EXACT)
+    if below and above:
+        return Kind.EXACT
+    if below:
+        return Kind.LOWER
+    if above:
+        return Kind.UPPER
+    return Kind.ESTIMATE
+
+
+def to_plain(value: Any) -> Any:
+    """Plain JSON data: numpy scalars and arrays become numbers and lists; Inf and NaN become strings."""
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, StrEnum):
+        return str(value)
+    if hasattr(value, "tolist") and hasattr(value, "dtype"):
+        return to_plain(value.tolist())
+    if isinstance(value, bool) or value is None or isinstance(value, (int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def from_plain_float(value: Any) -> float | None:
+    """Inverse of :func:`to_plain` for one number (``"inf"`` -> inf)."""
+    return None if value is None else float(value)

@@ -1,0 +1,159 @@
+"""Trajectories G[t, i, :] = g_t(h_t(i)): readouts of every image at every depth, streamed in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import CellProblem, DataProblem
+from .interfaces import Dataset, Model
+from .readout import Readout, Space, to_space
+
+# Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
+FLOAT64_LIMIT = 1 << 30
+
+
+@dataclass
+class Trajectory:
+    """Readouts of N images at depths t = 0..T (t = 0: before any block).
+
+    Attributes:
+        logits: float32 (T+1, N, K), possibly memory-mapped: what the network gave.
+        labels: int64 (N,).
+        indices: int64 (N,), the dataset index of each row.
+        space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
+        class_names: K names.
+        record: plain data on how it was extracted (batch size, dtype, device, cache key...).
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    space: Space
+    class_names: list[str]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(T+1, N, K) in ``space``: float64, or float32 above 1 GiB (see ``storage``)."""
+        if self.storage == "float64":
+            return np.ascontiguousarray(to_space(self.logits, self.space))
+        if self.space == "logits":
+            return self.logits
+        values = np.empty(self.logits.shape, dtype=np.float32)
+        for t in range(len(values)):
+            for start in range(0, values.shape[1], 4096):
+                part = slice(start, start + 4096)
+                values[t, part] = to_space(self.logits[t, part], self.space)
+        return values
+
+    @property
+    def storage(self) -> str:
+        """dtype of ``values``: ``"float64"``, or ``"float32"`` for large trajectories."""
+        return "float64" if self.logits.size * 8 <= FLOAT64_LIMIT else "float32"
+
+    @property
+    def depth(self) -> int:
+        """T, the number of blocks."""
+        return self.logits.shape[0] - 1
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+        return self.logits.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """K, the dimension of the readout."""
+        return self.logits.shape[2]
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """int64 (N,): argmax of the final readout (lowest class on ties)."""
+        return np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
+
+    @property
+    def unit(self) -> str:
+        """Unit of distances between values."""
+        return "probability (l2)" if self.space == "probabilities" else "logit (l2)"
+
+
+def batches(
+    model: Model, dataset: Dataset, indices: np.ndarray, batch_size: int, device: torch.device | str,
+    *, start: int = 0, prefetch: bool = True, channels_last: bool = False,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Preprocessed inputs of ``dataset[indices]`` in fixed batches from row ``start`` (a multiple of the batch size).
+
+    Yields (rows as a slice into ``indices``, inputs (B, C, H, W) on ``device``). The next batch is decoded in a
+    thread while the network works on this one. DataProblem for NaN or infinite pixels, naming the image.
+    """
+    device = torch.device(device)
+    pin = device.type == "cuda"
+
+    def load(first: int) -> tuple[slice, torch.Tensor]:
+        rows = slice(first, min(first + batch_size, len(indices)))
+        inputs = model.preprocess(dataset.images(indices[rows].tolist()))
+        finite = torch.isfinite(inputs.reshape(inputs.shape[0], -1)).all(dim=1)
+        if not bool(finite.all()):
+            bad = int(indices[rows][int((~finite).nonzero()[0])])
+            raise DataProblem(f"dataset {dataset.name}: image {bad} holds NaN or infinite pixels; remove or repair it")
+        if channels_last and inputs.ndim == 4:
+            inputs = inputs.to(memory_format=torch.channels_last)
+        return rows, inputs.pin_memory() if pin else inputs
+
+    firsts = list(range(start, len(indices), batch_size))
+    if not prefetch or len(firsts) < 2:
+        for first in firsts:
+            rows, inputs = load(first)
+            yield rows, inputs.to(device, non_blocking=pin)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(load, firsts[0])
+        for position in range(len(firsts)):
+            rows, inputs = pending.result()
+            if position + 1 < len(firsts):
+                pending = pool.submit(load, firsts[position + 1])
+            yield rows, inputs.to(device, non_blocking=pin)
+
+
+@torch.inference_mode()
+def batch_logits(
+    model: Model, readout: Readout, inputs: torch.Tensor, dtype: torch.dtype | None = None
+) -> np.ndarray:
+    """Logits along depth of one batch: inputs (B, C, H, W) -> float32 (T+1, B, K). No state is kept."""
+    context = torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None)
+    with context:
+        state = model.initial_state(inputs)
+        out = [readout.logits(0, state).float().cpu()]
+        for t in range(model.num_blocks):
+            state = model.block(t, state)
+            out.append(readout.logits(t + 1, state).float().cpu())
+    return torch.stack(out).numpy()
+
+
+def extract(
+    model: Model, readout: Readout, dataset: Dataset, indices: np.ndarray, out: np.ndarray, *, batch_size: int,
+    device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False,
+    start: int = 0, on_batch: Callable[[int], None] | None = None,
+) -> None:
+    """Fill ``out`` (T+1, N, K) float32 from row ``start``; ``on_batch(rows_done)`` after every batch.
+
+    Raises:
+        DataProblem: NaN or infinite pixels.
+        CellProblem: a readout is NaN or infinite, naming image and depth.
+    """
+    for rows, inputs in batches(model, dataset, indices, batch_size, device, start=start, channels_last=channels_last):
+        logits = batch_logits(model, readout, inputs, dtype)
+        if not np.isfinite(logits).all():
+            t, i, _ = np.argwhere(~np.isfinite(logits))[0]
+            raise CellProblem(f"model {model.name}: the readout of image {indices[rows][i]} at depth {t} is NaN or "
+                              "infinite; check the weights and the preprocessing")
+        out[:, rows] = logits
+        if on_batch is not None:
+            on_batch(rows.stop)
