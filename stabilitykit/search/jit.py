@@ -1,0 +1,22 @@
+"""numba compilation with a cache on disk where one can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile without the interpreter lock and without fast-math; keep the machine code on disk if possible.
+
+    numba looks for a writable folder in this order: NUMBA_CACHE_DIR, the package's own `__pycache__`, the
+    user's cache folder. With none of them (a read-only installation without a home), it raises at
+    decoration; then the function is compiled anew in every process instead. Fast-math stays off because
+    it would reorder sums: the canonical order is what makes answers reproducible.
+    """
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, error_model="numpy")(function)

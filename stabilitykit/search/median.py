@@ -1,0 +1,76 @@
+"""The median distance between images of different groups: the scale that makes models comparable."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stabilitykit.search.arrays import as_groups, as_values
+
+
+class MedianDistance(NamedTuple):
+    """`value` in units of the readout (NaN without any pair), is it exact, and from how many pairs."""
+
+    value: float
+    exact: bool
+    pairs: int
+
+
+def median_cross_distance(
+    values_t: np.ndarray, groups: np.ndarray, seed: int, *, max_pairs: int = 2_000_000
+) -> MedianDistance:
+    """Median of d(i, j) over pairs of images of different groups at one depth.
+
+    Arguments:
+        values_t: (images, readout) float32 or float64, one depth of a trajectory.
+        groups: (images,) integers.
+        seed: of the sample; the same seed gives the same estimate.
+        max_pairs: with at most so many pairs the median is exact; otherwise it is the median of so many
+            pairs drawn uniformly with replacement from the pairs of different groups.
+    """
+    points = as_values(values_t, "values_t", ndim=2)
+    kind, num_groups = as_groups(groups, len(points), None)
+    sizes = np.bincount(kind, minlength=num_groups)
+    pairs = (len(points) ** 2 - int((sizes.astype(object) ** 2).sum())) // 2
+    if pairs == 0:
+        return MedianDistance(float("nan"), True, 0)
+    if pairs <= max_pairs:
+        return MedianDistance(float(np.median(_all_distances(points, kind, pairs))), True, pairs)
+    i, j = _sample(kind, max_pairs, np.random.default_rng(seed))
+    return MedianDistance(float(np.median(_distances(points, i, j))), False, max_pairs)
+
+
+def _all_distances(points: np.ndarray, kind: np.ndarray, pairs: int) -> np.ndarray:
+    found = np.empty(pairs)
+    filled = 0
+    for i in range(len(points) - 1):
+        j = i + 1 + np.flatnonzero(kind[i + 1 :] != kind[i])
+        found[filled : filled + len(j)] = _distances(points, np.full(len(j), i), j)
+        filled += len(j)
+    return found
+
+
+def _sample(kind: np.ndarray, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`count` pairs of images of different groups, uniformly: draw any two images, keep the cross pairs."""
+    order = np.argsort(kind, kind="stable")
+    sizes = np.bincount(kind)
+    starts = np.cumsum(sizes) - sizes
+    # Image i drawn by its number of partners, then a uniform partner: every cross pair is equally likely.
+    partners = len(kind) - sizes[kind]
+    edges = np.cumsum(partners)
+    i = np.searchsorted(edges, generator.integers(0, edges[-1], size=count), side="right")
+    rank = (generator.random(count) * partners[i]).astype(np.int64)
+    rank = np.minimum(rank, partners[i] - 1)
+    own = kind[i]
+    rank += np.where(rank >= starts[own], sizes[own], 0)
+    return i, order[rank]
+
+
+def _distances(points: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Canonical distances of many pairs: the sum runs over k in order, one coordinate at a time."""
+    total = np.zeros(len(i))
+    for k in range(points.shape[1]):
+        difference = points[i, k].astype(np.float64) - points[j, k].astype(np.float64)
+        total += difference * difference
+    return np.sqrt(total)

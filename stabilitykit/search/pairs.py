@@ -1,0 +1,108 @@
+"""The closest pairs of images of different groups (Definition 1's expansive constant and its variants)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+
+import numpy as np
+
+from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.parallel import run, thread_count
+from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
+
+
+def closest_pairs(
+    values: np.ndarray,
+    groups: np.ndarray,
+    reduction: str = "min",
+    num_groups: int | None = None,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    shard: tuple[int, int] = (0, 1),
+    backend: str = "numba",
+) -> ClosestPairs:
+    """The closest pair for every two groups.
+
+    Arguments:
+        values: (depths, images, readout) float32 or float64, may be memory-mapped.
+        groups: (images,) integers, labels or predicted classes.
+        reduction: "max" (Definition 1), "min" (what Table 2 shows) or "mean" (Figure 2) over depths.
+        num_groups: size of the matrix; default the largest group plus one.
+        threads: default all cores.
+        progress: called with (tasks done, tasks in all).
+        shard: (rank, world): this call's part of the work; `merge` of all parts is the whole answer.
+        backend: "numba" or "torch".
+
+    Returns:
+        ClosestPairs with arrays of shape (num_groups, num_groups).
+    """
+    return brute_force_closest_pairs(
+        values, groups, reduction, num_groups, threads=threads, progress=progress, shard=shard
+    )
+
+
+def closest_pair(
+    values: np.ndarray,
+    groups: np.ndarray,
+    reduction: str = "min",
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    backend: str = "numba",
+) -> ClosestPair:
+    """The closest of all pairs of images of different groups."""
+    return closest_pairs(
+        values, groups, reduction, threads=threads, progress=progress, backend=backend
+    ).overall()
+
+
+def brute_force_closest_pairs(
+    values: np.ndarray,
+    groups: np.ndarray,
+    reduction: str = "min",
+    num_groups: int | None = None,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> ClosestPairs:
+    """`closest_pairs` by looking at every pair and every depth: the reference, O(images^2)."""
+    from stabilitykit.search.brute_kernels import closest_pairs_of_tiles
+    from stabilitykit.search.metric import CODES
+
+    values = as_values(values)
+    groups, num_groups = as_groups(groups, values.shape[1], num_groups)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    rank, world = shard
+    workers = thread_count(threads)
+    pieces = workers * (4 if workers > 1 else 1)
+
+    def work(piece: int) -> ClosestPairs:
+        shape = (num_groups, num_groups)
+        value = np.full(shape, np.nan)
+        first, second, block = (np.full(shape, -1, dtype=np.int64) for _ in range(3))
+        closest_pairs_of_tiles(
+            values,
+            groups,
+            CODES[reduction],
+            rank + world * piece,
+            world * pieces,
+            value,
+            first,
+            second,
+            block,
+        )
+        return symmetric(ClosestPairs(value, first, second, block, reduction))
+
+    return reduce(merge, run(work, list(range(pieces)), workers, progress))
+
+
+def symmetric(upper: ClosestPairs) -> ClosestPairs:
+    """The same answer with the upper triangle copied to the lower one."""
+    for array in (upper.value, upper.first, upper.second, upper.block):
+        rows, columns = np.tril_indices(len(array), -1)
+        array[rows, columns] = array[columns, rows]
+    return upper
