@@ -1,0 +1,217 @@
+"""Reading and writing weights: safetensors first, pickles only under ``weights_only``, writes atomic."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataProblem, UsageProblem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+PICKLED = {".pth", ".pt", ".th", ".bin", ".ckpt", ".tar"}
+METADATA_KEY = "stabilitykit"
+NESTS = ("state_dict", "model_state_dict", "model", "net", "module")
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a checkpoint without ever executing code from it.
+
+    ``.safetensors`` is read as such; ``.pth``, ``.pt``, ``.th``, ``.bin``, ``.ckpt``, ``.tar`` with
+    ``torch.load(weights_only=True)``. A nested ``state_dict`` or ``model`` is taken, a common prefix
+    ``module.`` (DataParallel) removed.
+
+    Returns: (name -> tensor on the CPU, metadata). Metadata is what :func:`save_weights` stored, ``{}`` for
+        files of others.
+
+    Raises:
+        DataProblem: missing, truncated or corrupt file; a pickle that wants anything but tensors (the message
+            names what it wanted); no tensors inside; NaN or infinite values (the message names the tensor).
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DataProblem(f"checkpoint {path} {what}; give a .safetensors or .pth file")
+    if path.stat().st_size == 0:
+        raise DataProblem(f"checkpoint {path} is empty")
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+    elif path.suffix in PICKLED:
+        state, metadata = _tensors_of(load_pickled(path), path), {}
+    else:
+        raise DataProblem(f"checkpoint {path}: expected one of .safetensors {' '.join(sorted(PICKLED))}, "
+                          f"got {path.suffix or 'no suffix'}")
+    if not state:
+        raise DataProblem(f"checkpoint {path} holds no tensors")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    for name, tensor in state.items():
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            raise DataProblem(f"checkpoint {path}: tensor {name!r} holds {count} NaN or infinite values; "
+                              "retrain or take an earlier checkpoint")
+    return state, metadata
+
+
+def load_pickled(path: str | Path) -> Any:
+    """``torch.load(weights_only=True)`` on the CPU; DataProblem, naming what was refused, when that fails."""
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError,
+            ImportError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        refused = _refused_globals(Path(path))
+        if refused:
+            raise DataProblem(
+                f"checkpoint {path} is a pickle that asks for {', '.join(refused)}; it may run code when loaded "
+                "and was not executed: ask its author for a .safetensors file or a plain state_dict"
+            ) from None
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataProblem(f"checkpoint {path} is truncated or corrupt: {first[:200]}") from None
+
+
+def save_weights(path: str | Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write ``state`` as safetensors, ``metadata`` as JSON in its header; see :func:`write_atomically`."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    data = save(tensors, {"format": "pt", METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def save_pickled(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values so that :func:`load_pickled` reads them back; atomic."""
+    import torch
+
+    write_atomically(path, lambda temporary: torch.save(dict(content), temporary))
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Call ``write(temporary file beside path)``, fsync and rename it over ``path``.
+
+    A reader sees the old file or the new one, never a part, even after kill -9 or a power cut; the price is
+    twice the space while writing. A temporary file that a kill left behind is overwritten by the next write.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageProblem(f"cannot write {path}: {error.strerror or error}") from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], owner: str) -> None:
+    """Load ``state`` into ``module`` exactly (no missing, no extra, no mis-shaped tensors).
+
+    Raises:
+        UsageProblem: naming ``owner`` (what the module is, e.g. ``"resnet18"``) and every kind of mismatch in
+            one line; the module is then left untouched.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in wanted]
+    shaped = [f"{name} (checkpoint {_size(state[name])}, model {_size(wanted[name])})"
+              for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    if missing or unexpected or shaped:
+        found = [f"{len(names)} {what}: {_some(names)}" for what, names in
+                 (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shaped)) if names]
+        raise UsageProblem(f"the checkpoint does not fit {owner}: {'; '.join(found)}. "
+                           "Give the architecture options it was trained with")
+    module.load_state_dict(dict(state), strict=False)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataProblem(f"checkpoint {path} is truncated or corrupt: {first[:200]}") from None
+    try:
+        metadata = json.loads(header.get(METADATA_KEY, "{}"))
+    except json.JSONDecodeError:
+        raise DataProblem(f"checkpoint {path}: its {METADATA_KEY} metadata is not JSON") from None
+    return state, metadata if isinstance(metadata, dict) else {}
+
+
+def _tensors_of(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The state dict inside what a pickle held, at most two nests deep."""
+    import torch
+
+    for _ in range(3):
+        if not isinstance(content, Mapping):
+            break
+        tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        nest = next((content[key] for key in NESTS if isinstance(content.get(key), Mapping)), None)
+        if nest is None:
+            if tensors and len(tensors) == len(content):
+                return {name: tensor.detach() for name, tensor in tensors.items()}
+            break
+        content = nest
+    raise DataProblem(f"checkpoint {path} holds no state_dict (expected name -> tensor, perhaps under one of "
+                      f"{', '.join(NESTS)}; got {type(content).__name__})")
+
+
+def _refused_globals(path: Path) -> list[str]:
+    """What a pickle asks for beyond tensors, found without executing it; empty when it cannot be read."""
+    import torch
+
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:
+        return _globals_by_opcode(path)
+
+
+def _globals_by_opcode(path: Path) -> list[str]:
+    """Global names in an old-style pickle, read off its opcodes; torch's own finder only takes zips."""
+    import pickletools
+
+    safe = ("torch._utils", "torch.storage", "collections OrderedDict")
+    found: set[str] = set()
+    strings: list[str] = []
+    try:
+        with open(path, "rb") as file:
+            while file.peek(1):
+                for opcode, argument, _ in pickletools.genops(file):
+                    if opcode.name == "GLOBAL":
+                        found.add(str(argument))
+                    elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
+                        found.add(" ".join(strings[-2:]))
+                    elif isinstance(argument, str):
+                        strings.append(argument)
+    except Exception:
+        pass  # raw tensor bytes follow the pickles of an old-style file: what was found before counts
+    return sorted(name.replace(" ", ".") for name in found if not name.startswith(safe)
+                  and not (name.startswith("torch ") and name.endswith("Storage")))
+
+
+def _size(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _some(names: list[str], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
