@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataProblem, UsageProblem
+from .files import write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -71,54 +72,29 @@ def load_pickled(path: str | Path) -> Any:
         refused = _refused_globals(Path(path))
         if refused:
             raise DataProblem(
-                f"checkpoint {path} is a pickle that asks for {', '.join(refused)}; it may run code when loaded "
-                "and was not executed: ask its author for a .safetensors file or a plain state_dict"
+                f"checkpoint {path} is a pickle that asks for {', '.join(refused)}; it may run code when "
+                "loaded and was not executed: ask its author for a .safetensors file or a plain state_dict"
             ) from None
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataProblem(f"checkpoint {path} is truncated or corrupt: {first[:200]}") from None
 
 
 def save_weights(path: str | Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write ``state`` as safetensors, ``metadata`` as JSON in its header; see :func:`write_atomically`."""
+    """Write ``state`` as safetensors, ``metadata`` as JSON in its header, atomically."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    data = save(tensors, {"format": "pt", METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    header = {"format": "pt", METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+    write_atomic(Path(path), save(tensors, header))
 
 
 def save_pickled(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values so that :func:`load_pickled` reads them back; atomic."""
     import torch
 
-    write_atomically(path, lambda temporary: torch.save(dict(content), temporary))
-
-
-def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary file beside path)``, fsync and rename it over ``path``.
-
-    A reader sees the old file or the new one, never a part, even after kill -9 or a power cut; the price is
-    twice the space while writing. A temporary file that a kill left behind is overwritten by the next write.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageProblem(f"cannot write {path}: {error.strerror or error}") from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomic(Path(path), buffer.getvalue())
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], owner: str) -> None:
