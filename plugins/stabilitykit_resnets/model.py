@@ -1,0 +1,154 @@
+"""Revised ResNets as stabilitykit models: building them from options and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stabilitykit import CellProblem, Model, UsageProblem
+from stabilitykit.checkpoints import fit_weights, load_weights
+
+from .network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
+
+DIGITS_WEIGHTS = Path(__file__).with_name("weights") / "resnet18-digits.safetensors"
+DIGITS_WIDTH = 8
+
+
+class RevisedResNetModel(Model):
+    """A :class:`RevisedResNet` seen block by block; states (B, width, 8, 8) in the stem's coordinate order."""
+
+    def __init__(self, name: str, network: RevisedResNet, record: Mapping[str, Any]) -> None:
+        self.name = name
+        self._network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._record = dict(record)
+
+    @property
+    def module(self) -> RevisedResNet:
+        return self._network
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self._network.blocks)
+
+    @property
+    def num_classes(self) -> int:
+        return self._network.num_classes
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return (self._network.width, STEM_SIZE, STEM_SIZE)
+
+    def initial_state(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._network.initial_state(inputs)
+
+    def block(self, t: int, state: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return self._network.block(t, state)
+
+    def readout(self, state: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return self._network.head(state)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._network(inputs)
+
+    def block_modules(self, t: int) -> Sequence[nn.Module]:
+        return (self._network.blocks[t],)
+
+    @property
+    def head(self) -> nn.Module:
+        """Flatten and one fully connected layer on (B, width, 8, 8)."""
+        return self._network.head
+
+    def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Images (3, 32, 32) float32 in [0, 1] -> (B, 3, 32, 32), unchanged; CellProblem for other sizes."""
+        wanted = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
+        for image in images:
+            if tuple(image.shape) != wanted:
+                raise CellProblem(
+                    f"model {self.name} takes images of {_size(wanted)}, got {_size(image.shape)}; "
+                    f"resize or pad them, e.g. imagefolder:DIR,size={IMAGE_SIZE} or npz:FILE,pad=2 for 28x28")
+        return super().preprocess(images)
+
+    def describe(self) -> Mapping[str, Any]:
+        """``architecture``, ``options``, ``parameters`` and, for trained weights, ``checkpoint``."""
+        return {**self._record, "parameters": sum(p.numel() for p in self._network.parameters())}
+
+    def fingerprint(self) -> str:
+        # Neither the ReLU after the addition nor the parameter-free stem shows in the tensors.
+        return f"{super().fingerprint()}-relu{int(self._network.final_relu)}"
+
+
+def resnet18(**options: Any) -> RevisedResNetModel:
+    """Revised ResNet-18: bottleneck blocks 2-2-2-2. Options as listed in the plugin's schema."""
+    return build("resnet18", **options)
+
+
+def resnet50(**options: Any) -> RevisedResNetModel:
+    """Revised ResNet-50: bottleneck blocks 3-4-6-3. Options as listed in the plugin's schema."""
+    return build("resnet50", **options)
+
+
+def resnet18_digits() -> RevisedResNetModel:
+    """The embedded revised ResNet-18 of width 8, trained on the train split of digits."""
+    model = build("resnet18", depths=(2, 2, 2, 2), width=DIGITS_WIDTH, checkpoint=str(DIGITS_WEIGHTS))
+    model.name = "resnet18-digits"
+    return model
+
+
+def build(name: str, *, depths: Sequence[int], stem: str = "conv", grouping: str = "first", width: int = 64,
+          final_relu: bool = True, num_classes: int = 10, checkpoint: str | None = None,
+          seed: int = 0) -> RevisedResNetModel:
+    """Build a revised ResNet, untrained from ``seed`` or with the weights of ``checkpoint``.
+
+    Raises:
+        UsageProblem: options that fit no network; a checkpoint of another architecture.
+        DataProblem: an unreadable checkpoint, or NaN or infinite weights.
+    """
+    if len(depths) != 4 or min(depths) < 1:
+        raise UsageProblem(f"{name}: depths gives the blocks of 4 stages, each at least 1, as 2-2-2-2; "
+                           f"got {'-'.join(map(str, depths))}")
+    if width % 4:
+        raise UsageProblem(f"{name}: width is a multiple of 4 (group convolutions over 4 tiles); got {width}")
+    if stem == "patch" and width < PatchStem.channels:
+        raise UsageProblem(f"{name}: stem=patch keeps all {PatchStem.channels} x {STEM_SIZE} x {STEM_SIZE} pixel "
+                           f"values, so width is at least {PatchStem.channels}; got {width}")
+    options = {"stem": stem, "grouping": grouping, "width": width, "depths": list(depths),
+               "final_relu": final_relu, "num_classes": num_classes}
+    record: dict[str, Any] = {"architecture": name, "options": options, "seed": seed}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = RevisedResNet(depths, width=width, stem=stem, grouping=grouping, final_relu=final_relu,
+                                num_classes=num_classes)
+    if checkpoint is not None:
+        state, metadata = load_weights(checkpoint)
+        _same_architecture(name, options, metadata.get("model"), checkpoint)
+        fit_weights(network, state, f"{name} ({checkpoint})")
+        record["checkpoint"] = {"file": Path(checkpoint).name, **metadata}
+    return RevisedResNetModel(name, network, record)
+
+
+def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, checkpoint: str) -> None:
+    """UsageProblem when the checkpoint says it was trained with other options (some change no tensor's shape)."""
+    if not isinstance(trained, Mapping) or not isinstance(trained.get("options"), Mapping):
+        return
+    theirs = dict(trained["options"])
+    different = {key: value for key, value in theirs.items() if key in options and options[key] != value}
+    if not different:
+        return
+    text = ",".join(f"{key}={_option_text(value)}" for key, value in different.items())
+    raise UsageProblem(f"checkpoint {checkpoint} was trained as {trained.get('architecture', 'another model')} with "
+                       f"{text}; use {name}:{text},checkpoint={checkpoint}")
+
+
+def _option_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
