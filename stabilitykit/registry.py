@@ -88,6 +88,10 @@ class Registry:
         broken = f" ({len(failed)} plugin(s) failed to load; see `stabilitykit plugins list`)" if failed else ""
         raise UsageProblem(f"unknown {kind} {name!r}; {hint}{broken}")
 
+    def resolve_component(self, kind: ComponentKind, name: str) -> Component:
+        """The component of ``NAME`` or ``DISTRIBUTION:NAME``, without asking for its required options."""
+        return self._parse(kind, name).component
+
     def resolve(self, kind: ComponentKind, spec: str | Mapping[str, Any] | Spec,
                 overrides: Mapping[str, Any] | None = None) -> Spec:
         """Parse a spec.

@@ -1,0 +1,121 @@
+"""The command line: a lazy Click group, one file per command; plugins add commands through a hook."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import StabilityKitError
+
+# Command -> (module:attribute, summary). The module is imported when the command runs, so `--help` stays fast.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "evaluate": ("stabilitykit.cli.evaluate:command", "Measure properties of models on datasets (the main job)."),
+    "train": ("stabilitykit.cli.train:command", "Train a model on a dataset with the paper's recipe."),
+    "report": ("stabilitykit.cli.report:command", "Write one offline HTML file about a run."),
+    "compare": ("stabilitykit.cli.compare:command", "Put the constants of several runs side by side."),
+    "verify": ("stabilitykit.cli.verify:command", "Recompute the witnesses of a run in float64."),
+    "export": ("stabilitykit.cli.export:command", "Write a run's measurements as CSV, JSON, Parquet or LaTeX."),
+    "models": ("stabilitykit.cli.listing:models", "List models."),
+    "datasets": ("stabilitykit.cli.listing:datasets", "List datasets."),
+    "properties": ("stabilitykit.cli.listing:properties", "List properties."),
+    "plugins": ("stabilitykit.cli.listing:plugins", "List or check plugins."),
+    "new": ("stabilitykit.cli.new:command", "Start a plugin package of your own."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is run; asks plugins for theirs only when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted(self._plugin_commands())]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        target = COMMANDS.get(name, (None,))[0]
+        if target is None:
+            found = self._plugin_commands().get(name)
+            if found is None:
+                return None
+            target = found.target
+        module, _, attribute = target.partition(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            if name in COMMANDS:
+                raise
+            raise click.ClickException(f"command {name} cannot be loaded from {target}: "
+                                       f"{type(error).__name__}: {error}") from error
+        if not isinstance(command, click.Command):
+            raise click.ClickException(f"{target} is no click command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else "see stabilitykit --help"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        extra = self._plugin_commands()
+        if extra:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, extra[name].summary) for name in sorted(extra)])
+
+    def _plugin_commands(self) -> dict[str, Any]:
+        from ..plugins import load_plugins
+
+        found: dict[str, Any] = {}
+        for command in load_plugins().commands:
+            if command.name in COMMANDS or command.name in found:
+                owner = found[command.name].distribution if command.name in found else "stabilitykit"
+                print(f"warning: command {command.name} of {command.distribution} ignored: the name belongs to "
+                      f"{owner}", file=sys.stderr)
+                continue
+            found[command.name] = command
+        return found
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="stabilitykit")
+def cli() -> None:
+    """How stable is this residual network, block by block, and why should I believe the number?
+
+    \b
+    Start here:
+      stabilitykit evaluate                      embedded model and images, g-expansivity
+      stabilitykit evaluate --property table2    the paper's four constants
+      stabilitykit audit timm:resnet50 --list-runs
+      stabilitykit properties list
+    """
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code; tracebacks only with STABILITYKIT_DEBUG=1."""
+    try:
+        result = cli.main(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted; finished cells are on disk, --resume goes on from there", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except StabilityKitError as error:
+        if os.environ.get("STABILITYKIT_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,160 @@
+"""``stabilitykit evaluate``: the main job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageProblem
+
+DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", "expansivity"
+
+
+def evaluation_options(function: Any) -> Any:
+    """The options `evaluate` shares with commands of plugins that end in an evaluation (``audit``)."""
+    options = [
+        click.option("--readout", type=click.Choice(["head", "probe"]), default="head", show_default=True,
+                     help="head: the model's own classifier at every depth; probe: one trained linear map per depth."),
+        click.option("--space", type=click.Choice(["probabilities", "logits"]), default="probabilities",
+                     show_default=True, help="Where distances are taken."),
+        click.option("--probe-dataset", help="Dataset the probes are trained on (default: the evaluated one)."),
+        click.option("--probe-epochs", type=click.IntRange(1), default=10, show_default=True),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--limit", type=click.IntRange(2), help="Evaluate a seeded random subset of N images."),
+        click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True,
+                     help="Fixed for the whole run: it moves logits by about 1e-6."),
+        click.option("--extract-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
+                     show_default=True, help="Precision of the network while trajectories are extracted (recorded; "
+                     "the low ones move logits by about 1 percent: for screening only)."),
+        click.option("--channels-last", is_flag=True, help="Run convolutions in NHWC layout (recorded)."),
+        click.option("--any-classes", is_flag=True,
+                     help="Accept a dataset whose classes are not the model's; labels then only group images."),
+        click.option("--download", is_flag=True, help="Let torchvision datasets download (never otherwise)."),
+        click.option("-o", "--output", type=click.Path(path_type=Path),
+                     help="Run folder to write (default: runs/<time>)."),
+        click.option("--resume", is_flag=True, help="Finish an earlier run in --output."),
+        click.option("--cache", type=click.Path(path_type=Path), help="Folder for trajectories "
+                     "(default: $STABILITYKIT_CACHE or ~/.cache/stabilitykit)."),
+        click.option("--no-cache", is_flag=True, help="Keep no trajectories."),
+        click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load."),
+        click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table",
+                     show_default=True, help="What is printed on stdout."),
+        click.option("--report", is_flag=True, help="Also write report.html into the run folder."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress bars."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command("evaluate")
+@click.option("-m", "--model", "models", multiple=True, help="NAME[:option=value,...]; repeat for several. "
+              "See `stabilitykit models list`.")
+@click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
+@click.option("-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several.")
+@click.option("--checkpoint", "checkpoints", multiple=True, type=click.Path(),
+              help="Weights (.safetensors, or .pth read with weights_only); one per model, in order.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="YAML or TOML file with these options by name "
+              "(models, datasets, properties, readout, ...); the command line wins.")
+@evaluation_options
+@click.pass_context
+def command(ctx: click.Context, **given: Any) -> int:
+    """Measure properties of models on datasets.
+
+    Without options: g-expansivity of the embedded revised ResNet on the embedded digits. Every combination of
+    model, dataset and property is a cell; a cell that fails does not stop the others (exit 1 at the end).
+
+    \b
+    Examples:
+      stabilitykit evaluate
+      stabilitykit evaluate -p table2
+      stabilitykit evaluate -m resnet18 --checkpoint r18.safetensors -d mnist:root=data/MNIST -p expansivity -p shadowing
+      stabilitykit evaluate -c run.yaml --limit 1000
+    """
+    given = merge_config(ctx, given)
+    return run_evaluation(given, models=list(given["models"]) or [DEFAULT_MODEL],
+                          datasets=list(given["datasets"]) or [DEFAULT_DATASET],
+                          properties=list(given["properties"]) or [DEFAULT_PROPERTY],
+                          checkpoint=list(given["checkpoints"]) or None)
+
+
+def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[Any], properties: list[Any],
+                   checkpoint: Any = None, registry: Any = None) -> int:
+    """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code."""
+    from ..evaluation import evaluate
+    from ..progress import make_progress
+    from ..registry import Registry, warn_failures
+    from ..store import default_run_path, to_csv
+
+    if given["resume"] and given["output"] is None:
+        raise UsageProblem("--resume needs the run folder to finish: --output DIR")
+    registry = registry or Registry.load(strict=given["strict_plugins"])
+    warn_failures(registry.host)
+    output = Path(given["output"]) if given["output"] is not None else default_run_path()
+    run = evaluate(
+        models, datasets, properties, checkpoint=checkpoint, readout=given["readout"], space=given["space"],
+        device=given["device"], seed=given["seed"], limit=given["limit"], batch_size=given["batch_size"],
+        extract_dtype=given["extract_dtype"], channels_last=given["channels_last"],
+        probe_dataset=given["probe_dataset"], probe_epochs=given["probe_epochs"], any_classes=given["any_classes"],
+        download=given["download"], output=output, resume=given["resume"],
+        cache=False if given["no_cache"] else given["cache"], registry=registry,
+        progress=make_progress(given["quiet"]),
+    )
+    if given["output_format"] == "json":
+        print(json.dumps({"folder": str(run.folder), **run.info, "cells": [c.to_json() for c in run.cells]},
+                         indent=1, ensure_ascii=False))
+    elif given["output_format"] == "csv":
+        sys.stdout.write(to_csv(run.cells))
+    else:
+        from ..display import print_cells
+
+        print_cells(run.cells)
+    if given["report"]:
+        from ..report import write_report
+
+        print(f"report: {write_report(output)}", file=sys.stderr)
+    print(f"run folder: {run.folder}", file=sys.stderr)
+    for cell in run.cells:
+        if not cell.ok:
+            print(f"failed: {cell.property} on {cell.model} x {cell.dataset}: {cell.error['message']}",
+                  file=sys.stderr)
+    return run.exit_code
+
+
+def merge_config(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """Options of the ``--config`` file under those typed on the command line; UsageProblem for unknown keys."""
+    path = given.pop("config", None)
+    if path is None:
+        return given
+    from ..config import read_config
+
+    config = read_config(path)
+    names = {"model": "models", "dataset": "datasets", "property": "properties", "checkpoint": "checkpoints",
+             "format": "output_format"}
+    merged = dict(given)
+    parameters = {p.name: p for p in ctx.command.params}
+    for key, value in config.items():
+        name = names.get(str(key).replace("-", "_"), str(key).replace("-", "_"))
+        if name not in given:
+            import difflib
+
+            close = difflib.get_close_matches(name, given, n=1)
+            raise UsageProblem(f"{path}: unknown key {key!r}" + (f" (did you mean {close[0]}?)" if close else ""))
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            continue
+        if name in ("models", "datasets", "properties", "checkpoints"):
+            merged[name] = list(value) if isinstance(value, list) else [value]
+            continue
+        try:
+            merged[name] = parameters[name].type_cast_value(ctx, value) if value is not None else None
+        except click.BadParameter as error:
+            raise UsageProblem(f"{path}: {key}: {error.message}") from None
+        except (TypeError, ValueError):
+            raise UsageProblem(f"{path}: {key}: cannot use {value!r}") from None
+    return merged

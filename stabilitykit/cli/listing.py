@@ -1,0 +1,127 @@
+"""``stabilitykit models|datasets|properties|plugins list`` and ``plugins check``: no torch is imported to list."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ..component import ComponentKind
+
+_format = click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table",
+                       show_default=True)
+_strict = click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load.")
+
+
+def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
+    @click.group(plural, help=f"List {plural} and their options.")
+    def group() -> None:
+        pass
+
+    @group.command("list", help=f"List every {kind} with its distribution and options.")
+    @_format
+    @_strict
+    def list_(output_format: str, strict_plugins: bool) -> int:
+        from ..registry import Registry, warn_failures
+
+        registry = Registry.load(strict=strict_plugins)
+        warn_failures(registry.host)
+        found = registry.components(kind)
+        if output_format == "json":
+            print(json.dumps([_as_json(c) for c in found], indent=1))
+            return 0
+        rows = [(c.name, c.summary, c.owner, c.reference) for c in found]
+        _print_table(plural, ("name", "summary", "from", "reference"), rows)
+        for clash_kind, name, owners in registry.clashes():
+            if clash_kind == kind:
+                click.echo(f"clash: {kind} {name} is registered by {' and '.join(owners)}; "
+                           f"choose with DISTRIBUTION:{name}", err=True)
+        return 0
+
+    @group.command("show", help=f"Show one {kind} with all its options.")
+    @click.argument("name")
+    @_format
+    def show(name: str, output_format: str) -> int:
+        from ..registry import Registry
+
+        component = Registry.load().resolve_component(kind, name)
+        if output_format == "json":
+            print(json.dumps(_as_json(component), indent=1))
+            return 0
+        click.echo(f"{component.name}: {component.summary}\nfrom {component.owner}, {component.target}"
+                   + (f"\nreference: {component.reference}" if component.reference else "")
+                   + (f"\nneeds: {', '.join(component.needs)}" if component.needs else ""))
+        rows = [(("* " if o.name == component.primary else "") + o.name, o.type,
+                 "required" if o.required else str(o.default),
+                 o.help + (f" [{', '.join(map(str, o.choices))}]" if o.choices else "")) for o in component.options]
+        if rows:
+            _print_table("options (* may be given as a bare value)", ("name", "type", "default", "help"), rows)
+        return 0
+
+    return group
+
+
+models = _listing_group("model", "models")
+datasets = _listing_group("dataset", "datasets")
+properties = _listing_group("property", "properties")
+
+
+@click.group("plugins", help="List plugins and check them against the contracts.")
+def plugins() -> None:
+    pass
+
+
+@plugins.command("list", help="Every plugin found, what it provides, and why it failed if it did.")
+@_format
+@_strict
+def plugins_list(output_format: str, strict_plugins: bool) -> int:
+    from ..registry import Registry
+
+    host = Registry.load(strict=strict_plugins).host
+    if output_format == "json":
+        print(json.dumps([vars(r) for r in host.records], indent=1))
+        return 0
+    _print_table("plugins", ("name", "distribution", "status", "provides"),
+                 [(r.name, r.owner, r.status if r.ok else f"failed: {r.error}", ", ".join(r.provides))
+                  for r in host.records])
+    return 0
+
+
+@plugins.command("check", help="Run the contract checks of stabilitykit.testing on plugin NAME; exit 1 if one fails.")
+@click.argument("name")
+@_format
+def plugins_check(name: str, output_format: str) -> int:
+    from ..testing import check_plugin
+
+    checks = check_plugin(name)
+    if output_format == "json":
+        print(json.dumps([vars(c) for c in checks], indent=1, default=str))
+    else:
+        _print_table(f"plugin {name}", ("check", "result", "message"),
+                     [(c.name, "ok" if c.ok else "FAILED", c.message) for c in checks])
+    return 0 if all(c.ok for c in checks) else 1
+
+
+def _as_json(component: Any) -> dict[str, Any]:
+    return {
+        "name": component.name, "summary": component.summary, "distribution": component.distribution,
+        "version": component.version, "target": component.target, "reference": component.reference,
+        "needs": list(component.needs), "primary": component.primary,
+        "options": [{"name": o.name, "type": o.type, "default": o.default, "required": o.required, "help": o.help,
+                     "choices": o.choices} for o in component.options],
+    }
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)

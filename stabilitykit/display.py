@@ -1,0 +1,74 @@
+"""Results on a terminal: a table in which every number says its kind, its N and its witness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .results import Measurement
+from .store import Cell
+
+
+def format_value(value: float | None) -> str:
+    """Four significant digits, enough to compare; files hold all of them."""
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def witness_text(witness: Mapping[str, Any]) -> str:
+    """One line about a witness: ``4 #171 (image 1234) ~ 6 #37 (image 5) at block 3``."""
+    indices = witness.get("indices")
+    parts = []
+    if indices:
+        classes = witness.get("classes") or [""] * len(indices)
+        orders = witness.get("orders") or [None] * len(indices)
+        names = [f"{c} #{o} (image {i})" if o is not None else f"{c} image {i}".strip()
+                 for i, c, o in zip(indices[:3], classes, orders)]
+        parts.append(" ~ ".join(names) + (" ..." if len(indices) > 3 else ""))
+    if witness.get("block") is not None and witness.get("block") != -1:
+        parts.append(f"at block {witness['block']}")
+    for key in ("eps", "delta"):
+        if isinstance(witness.get(key), (int, float)):
+            parts.append(f"{key} {witness[key]:.4g}")
+    if not parts:
+        parts = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(witness.items())[:3]
+                 if isinstance(v, (int, float, str))]
+    return ", ".join(parts)
+
+
+def interval_text(measurement: Measurement) -> str:
+    """``[lower, upper]`` or nothing."""
+    if measurement.interval is None:
+        return ""
+    low, high = measurement.interval
+    return f" [{'-' if low is None else format_value(low)}, {'-' if high is None else format_value(high)}]"
+
+
+def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
+    """Rich tables on stdout, one per (model, dataset); failed cells as red lines naming the culprit."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(width=width) if width else Console()
+    if not console.is_terminal and width is None:
+        console = Console(width=140)
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    for (model, dataset), members in groups.items():
+        table = Table(title=f"{escape(model)} on {escape(dataset)}", title_justify="left", show_lines=False)
+        for column in ("property", "measurement", "value", "kind", "N", "witness"):
+            table.add_column(column, justify="right" if column in ("value", "N") else "left",
+                             overflow="fold" if column == "witness" else "ellipsis",
+                             no_wrap=column != "witness")
+        for cell in members:
+            for number, m in enumerate(cell.result.measurements if cell.result else ()):
+                table.add_row(escape(cell.property) if number == 0 else "", escape(m.name),
+                              format_value(m.value) + interval_text(m), str(m.kind), str(m.n),
+                              escape(witness_text(m.witness) or (m.note if m.value is None else "")))
+        if table.row_count:
+            console.print(table)
+        for cell in members:
+            if not cell.ok:
+                console.print(f"[red]failed[/red] {escape(cell.property)}: {escape(cell.error['message'])} "
+                              f"[dim]({escape(cell.error['culprit'])})[/dim]", highlight=False)

@@ -1,0 +1,98 @@
+"""Files that are either old or new, never half: atomic writes and locks that die with their process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import StabilityKitError, UsageProblem
+from .results import to_plain
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` to ``path`` through a temporary file in the same folder: write, fsync, rename, fsync folder.
+
+    A crash at any moment leaves the old file or the new one. The price is two disk flushes per file.
+    StabilityKitError naming the path when the disk is full or the folder cannot be written.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise StabilityKitError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") \
+            from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut (a no-op where folders cannot be opened)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Plain data as indented JSON, written atomically; Inf and NaN become strings, keys keep their order."""
+    write_atomic(path, json.dumps(to_plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; UsageProblem when the file is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageProblem(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UsageProblem(f"cannot read {path} as JSON: {error}") from None
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
+    """Hold an advisory lock on ``path`` while in the body; the kernel drops it when the process dies, even by -9.
+
+    With ``wait`` another holder is waited for; without, UsageProblem says that ``what`` is in use.
+    Yields whether a lock is really held (not on systems without flock).
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a+")
+    except OSError as error:
+        raise UsageProblem(f"cannot write in {path.parent}: {error.strerror or error}") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageProblem(f"{what} is in use by another process; wait for it or choose another one") from None
+        except OSError:
+            yield False  # a file system without locks: go on, atomic renames still keep files whole
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)

@@ -1,0 +1,244 @@
+"""One (model, dataset) pair: built once, its readout, images and trajectory shared by all its properties."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .cache import TrajectoryCache
+from .context import Context, no_progress
+from .errors import DataProblem, UsageProblem
+from .interfaces import Dataset, Model
+from .plan import Choice
+from .readout import HeadReadout, ProbeReadout, Readout, Space
+from .results import PropertyResult, to_plain
+from .trajectory import Trajectory, extract
+
+EXTRACT_DTYPES: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pairs are evaluated; the same for all cells of a run."""
+
+    readout: str = "head"
+    space: Space = "probabilities"
+    seed: int = 0
+    limit: int | None = None
+    batch_size: int = 100
+    extract_dtype: str = "float32"
+    channels_last: bool = False
+    probe_epochs: int = 10
+    any_classes: bool = False
+
+    def check(self) -> None:
+        """UsageProblem for a value out of range."""
+        if self.readout not in ("head", "probe"):
+            raise UsageProblem(f"readout is head or probe; got {self.readout!r}")
+        if self.space not in ("probabilities", "logits"):
+            raise UsageProblem(f"space is probabilities or logits; got {self.space!r}")
+        if self.extract_dtype not in EXTRACT_DTYPES:
+            raise UsageProblem(f"extract dtype is one of {', '.join(EXTRACT_DTYPES)}; got {self.extract_dtype!r}")
+        for name in ("batch_size", "probe_epochs"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise UsageProblem(f"{name.replace('_', ' ')} is a whole number >= 1; got {getattr(self, name)!r}")
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 2):
+            raise UsageProblem(f"limit is a whole number >= 2; got {self.limit!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise UsageProblem(f"seed is a whole number in 0..2^63-1; got {self.seed!r}")
+
+
+def choose_indices(count: int, limit: int | None, seed: int) -> np.ndarray:
+    """All of 0..count-1, or a seeded random ``limit`` of them, ascending. Subsets of one seed are nested."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+
+
+class Pair:
+    """A model and a dataset brought together. Heavy parts are made on first use."""
+
+    def __init__(self, model: Choice, dataset: Choice, settings: Settings, device: torch.device,
+                 cache: Path | None, probe_dataset: Choice | None = None,
+                 progress: Callable[..., Iterator[Any]] = no_progress) -> None:
+        self.model_choice, self.dataset_choice, self.probe_choice = model, dataset, probe_dataset
+        self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._trajectory: Trajectory | None = None
+        self._readout: Readout | None = None
+        self.dataset = self._build_dataset(dataset)
+        self.model = self._build_model()
+        self.fingerprint = self.model.fingerprint()
+        self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
+
+    def _build_dataset(self, choice: Choice) -> Dataset:
+        made = choice.make()
+        if not isinstance(made, Dataset):
+            raise UsageProblem(f"dataset {choice.label} of {choice.plugin['distribution']} built a "
+                               f"{type(made).__name__}, expected a stabilitykit.Dataset")
+        made.check()
+        return made
+
+    def _build_model(self) -> Model:
+        choice = self.model_choice
+        extra: dict[str, Any] = {}
+        classes = len(self.dataset.class_names)
+        if (choice.has_option("num_classes") and choice.options.get("num_classes") is None
+                and choice.options.get("checkpoint") is None):
+            extra["num_classes"] = classes
+        torch.manual_seed(self.settings.seed)
+        made = choice.make(**extra)
+        if not isinstance(made, Model):
+            raise UsageProblem(f"model {choice.label} of {choice.plugin['distribution']} built a "
+                               f"{type(made).__name__}, expected a stabilitykit.Model")
+        for name, tensor in made.module.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
+        if made.num_classes != classes and self.settings.readout == "head" and not self.settings.any_classes:
+            raise UsageProblem(f"model {choice.label} tells {made.num_classes} classes apart, dataset "
+                               f"{self.dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
+                               "or --any-classes to use labels only for grouping images")
+        made.module.to(self.device).eval()
+        return made
+
+    def restore_model(self) -> None:
+        """Build the model anew after a property modified it."""
+        self.model = self._build_model()
+        if self._readout is not None and isinstance(self._readout, HeadReadout):
+            self._readout = HeadReadout(self.model)
+
+    @property
+    def readout(self) -> Readout:
+        if self._readout is None:
+            self._readout = HeadReadout(self.model) if self.settings.readout == "head" else self._fit_probes()
+        return self._readout
+
+    def _fit_probes(self) -> ProbeReadout:
+        from .probe import fit_probes
+
+        if self.probe_choice is None:
+            dataset, indices = self.dataset, self.indices
+        else:
+            dataset = self._build_dataset(self.probe_choice)
+            indices = np.arange(len(dataset))
+            if len(dataset.class_names) != len(self.dataset.class_names):
+                raise UsageProblem(f"probe dataset {self.probe_choice.label} has {len(dataset.class_names)} classes, "
+                                   f"{self.dataset_choice.label} has {len(self.dataset.class_names)}")
+        return fit_probes(self.model, dataset, indices, num_classes=len(self.dataset.class_names),
+                          epochs=self.settings.probe_epochs, batch_size=self.settings.batch_size,
+                          seed=self.settings.seed, device=self.device, progress=self.progress)
+
+    def record(self) -> dict[str, Any]:
+        """Everything a result of this pair depends on, as plain data."""
+        settings = self.settings
+        probe = None
+        if settings.readout == "probe":
+            probe = {"dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
+                     "trained_on_evaluated_images": self.probe_choice is None, "epochs": settings.probe_epochs}
+        return to_plain({
+            "model": {"spec": self.model_choice.label, "fingerprint": self.fingerprint,
+                      "preprocessing": dict(self.model.preprocessing), "num_blocks": self.model.num_blocks,
+                      "state_shape": list(self.model.state_shape), "num_classes": self.model.num_classes,
+                      "plugin": self.model_choice.plugin, "details": dict(self.model.describe())},
+            "dataset": {"spec": self.dataset_choice.label, "fingerprint": self.dataset.fingerprint(),
+                        "transforms": list(self.dataset.transforms), "size": len(self.dataset),
+                        "class_names": [str(c) for c in self.dataset.class_names],
+                        "plugin": self.dataset_choice.plugin, "details": dict(self.dataset.describe())},
+            "n": len(self.indices), "limit": settings.limit, "seed": settings.seed, "readout": settings.readout,
+            "probe": probe, "space": settings.space, "batch_size": settings.batch_size,
+            "extract_dtype": settings.extract_dtype, "device": self.device.type,
+        })
+
+    def trajectory(self) -> Trajectory:
+        """Extracted or read from the cache, once."""
+        if self._trajectory is None:
+            self._trajectory = self._make_trajectory()
+        return self._trajectory
+
+    def _make_trajectory(self) -> Trajectory:
+        model, readout, settings = self.model, self.readout, self.settings
+        classes = model.num_classes if settings.readout == "head" else len(self.dataset.class_names)
+        shape = (model.num_blocks + 1, len(self.indices), classes)
+        key = self._cache_record(readout)
+        if settings.channels_last:
+            model.module.to(memory_format=torch.channels_last)
+
+        def fill(out: np.ndarray, start: int, on_batch: Callable[[int], None]) -> None:
+            with _bar(self.progress, "trajectories", shape[1], start) as advance:
+                def tick(rows: int) -> None:
+                    advance(rows)
+                    on_batch(rows)
+
+                extract(model, readout, self.dataset, self.indices, out, batch_size=settings.batch_size,
+                        device=self.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
+                        channels_last=settings.channels_last, on_batch=tick)
+
+        if self.cache is not None:
+            logits, info = TrajectoryCache(self.cache).get(key, shape, fill)
+        else:
+            self._scratch = tempfile.TemporaryDirectory(prefix="stabilitykit-")
+            logits, info = TrajectoryCache(Path(self._scratch.name)).get(key, shape, fill)
+        record = {"cache_key": info["key"], "shape": list(shape), "batch_size": settings.batch_size,
+                  "extract_dtype": settings.extract_dtype, "device": self.device.type}
+        return Trajectory(logits, np.asarray(self.dataset.labels)[self.indices].astype(np.int64), self.indices,
+                          settings.space, [str(c) for c in self.dataset.class_names], record)
+
+    def _cache_record(self, readout: Readout) -> dict[str, Any]:
+        import hashlib
+        import inspect
+
+        from . import readout as readout_module
+        from . import trajectory as trajectory_module
+
+        code = hashlib.sha256()
+        for thing in (trajectory_module, readout_module, type(self.model)):
+            try:
+                code.update(Path(inspect.getsourcefile(thing) or "").read_bytes())
+            except (OSError, TypeError):
+                code.update(repr(thing).encode())  # defined interactively: no source to key on
+        return {"what": "logits", "model": self.fingerprint, "dataset": self.dataset.fingerprint(),
+                "indices": hashlib.sha256(self.indices.astype(np.int64).tobytes()).hexdigest(),
+                "preprocessing": to_plain(dict(self.model.preprocessing)), "readout": readout.fingerprint(),
+                "batch_size": self.settings.batch_size, "dtype": self.settings.extract_dtype,
+                "channels_last": self.settings.channels_last, "device": self.device.type,
+                "threads": torch.get_num_threads(), "torch": torch.__version__,
+                "plugin": self.model_choice.plugin, "code": code.hexdigest()}
+
+    def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
+        """What one property is given."""
+        return Context(self.model, self.dataset, self.indices, self.readout, self.settings.space, self.device,
+                       self.settings.batch_size, self.settings.seed, dict(choice.options), dict(results),
+                       self.progress, self.trajectory)
+
+    def close(self) -> None:
+        """Free what only this pair used."""
+        self._trajectory = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+
+class _bar:
+    """A progress display driven by absolute positions, on top of an iterator-style reporter."""
+
+    def __init__(self, progress: Callable[..., Iterator[Any]], text: str, total: int, start: int) -> None:
+        self.iterator = progress(range(start, total), text, total - start)
+        self.position = start
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._advance
+
+    def _advance(self, rows: int) -> None:
+        while self.position < rows:
+            next(self.iterator, None)
+            self.position += 1
+
+    def __exit__(self, *error: object) -> None:
+        for _ in self.iterator if error[0] is None else ():
+            pass

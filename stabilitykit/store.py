@@ -1,0 +1,186 @@
+"""A run is a folder: run.json, cells/*.json, measurements.csv, images/. Readable without the plugins that made it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageProblem
+from .files import lock, read_json, write_atomic, write_json
+from .results import SCHEMA_VERSION, Measurement, PropertyResult
+
+RUN_FILE = "run.json"
+CSV_COLUMNS = ("model", "dataset", "property", "measurement", "value", "kind", "n", "unit", "lower", "upper",
+               "recheck", "reference", "witness", "note", "status", "error")
+
+
+@dataclass
+class Cell:
+    """One (model, dataset, property) with its outcome.
+
+    ``status``: ``"ok"`` or ``"failed"``; a failed cell has ``error`` = {"type", "message", "culprit"} and no result.
+    ``record``: what the result depends on (fingerprints, options, seed, batch size); equal records, equal results.
+    """
+
+    model: str
+    dataset: str
+    property: str
+    status: str = "ok"
+    result: PropertyResult | None = None
+    error: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    plugin: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    requested: bool = True
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def slug(self) -> str:
+        """File name of the cell, unique per (model, dataset, property)."""
+        import hashlib
+
+        text = "--".join((self.model, self.dataset, self.property))
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:120]
+        return f"{safe}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA_VERSION, "model": self.model, "dataset": self.dataset, "property": self.property,
+            "status": self.status, "error": self.error, "plugin": self.plugin, "record": self.record,
+            "requested": self.requested, "seconds": round(self.seconds, 3),
+            "result": None if self.result is None else self.result.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        result = data.get("result")
+        return cls(
+            data["model"], data["dataset"], data["property"], data["status"],
+            None if result is None else PropertyResult.from_json(result), dict(data.get("error") or {}),
+            dict(data.get("record") or {}), dict(data.get("plugin") or {}), float(data.get("seconds", 0.0)),
+            bool(data.get("requested", True)),
+        )
+
+
+class RunFolder:
+    """The folder of one run. Every file is written atomically; the lock lives as long as the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @contextlib.contextmanager
+    def open(self, *, resume: bool) -> Iterator[None]:
+        """Take the folder: new or empty, or an earlier run with ``resume``. UsageProblem otherwise."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageProblem(f"output {self.path} is a file; give a folder")
+        existing = [p for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
+        if existing and not resume:
+            earlier = "holds an earlier run" if (self.path / RUN_FILE).exists() else "is not empty"
+            raise UsageProblem(f"output folder {self.path} {earlier}; add --resume to finish it or choose another one")
+        if existing and not (self.path / RUN_FILE).exists():
+            raise UsageProblem(f"output folder {self.path} is not empty and holds no {RUN_FILE}; choose another one")
+        with lock(self.path / ".lock", wait=False, what=f"output folder {self.path}"):
+            yield
+
+    def write_run(self, data: Mapping[str, Any]) -> None:
+        write_json(self.path / RUN_FILE, {"schema": SCHEMA_VERSION, **data})
+
+    def write_cell(self, cell: Cell) -> None:
+        write_json(self.path / "cells" / f"{cell.slug}.json", cell.to_json())
+
+    def read_run(self) -> dict[str, Any]:
+        """run.json; UsageProblem when the folder is no run, is damaged, or was written by a newer schema."""
+        data = read_json(self.path / RUN_FILE)
+        if not isinstance(data, dict) or "schema" not in data:
+            raise UsageProblem(f"{self.path / RUN_FILE} is not a stabilitykit run")
+        if not isinstance(data["schema"], int) or data["schema"] > SCHEMA_VERSION:
+            raise UsageProblem(f"{self.path} was written with schema {data['schema']}; this version reads up to "
+                               f"{SCHEMA_VERSION}: update stabilitykit")
+        return data
+
+    def read_cells(self) -> list[Cell]:
+        """All finished cells, in the order of run.json (then by name)."""
+        cells = []
+        for path in sorted((self.path / "cells").glob("*.json")):
+            data = read_json(path)
+            try:
+                cells.append(Cell.from_json(data))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise UsageProblem(f"{path} is not a cell of a run ({type(error).__name__}: {error})") from None
+        order = self.read_run().get("cells", [])
+        places = {tuple(name): place for place, name in enumerate(order)}
+        return sorted(cells, key=lambda c: (places.get((c.model, c.dataset, c.property), len(places)), c.slug))
+
+    def write_csv(self, cells: list[Cell]) -> None:
+        write_atomic(self.path / "measurements.csv", to_csv(cells))
+
+    def write_image(self, dataset: str, index: int, png: bytes) -> None:
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80]
+        write_atomic(self.path / "images" / folder / f"{index}.png", png)
+
+    def image_path(self, dataset: str, index: int) -> Path:
+        return self.path / "images" / re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80] / f"{index}.png"
+
+
+def default_run_path() -> Path:
+    """runs/<UTC time>, never an existing folder."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / stamp
+    number = 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{stamp}-{number}"
+    return path
+
+
+def measurement_rows(cells: list[Cell]) -> list[dict[str, Any]]:
+    """One flat row per measurement (one per failed cell too), with the columns of ``CSV_COLUMNS``."""
+    import json
+
+    rows = []
+    for cell in cells:
+        base = {"model": cell.model, "dataset": cell.dataset, "property": cell.property, "status": cell.status,
+                "error": cell.error.get("message", "")}
+        if cell.result is None:
+            rows.append(dict.fromkeys(CSV_COLUMNS, "") | base)
+            continue
+        for m in cell.result.measurements:
+            low, high = m.interval or (None, None)
+            rows.append(base | {
+                "measurement": m.name, "value": m.value, "kind": str(m.kind), "n": m.n, "unit": m.unit, "lower": low,
+                "upper": high, "recheck": m.recheck, "reference": m.reference,
+                "witness": json.dumps(Measurement.to_json(m)["witness"], ensure_ascii=False), "note": m.note,
+            })
+    return rows
+
+
+def to_csv(cells: list[Cell]) -> str:
+    """Measurements as CSV text; floats with repr, so they read back to the last digit."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in measurement_rows(cells):
+        writer.writerow({k: "" if v is None else repr(v) if isinstance(v, float) else v for k, v in row.items()})
+    return stream.getvalue()
+
+
+def load_run(path: Path | str) -> tuple[dict[str, Any], list[Cell]]:
+    """(run.json, cells) of a run folder; UsageProblem when it is none."""
+    folder = RunFolder(Path(path))
+    if not folder.path.is_dir():
+        raise UsageProblem(f"{folder.path} is not a run folder; runs are written by `stabilitykit evaluate --output DIR`")
+    return folder.read_run(), folder.read_cells()
+
+
+__all__ = ["CSV_COLUMNS", "Cell", "RunFolder", "default_run_path", "load_run",
+           "measurement_rows", "to_csv"]
