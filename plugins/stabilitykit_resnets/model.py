@@ -20,7 +20,7 @@ DIGITS_WIDTH = 8
 
 
 class RevisedResNetModel(Model):
-    """A :class:`RevisedResNet` seen block by block; states (B, width, 8, 8) in the stem's coordinate order."""
+    """A :class:`RevisedResNet` seen block by block; states (B, width, 8, 8) in the stem's order."""
 
     def __init__(self, name: str, network: RevisedResNet, record: Mapping[str, Any]) -> None:
         self.name = name
@@ -114,8 +114,8 @@ def build(name: str, *, depths: Sequence[int], stem: str = "conv", grouping: str
     if width % 4:
         raise UsageProblem(f"{name}: width is a multiple of 4 (group convolutions over 4 tiles); got {width}")
     if stem == "patch" and width < PatchStem.channels:
-        raise UsageProblem(f"{name}: stem=patch keeps all {PatchStem.channels} x {STEM_SIZE} x {STEM_SIZE} pixel "
-                           f"values, so width is at least {PatchStem.channels}; got {width}")
+        raise UsageProblem(f"{name}: stem=patch keeps all {PatchStem.channels} x {STEM_SIZE} x {STEM_SIZE} "
+                           f"pixel values, so width is at least {PatchStem.channels}; got {width}")
     options = {"stem": stem, "grouping": grouping, "width": width, "depths": list(depths),
                "final_relu": final_relu, "num_classes": num_classes}
     record: dict[str, Any] = {"architecture": name, "options": options, "seed": seed}
@@ -132,7 +132,7 @@ def build(name: str, *, depths: Sequence[int], stem: str = "conv", grouping: str
 
 
 def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, checkpoint: str) -> None:
-    """UsageProblem when the checkpoint says it was trained with other options (some change no tensor's shape)."""
+    """UsageProblem when the checkpoint says it was trained with other options (not all change a shape)."""
     if not isinstance(trained, Mapping) or not isinstance(trained.get("options"), Mapping):
         return
     theirs = dict(trained["options"])
@@ -140,8 +140,9 @@ def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, chec
     if not different:
         return
     text = ",".join(f"{key}={_option_text(value)}" for key, value in different.items())
-    raise UsageProblem(f"checkpoint {checkpoint} was trained as {trained.get('architecture', 'another model')} with "
-                       f"{text}; use {name}:{text},checkpoint={checkpoint}")
+    architecture = trained.get("architecture", "another model")
+    raise UsageProblem(f"checkpoint {checkpoint} was trained as {architecture} "
+                       f"with {text}; use {name}:{text},checkpoint={checkpoint}")
 
 
 def _option_text(value: Any) -> str:

@@ -33,7 +33,7 @@ class FlatConv3x3(nn.Conv2d):
 
 
 class Bottleneck(nn.Module):
-    """x + f(x), f = 1x1, 3x3, 1x1 convolutions (C -> C/4 -> C/4 -> C) with BatchNorm; ReLU after the addition.
+    """x + f(x), f = 1x1, 3x3, 1x1 convolutions (C -> C/4 -> C/4 -> C) with BatchNorm; ReLU after the sum.
 
     Arguments:
         channels: C of the (B, C, H, W) map, in and out.

@@ -10,7 +10,7 @@ Grid = tuple[int, int]
 
 
 def patch(x: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """(B, C, H, W) -> (B, R*S*C, H/R, W/S): the R x S contiguous tiles become the outer index of the channels.
+    """(B, C, H, W) -> (B, R*S*C, H/R, W/S): the R x S contiguous tiles become the outer channel index.
 
     A permutation of the coordinates, so an l2 isometry. A group convolution with R*S groups then treats each
     tile by itself, which is what the paper's grouped blocks do.
