@@ -114,7 +114,6 @@ class TrajectoryCache:
 
         fill(out, start, on_batch)
         out.flush()
-        del out
         return start
 
     def _reserve(self, data: Path, shape: tuple[int, int, int]) -> None:
@@ -134,7 +133,8 @@ class TrajectoryCache:
         except OSError as error:
             data.unlink(missing_ok=True)
             raise StabilityKitError(f"the cache {self.root} has no room for {size / 1e6:.0f} MB of readouts "
-                                    f"({error.strerror or error}); free space, or use --cache DIR or --no-cache") from error
+                                    f"({error.strerror or error}); free space, or use --cache DIR or "
+                                    "--no-cache") from error
 
 
 def _digest(array: np.ndarray) -> str:

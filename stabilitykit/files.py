@@ -81,7 +81,7 @@ def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "a+")
+        stream = open(path, "a+")  # noqa: SIM115 - closed by the with below; opening has an error of its own
     except OSError as error:
         raise UsageProblem(f"cannot write in {path.parent}: {error.strerror or error}") from error
     with stream:

@@ -51,13 +51,11 @@ def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mappin
                            f"got {type(what).__name__}")
     spec = registry.resolve(kind, what)
     if overrides:
-        accepted = {key: value for key, value in overrides.items()}
         known = {option.name for option in spec.component.options}
-        for key in accepted:
+        for key in overrides:
             if key not in known:
                 raise UsageProblem(f"{kind} {spec.component.name} takes no {key}")
-        spec = registry.resolve(kind, spec, None) if not accepted else Spec(
-            spec.component, dict(spec.given) | accepted)
+        spec = Spec(spec.component, dict(spec.given) | dict(overrides))
     return Choice(kind, spec.label, spec.component.name, spec.build, spec.options, dict(spec.given), spec.component,
                   tuple(spec.component.needs), requested)
 

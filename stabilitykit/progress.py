@@ -38,11 +38,10 @@ def _bar(items: Iterable[Any], description: str = "", total: int | None = None) 
 
 
 def _lines(items: Iterable[Any], description: str = "", total: int | None = None) -> Iterator[Any]:
-    count, last = 0, time.monotonic()
+    last = time.monotonic()
     length = _length(items, total)
-    for item in items:
+    for count, item in enumerate(items, 1):
         yield item
-        count += 1
         if time.monotonic() - last >= LOG_SECONDS:
             of = f"/{length}" if length else ""
             print(f"{description}: {count}{of}", file=sys.stderr, flush=True)

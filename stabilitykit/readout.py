@@ -1,4 +1,4 @@
-"""Readouts g_t: R^n -> R^K. ``head``: the model's own classifier at every depth; ``probe``: one linear map per depth."""
+"""Readouts g_t: R^n -> R^K. ``head``: the model's own classifier at every depth; ``probe``: a linear map per depth."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def load_run(path: Path | str) -> tuple[dict[str, Any], list[Cell]]:
     """(run.json, cells) of a run folder; UsageProblem when it is none."""
     folder = RunFolder(Path(path))
     if not folder.path.is_dir():
-        raise UsageProblem(f"{folder.path} is not a run folder; runs are written by `stabilitykit evaluate --output DIR`")
+        raise UsageProblem(f"{folder.path} is not a run folder; `stabilitykit evaluate --output DIR` writes one")
     return folder.read_run(), folder.read_cells()
 
 

@@ -73,7 +73,7 @@ def command(ctx: click.Context, **given: Any) -> int:
     Examples:
       stabilitykit evaluate
       stabilitykit evaluate -p table2
-      stabilitykit evaluate -m resnet18 --checkpoint r18.safetensors -d mnist:root=data/MNIST -p expansivity -p shadowing
+      stabilitykit evaluate -m resnet18 --checkpoint r18.safetensors -d mnist:root=data -p expansivity -p shadowing
       stabilitykit evaluate -c run.yaml --limit 1000
     """
     given = merge_config(ctx, given)

@@ -1,0 +1,69 @@
+"""``stabilitykit verify RUN``: recompute the witnesses of a run in float64; exit 1 when a number does not stand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from ..errors import UsageProblem
+
+
+@click.command("verify")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True, help="auto: the device of the run.")
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="MODEL=FILE",
+              help="Use other weights for a model of the run (to see whether the numbers hold for them).")
+@click.option("--relative", type=float, default=1e-9, show_default=True,
+              help="Relative tolerance; raise it on other hardware, where logits move by about 1e-6.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+def command(run: Path, device: str, checkpoints: tuple[str, ...], relative: float, output_format: str,
+            quiet: bool) -> int:
+    """Recompute every witness of RUN in float64 from model and data, and say which numbers stand.
+
+    Exit 0 when every recomputed number stands, 1 when one fails, when a cell of the run had failed, or when
+    nothing could be recomputed.
+    """
+    from ..progress import make_progress
+    from ..verify import verify
+
+    weights = {}
+    for text in checkpoints:
+        name, equals, path = text.rpartition("=")
+        if not equals or not name:
+            raise UsageProblem(f"--checkpoint expects MODEL=FILE, got {text!r}")
+        weights[name] = path
+    if not relative >= 0:
+        raise UsageProblem(f"--relative is a number >= 0; got {relative}")
+    verdicts = verify(run, device=device, relative=relative, checkpoint=weights, progress=make_progress(quiet))
+    counts = {status: sum(v.status == status for v in verdicts)
+              for status in ("stands", "fails", "no witness", "failed cell")}
+    if output_format == "json":
+        print(json.dumps({"verdicts": [{**vars(v), "difference": v.difference} for v in verdicts], "counts": counts},
+                         indent=1))
+    else:
+        _print(verdicts)
+        print(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to verify")
+    if counts["stands"] == 0 and counts["fails"] == 0:
+        print("no number of this run could be recomputed", file=sys.stderr)
+    return 0 if counts["stands"] and not counts["fails"] and not counts["failed cell"] else 1
+
+
+def _print(verdicts: list) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="verification", title_justify="left")
+    for column in ("property", "measurement", "verdict", "reported", "recomputed", "message"):
+        table.add_column(column, overflow="fold")
+    colours = {"stands": "green", "fails": "red", "failed cell": "red", "no witness": "yellow"}
+    for v in verdicts:
+        table.add_row(escape(v.property), escape(v.measurement), f"[{colours[v.status]}]{v.status}[/]",
+                      "" if v.reported is None else f"{v.reported:.6g}",
+                      "" if v.recomputed is None else f"{v.recomputed:.6g}", escape(v.message))
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)

@@ -1,0 +1,27 @@
+"""Shared fixtures: a cache of its own per test session, and the real data where it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Several tests start threads and processes; one BLAS thread each keeps two cores from being fought over.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Never read or write the user's trajectory cache."""
+    os.environ["STABILITYKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with MNIST/, cifar10/ and checkpoints/; the test is skipped where it is absent."""
+    given = os.environ.get("STABILITYKIT_SHARED_DATA")
+    folder = Path(given) if given else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "MNIST").is_dir():
+        pytest.skip(f"no real data at {folder}; set STABILITYKIT_SHARED_DATA")
+    return folder
