@@ -1,0 +1,27 @@
+"""g-expansivity (Definition 1): how near do images of different classes come, block by block?"""
+
+from stabilitykit import Component, Option, hookimpl
+
+
+@hookimpl
+def stabilitykit_properties() -> list[Component]:
+    return [
+        Component(
+            kind="property",
+            name="expansivity",
+            target="stabilitykit_expansivity.expansivity:Expansivity",
+            summary="g-expansive constants over pairs of images of different class, with witnesses",
+            reference="Definition 1",
+            options=(
+                Option("pairs", "str", "labels", "what separates two images",
+                       choices=("labels", "predictions")),
+                Option("curve", "int", 5, "points of the subsample curve: N, N/2, N/4...; 0 for none",
+                       minimum=0, maximum=16),
+                Option("median_pairs", "int", 200_000, "pairs behind each median, or all if fewer",
+                       minimum=1),
+                Option("table_rows", "int", 5_000, "class pairs kept per reduction, closest first",
+                       minimum=1),
+                Option("show", "int", 6, "closest class pairs to show as images", minimum=0, maximum=100),
+            ),
+        )
+    ]

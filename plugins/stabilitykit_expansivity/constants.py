@@ -1,0 +1,98 @@
+"""The constants: the closest pair under each reduction of its T+1 distances, recomputed independently."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit import Kind
+from stabilitykit.search import ClosestPair, closest_pairs
+from stabilitykit.search.results import ClosestPairs
+from stabilitykit.trajectory import Trajectory
+
+REDUCTIONS = ("max", "min", "mean")
+REFERENCES = {
+    "max": "Definition 1",
+    "min": "Definition 1 with the closest moment (Tables 2 and 3, Figure 3)",
+    "mean": "Definition 1 with the mean over blocks (Figure 2)",
+}
+# Probabilities stored in float32 are off by at most 2^-24 relative, so by at most 2^-24 in l2, and a distance
+# between two of them by at most 2^-23 (mean and max over depths too).
+FLOAT32_SLACK = 2.0**-23
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A g-expansive constant over the sample.
+
+    Attributes:
+        reduction: how the T+1 distances of a pair become one: ``"max"``, ``"min"`` or ``"mean"``.
+        value: float64, in units of the readout space.
+        kind: exact on the sample; an upper bound of the sample's minimum where values are stored in float32.
+        rows: the two rows of the trajectory.
+        block: depth of the largest (max) or smallest (min, mean) distance.
+        distances: float64 (T+1,) of the pair.
+        recheck: |what the search found - an independent float64 recomputation from the logits|.
+        interval: bounds of the sample's minimum where it is not exact.
+    """
+
+    reduction: str
+    value: float
+    kind: Kind
+    rows: tuple[int, int]
+    block: int
+    distances: tuple[float, ...]
+    recheck: float
+    interval: tuple[float, float] | None = None
+
+
+def pair_distances(values: np.ndarray) -> tuple[float, ...]:
+    """Two trajectories, float64 (T+1, 2, K) -> their T+1 l2 distances.
+
+    Written out in plain Python floats, in the search's canonical order of summation (k ascending), but
+    sharing no code with it: a different answer is a bug in one of them.
+    """
+    found = []
+    for first, second in values.tolist():
+        total = 0.0
+        for a, b in zip(first, second, strict=True):
+            difference = a - b
+            total += difference * difference
+        found.append(math.sqrt(total))
+    return tuple(found)
+
+
+def reduce_distances(distances: tuple[float, ...], reduction: str) -> tuple[float, int]:
+    """T+1 distances -> (constant of the pair, depth). Of equal depths the lowest."""
+    if reduction == "max":
+        value = max(distances)
+        return value, distances.index(value)
+    nearest = distances.index(min(distances))
+    if reduction == "min":
+        return distances[nearest], nearest
+    total = 0.0
+    for distance in distances:
+        total += distance
+    return total / len(distances), nearest
+
+
+def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reduction: str) -> ClosestPairs:
+    """Closest pair of every two classes under ``reduction``."""
+    return closest_pairs(trajectory.values, groups, reduction, num_groups)
+
+
+def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Constant:
+    """The constant at the closest pair ``found``, its distances recomputed from the logits in float64."""
+    from stabilitykit.readout import to_space
+
+    rows = (found.first, found.second)
+    logits = np.ascontiguousarray(trajectory.logits[:, list(rows)])
+    distances = pair_distances(to_space(logits, trajectory.space))
+    value, block = reduce_distances(distances, reduction)
+    recheck = abs(found.value - value)
+    if trajectory.storage == "float64" or trajectory.space == "logits":
+        return Constant(reduction, found.value, Kind.EXACT, rows, found.block, distances, recheck)
+    lower = max(0.0, found.value - FLOAT32_SLACK)
+    return Constant(reduction, value, Kind.UPPER, rows, block, distances, recheck, (lower, value))

@@ -1,0 +1,76 @@
+"""The subsample curve: a constant is only comparable together with its N, so show how it falls with N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search import ClosestPair, closest_pair
+from stabilitykit_expansivity.constants import REDUCTIONS
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A constant over ``size`` images, with the pair's rows in the whole sample; value None: no pair."""
+
+    size: int
+    reduction: str
+    value: float | None
+    rows: tuple[int, int] | None
+    block: int | None
+
+
+def subsamples(count: int, points: int, seed: int) -> list[np.ndarray]:
+    """Nested random subsets of ``range(count)``, smallest first, the whole last; rows ascending.
+
+    Each holds about half of the next. Nested, so that a minimum over pairs can only fall with the size.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    sizes = sorted({count >> halvings for halvings in range(points)} - {0})
+    return [np.sort(order[:size]) for size in sizes]
+
+
+def curve(
+    values: np.ndarray,
+    groups: np.ndarray,
+    whole: dict[str, ClosestPair],
+    points: int,
+    seed: int,
+    progress: Callable[..., Iterator[np.ndarray]] | None = None,
+) -> list[CurvePoint]:
+    """Constants over nested subsamples.
+
+    Arguments:
+        values: (T+1, N, K); groups: (N,).
+        whole: the closest pair of all N images by reduction, not searched for again.
+        points: number of sizes N, N/2, N/4...
+        seed: of the subsets.
+        progress: ``progress(iterable, description, total)``.
+    """
+    found: list[CurvePoint] = []
+    subsets: Iterable[np.ndarray] = subsamples(len(groups), points, seed)
+    if progress is not None:
+        subsets = progress(subsets, "subsample curve", points)
+    for rows in subsets:
+        for reduction in REDUCTIONS:
+            if len(rows) == len(groups):
+                pair, at = whole[reduction], np.arange(len(groups))
+            elif len(np.unique(groups[rows])) < 2:
+                found.append(CurvePoint(len(rows), reduction, None, None, None))
+                continue
+            else:
+                pair, at = closest_pair(values[:, rows], groups[rows], reduction), rows
+            ends = (int(at[pair.first]), int(at[pair.second]))
+            found.append(CurvePoint(len(rows), reduction, pair.value, ends, pair.block))
+    return found
+
+
+def exponent(points: Iterable[CurvePoint], reduction: str) -> float | None:
+    """Slope a of the least-squares line log eps = a log N + b; None with fewer than 3 positive points."""
+    used = [(p.size, p.value) for p in points if p.reduction == reduction and p.value]
+    if len(used) < 3:
+        return None
+    sizes, values = np.log(np.array(used, dtype=np.float64).T)
+    return float(np.polyfit(sizes, values, 1)[0])

@@ -1,0 +1,50 @@
+"""Per depth: closest distance, median distance, accuracy of the readout, prediction depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search import ClosestPair, MedianDistance, closest_pair, median_cross_distance
+from stabilitykit.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One depth: the closest pair of images of different class, and the median distance of such pairs."""
+
+    block: int
+    closest: ClosestPair
+    median: MedianDistance
+
+
+def depths(trajectory: Trajectory, groups: np.ndarray, seed: int, median_pairs: int) -> list[Depth]:
+    """Closest and median cross-class distance at t = 0..T. Every median uses the same pairs."""
+    return [
+        Depth(
+            t,
+            closest_pair(trajectory.values[t : t + 1], groups, "min"),
+            median_cross_distance(trajectory.values[t], groups, seed, max_pairs=median_pairs),
+        )
+        for t in range(trajectory.depth + 1)
+    ]
+
+
+def scale(profile: list[Depth], reduction: str, block: int) -> float:
+    """What a constant is divided by to compare models: the median at its block; for the mean, their mean."""
+    if reduction == "mean":
+        return sum(depth.median.value for depth in profile) / len(profile)
+    return profile[block].median.value
+
+
+def decisions(trajectory: Trajectory) -> np.ndarray:
+    """int64 (T+1, N): the class g chooses at each depth (lowest class on ties)."""
+    return np.stack([np.asarray(logits).argmax(axis=1) for logits in trajectory.logits]).astype(np.int64)
+
+
+def prediction_depth(chosen: np.ndarray) -> np.ndarray:
+    """(T+1, N) decisions -> int64 (N,): the first depth from which the decision stays the final one."""
+    differs = chosen != chosen[-1]
+    last = len(chosen) - 1 - np.argmax(differs[::-1], axis=0)
+    return np.where(differs.any(axis=0), last + 1, 0).astype(np.int64)

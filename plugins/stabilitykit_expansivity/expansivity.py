@@ -1,0 +1,206 @@
+"""The property ``expansivity``: Definition 1's constants, their witnesses, class pairs, N-curve, depths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
+from stabilitykit.context import Context
+from stabilitykit.results import to_plain
+from stabilitykit.search.results import ClosestPairs
+from stabilitykit.trajectory import Trajectory
+from stabilitykit_expansivity import curve as curves
+from stabilitykit_expansivity import depth as profiles
+from stabilitykit_expansivity.constants import (
+    REDUCTIONS,
+    REFERENCES,
+    Constant,
+    constant,
+    pair_distances,
+    reduce_distances,
+    search,
+)
+from stabilitykit_expansivity.groups import Groups, choose_groups
+
+PREFIX = "expansive_constant."
+OVER_SAMPLE = "over the sampled pairs: an upper bound of the infimum over the whole space, falling with N"
+
+
+class Expansivity(Property):
+    """How near do the trajectories of images of different class come (Definition 1)?
+
+    The T+1 l2 distances of a pair are reduced by max (Definition 1), min (Table 2) or mean (Figure 2), and
+    the minimum over all pairs of different class is taken, exactly and in float64.
+    """
+
+    name = "expansivity"
+
+    def __init__(
+        self, pairs: str = "labels", curve: int = 5, median_pairs: int = 200_000, table_rows: int = 5_000,
+        show: int = 6,
+    ) -> None:
+        """See the options of the component.
+
+        Arguments:
+            pairs: images differ by ``"labels"`` or by final ``"predictions"``.
+            curve: points of the subsample curve.
+            median_pairs: pairs behind each median distance; with fewer pairs the median is exact.
+            table_rows: rows of ``class_pairs`` per reduction.
+            show: closest class pairs (min) whose images are listed in ``result.images``.
+        """
+        self.pairs = pairs
+        self.curve = curve
+        self.median_pairs = median_pairs
+        self.table_rows = table_rows
+        self.show = show
+
+    def evaluate(self, context: Context) -> PropertyResult:
+        """Measure; CellProblem unless at least two classes have an image."""
+        groups = choose_groups(context, self.pairs)
+        trajectory = context.trajectory
+        matrices = {r: search(trajectory, groups.ids, len(groups.names), r) for r in REDUCTIONS}
+        whole = {r: matrix.overall() for r, matrix in matrices.items()}
+        constants = {r: constant(trajectory, whole[r], r) for r in REDUCTIONS}
+        profile = profiles.depths(trajectory, groups.ids, context.seed, self.median_pairs)
+        values, progress = trajectory.values, context.progress
+        points = curves.curve(values, groups.ids, whole, self.curve, context.seed, progress)
+
+        result = PropertyResult([_measurement(context, trajectory, groups, c) for c in constants.values()])
+        result.measurements += [_normalised(result, trajectory, c, profile) for c in constants.values()]
+        result.tables["class_pairs"] = self._class_pairs(context, groups, matrices, result.notes)
+        result.tables["depth"] = _depth_table(context, profile, len(trajectory))
+        if points:
+            result.tables["curve"] = _curve_table(context, points)
+            slopes = {r: curves.exponent(points, r) for r in REDUCTIONS}
+            result.notes += [f"{r}: falls about as N^{a:.3f} over the subsample curve"
+                             for r, a in slopes.items() if a is not None]
+        _add_decisions(context, trajectory, result)
+        result.images = self._images(context, constants, matrices["min"])
+        return result
+
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+        """The three constants recomputed in float64 from model and data at their witnesses.
+
+        None for what rests on the whole sample (normalised values, accuracy, prediction depth).
+        """
+        recomputed: dict[str, float | None] = {}
+        for measurement in result.measurements:
+            reduction = measurement.name.removeprefix(PREFIX)
+            if reduction not in REDUCTIONS or len(measurement.witness.get("indices", ())) != 2:
+                recomputed[measurement.name] = None
+                continue
+            rows = context.rows_of(measurement.witness["indices"])
+            distances = pair_distances(context.readouts(rows))
+            recomputed[measurement.name] = reduce_distances(distances, reduction)[0]
+        return recomputed
+
+    def _class_pairs(
+        self, context: Context, groups: Groups, matrices: Mapping[str, ClosestPairs], notes: list[str]
+    ) -> Table:
+        """Long form of the K x K matrices, closest first; image a is of class a."""
+        orders, sizes = context.dataset.order_in_class, groups.sizes
+        rows: list[list[Any]] = []
+        for reduction, matrix in matrices.items():
+            a, b = np.nonzero(np.triu(matrix.first >= 0, 1))
+            nearest = np.argsort(matrix.value[a, b], kind="stable")
+            if len(nearest) > self.table_rows:
+                notes.append(f"class_pairs keeps the {self.table_rows} closest of {len(nearest)} class pairs "
+                             f"({reduction}); raise table_rows for all")
+            for p in nearest[: self.table_rows]:
+                first, second = int(matrix.first[a[p], b[p]]), int(matrix.second[a[p], b[p]])
+                if groups.ids[first] != a[p]:
+                    first, second = second, first
+                i, j = int(context.indices[first]), int(context.indices[second])
+                at = (a[p], b[p])
+                row = [groups.names[a[p]], groups.names[b[p]], reduction, matrix.value[at], i, j, orders[i],
+                       orders[j], matrix.block[at], sizes[a[p]], sizes[b[p]]]
+                rows.append(to_plain(row))
+        columns = ["class_a", "class_b", "reduction", "value", "index_a", "index_b", "order_a", "order_b",
+                   "block", "n_a", "n_b"]
+        return Table(columns, rows, f"Closest pair of every two classes (by {groups.by})")
+
+    def _images(
+        self, context: Context, constants: Mapping[str, Constant], closest: ClosestPairs
+    ) -> list[int]:
+        """Dataset indices worth showing: the witnesses, then the closest class pairs."""
+        rows = [row for c in constants.values() for row in c.rows]
+        a, b = np.nonzero(np.triu(closest.first >= 0, 1))
+        for p in np.argsort(closest.value[a, b], kind="stable")[: self.show]:
+            rows += [int(closest.first[a[p], b[p]]), int(closest.second[a[p], b[p]])]
+        return [int(context.indices[row]) for row in dict.fromkeys(rows)]
+
+
+def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found: Constant) -> Measurement:
+    witness: dict[str, Any] = context.describe_images(context.indices[list(found.rows)])
+    if groups.by == "predictions":
+        witness["predicted"] = [groups.names[int(groups.ids[row])] for row in found.rows]
+    witness |= {"block": found.block, "distances": list(found.distances)}
+    note = OVER_SAMPLE
+    if found.kind is not Kind.EXACT:
+        note += "; searched in float32 copies (over 1 GiB), the witness recomputed in float64"
+    return Measurement(PREFIX + found.reduction, found.value, found.kind, len(trajectory), trajectory.unit,
+                       witness, REFERENCES[found.reduction], found.interval, found.recheck, note)
+
+
+def _normalised(
+    result: PropertyResult, trajectory: Trajectory, found: Constant, profile: list[profiles.Depth]
+) -> Measurement:
+    median = profiles.scale(profile, found.reduction, found.block)
+    where = "averaged over depths" if found.reduction == "mean" else f"at depth {found.block}"
+    exact = all(depth.median.exact for depth in profile) and found.kind is Kind.EXACT
+    pairs = profile[0].median.pairs
+    note = f"divided by the median cross-class distance {where}, {median:.6g}, of {pairs} pairs"
+    value = found.value / median if median > 0 else None
+    witness = dict(result[PREFIX + found.reduction].witness) | {"median": median}
+    return Measurement(f"{PREFIX}{found.reduction}.normalised", value, Kind.EXACT if exact else Kind.ESTIMATE,
+                       len(trajectory), "ratio", witness, REFERENCES[found.reduction],
+                       note=note if value is not None else note + ": undefined")
+
+
+def _depth_table(context: Context, profile: list[profiles.Depth], count: int) -> Table:
+    rows = []
+    for depth in profile:
+        seen = context.describe_images(context.indices[[depth.closest.first, depth.closest.second]])
+        rows.append([depth.block, depth.closest.value, *seen["indices"], *seen["classes"], *seen["orders"],
+                     depth.median.value, depth.median.exact, count])
+    columns = ["block", "closest", "index_i", "index_j", "class_i", "class_j", "order_i", "order_j",
+               "median", "median_exact", "N"]
+    return Table(columns, rows, "Closest and median cross-class distance at each depth (0: before any block)")
+
+
+def _curve_table(context: Context, points: list[curves.CurvePoint]) -> Table:
+    rows: list[list[Any]] = []
+    for p in points:
+        pair = [None, None] if p.rows is None else context.indices[list(p.rows)].tolist()
+        rows.append([p.size, p.reduction, p.value, *pair, p.block])
+    return Table(["N", "reduction", "value", "index_i", "index_j", "block"], rows,
+                 f"Constants over nested random subsamples (seed {context.seed})")
+
+
+def _add_decisions(context: Context, trajectory: Trajectory, result: PropertyResult) -> None:
+    """Accuracy of g after each block (if outputs are the dataset's classes), agreement, prediction depth."""
+    chosen = profiles.decisions(trajectory)
+    settled = profiles.prediction_depth(chosen)
+    count = len(trajectory)
+    comparable = trajectory.num_classes == len(context.dataset.class_names)
+    accuracy = (chosen == context.labels).mean(axis=1)
+    rows = [
+        to_plain([t, accuracy[t] if comparable else None, (chosen[t] == chosen[-1]).mean(),
+                  (settled <= t).mean(), count])
+        for t in range(len(chosen))
+    ]
+    result.tables["accuracy"] = Table(["block", "accuracy", "agrees_with_final", "decided", "N"], rows,
+                                      "Decisions of the readout after each block")
+    if comparable:
+        result.measurements.append(Measurement("accuracy", float(accuracy[-1]), Kind.EXACT, count, "share",
+                                               note="of the final readout"))
+    else:
+        result.notes.append(f"no accuracy: the readout has {trajectory.num_classes} outputs, the dataset "
+                            f"{len(context.dataset.class_names)} classes")
+    result.measurements.append(
+        Measurement("prediction_depth.mean", float(settled.mean()), Kind.EXACT, count, "blocks",
+                    reference="Baldock, Maennel and Neyshabur 2021, with this readout",
+                    note="first depth from which the readout's decision stays the final one"))
