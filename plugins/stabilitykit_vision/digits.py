@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 
 from .arrays import ArrayDataset
@@ -15,15 +19,31 @@ def digits(split: str = "test") -> ArrayDataset:
     ``split``: ``train`` (1,200 images), ``test`` (597) or ``all`` (1,797, the stored order). The split is fixed;
     within it the stored order is kept.
     """
-    from sklearn.datasets import load_digits
-
-    stored = load_digits()
-    small = stored.images.astype(np.float32) / np.float32(16)
+    stored, labels = stored_digits()
+    small = stored.astype(np.float32) / np.float32(16)
     large = resize_bilinear(small, SIZE)[:, None]
     chosen = split_indices(len(small), split)
-    return ArrayDataset("digits", large[chosen], stored.target[chosen], [str(c) for c in range(10)], pad=PAD,
+    return ArrayDataset("digits", large[chosen], labels[chosen], [str(c) for c in range(10)], pad=PAD,
                         transforms=["divide by 16", f"resize 8x8 to {SIZE}x{SIZE} (bilinear)"],
                         record={"source": "sklearn.datasets.load_digits", "split": split})
+
+
+def stored_digits() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (1797, 8, 8) of 0..16 and int64 (1797,), as ``sklearn.datasets.load_digits`` gives them.
+
+    Importing scikit-learn takes seconds, so its table is read directly where it lies.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for place in (package.submodule_search_locations or ()) if package else ():
+        table = Path(place, "datasets", "data", "digits.csv.gz")
+        if table.is_file():
+            with gzip.open(table, "rt", encoding="ascii") as file:
+                rows = np.asarray([line.split(",") for line in file], dtype=np.uint8)
+            return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    return loaded.images.astype(np.uint8), loaded.target.astype(np.int64)
 
 
 def split_indices(count: int, split: str) -> np.ndarray:
