@@ -106,7 +106,7 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
             record.error = f"still loading after {timeout:g} s; raise {TIMEOUT_VARIABLE} if that is expected"
         except (Exception, SystemExit) as error:
             record.status = "failed"
-            record.error = f"{type(error).__name__}: {error}".split("\n")[0]
+            record.error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         else:
             host.components += offers[0]
             host.commands += offers[1]

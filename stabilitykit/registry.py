@@ -147,7 +147,7 @@ def _parse_options(component: Component, text: str) -> dict[str, Any]:
         key = key.strip()
         if equals and (key in known or component.primary is None):
             given[key], last = value.strip(), key
-        elif number == 0 and component.primary is not None:
+        elif number == 0 and component.primary is not None and not (equals and key.isidentifier()):
             given[component.primary], last = piece.strip(), component.primary
         elif equals and key.isidentifier() and last != component.primary:
             given[key], last = value.strip(), key  # unknown: option_values says so with a did-you-mean

@@ -1,0 +1,39 @@
+"""Configuration files: YAML and TOML mean the same, and nothing in them can hurt."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stabilitykit.config import read_config
+from stabilitykit.errors import UsageProblem
+
+
+def test_yaml_and_toml_agree(tmp_path):
+    (tmp_path / "a.yaml").write_text("models: [resnet18]\nlimit: 10\nspace: logits\n")
+    (tmp_path / "a.toml").write_text('models = ["resnet18"]\nlimit = 10\nspace = "logits"\n')
+    assert read_config(tmp_path / "a.yaml") == read_config(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("name, text", [
+    ("a.yaml", "a: [1"), ("a.yaml", "- 1\n- 2"), ("a.yaml", "!!python/object/apply:os.system ['true']"),
+    ("a.yaml", "a: &x [1, 2]\nb: *x"), ("a.toml", "a = "), ("a.json", "{}"), ("a.yaml", ""),
+])
+def test_bad_files_are_one_clear_error(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageProblem):
+        read_config(tmp_path / name)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UsageProblem, match="cannot read"):
+        read_config(tmp_path / "absent.yaml")
+
+
+@given(st.binary(max_size=60), st.sampled_from(["x.yaml", "x.toml"]))
+def test_any_bytes(tmp_path_factory, data, name):
+    path = tmp_path_factory.mktemp("config") / name
+    path.write_bytes(data)
+    try:
+        assert isinstance(read_config(path), dict)
+    except UsageProblem:
+        pass

@@ -1,0 +1,68 @@
+"""Files are old or new, never half; a locked folder is refused; errors name the path."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from stabilitykit.errors import StabilityKitError, UsageProblem
+from stabilitykit.files import lock, read_json, write_atomic, write_json
+
+
+def test_replaces_and_leaves_no_temporary_file(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    write_json(path, {"x": 1})
+    write_json(path, {"x": float("inf")})
+    assert read_json(path) == {"x": "inf"}
+    assert os.listdir(path.parent) == ["a.json"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StabilityKitError, match=r"a\.json.*No space left"):
+        write_json(path, {"x": 2})
+    monkeypatch.undo()
+    assert read_json(path) == {"x": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_bad_json_is_one_clear_error(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageProblem, match="cannot read"):
+        read_json(path)
+
+
+def _hold(path, ready, release):
+    with lock(path, wait=False, what="it"):
+        ready.set()
+        release.wait(20)
+
+
+def test_a_second_process_is_refused_and_a_dead_one_lets_go(tmp_path):
+    path = tmp_path / "lock"
+    method = multiprocessing.get_context("spawn")
+    ready, release = method.Event(), method.Event()
+    process = method.Process(target=_hold, args=(path, ready, release))
+    process.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(UsageProblem, match="the folder is in use"), lock(path, wait=False, what="the folder"):
+            pass
+    finally:
+        process.kill()
+        process.join()
+    with lock(path, wait=False, what="the folder") as held:
+        assert held
+
+
+def test_atomic_write_into_a_file_as_folder(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StabilityKitError, match="cannot write"):
+        write_atomic(tmp_path / "file" / "a", "b")

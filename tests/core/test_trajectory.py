@@ -1,0 +1,115 @@
+"""Trajectories: streamed equals whole, softmax in float64, bad numbers named, any row recomputed bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from stabilitykit.errors import CellProblem, DataProblem
+from stabilitykit.pair import Pair, Settings, choose_indices
+from stabilitykit.plan import Choice
+from stabilitykit.readout import HeadReadout, state_vector, to_space, to_space_torch
+from stabilitykit.testing.fixtures import TinyDataset, TinyModel
+from stabilitykit.trajectory import extract
+
+
+def choice(kind, thing):
+    return Choice(kind, thing.name, thing.name, lambda **_: thing)
+
+
+def pair(model=None, dataset=None, **settings):
+    return Pair(choice("model", model or TinyModel()), choice("dataset", dataset or TinyDataset()),
+                Settings(**{"batch_size": 7} | settings), torch.device("cpu"), None)
+
+
+def test_extraction_matches_a_plain_loop():
+    model, dataset = TinyModel(), TinyDataset(20)
+    out = np.empty((model.num_blocks + 1, 20, 3), np.float32)
+    extract(model, HeadReadout(model), dataset, np.arange(20), out, batch_size=20)
+    state = model.initial_state(model.preprocess(dataset.images(range(20))))
+    for t in range(model.num_blocks + 1):
+        assert np.array_equal(out[t], model.readout(state).numpy())
+        if t < model.num_blocks:
+            state = model.block(t, state)
+
+
+@given(st.integers(1, 25), st.integers(1, 25))
+def test_batch_size_moves_little_and_rows_stay_in_place(first, second):
+    model, dataset = TinyModel(), TinyDataset(19)
+    outs = []
+    for size in (first, second):
+        out = np.empty((4, 19, 3), np.float32)
+        extract(model, HeadReadout(model), dataset, np.arange(19), out, batch_size=size)
+        outs.append(out)
+    assert np.allclose(*outs, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_are_recomputed_bit_for_bit():
+    with_limit = pair(limit=17, seed=3)
+    context = with_limit.context(choice("property", type("P", (), {"name": "p"})()), {})
+    values = context.trajectory.values
+    rows = np.array([16, 0, 8, 3])
+    assert np.array_equal(context.readouts(rows), values[:, rows])
+    assert np.array_equal(context.rows_of(context.indices[rows]), rows)
+    outside = next(i for i in range(24) if i not in set(context.indices))
+    with pytest.raises(CellProblem, match="evaluated"):
+        context.rows_of([outside])
+
+
+@given(st.lists(st.lists(st.floats(-700, 700), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_softmax_agrees_with_scipy_and_with_its_torch_twin(logits):
+    array = np.array(logits)
+    ours = to_space(array, "probabilities")
+    assert np.allclose(ours, softmax(array, axis=-1), rtol=1e-12, atol=0)
+    assert np.allclose(ours, to_space_torch(torch.from_numpy(array), "probabilities").numpy(), rtol=1e-12, atol=1e-300)
+
+
+def test_saturated_softmax_keeps_distances():
+    logits = np.array([[40.0, 0.0], [41.0, 0.0]], np.float32)
+    assert np.abs(np.diff(to_space(logits, "probabilities")[:, 1])) > 1e-18
+
+
+def test_nan_pixels_name_the_image():
+    dataset = TinyDataset(10)
+    dataset._images[6, 0, 0, 0] = np.nan
+    with pytest.raises(DataProblem, match="image 6"):
+        pair(dataset=dataset).trajectory()
+
+
+def test_nan_weights_name_the_tensor():
+    model = TinyModel()
+    model.module.state_dict()["stem.weight"][0, 0] = float("inf")
+    with pytest.raises(DataProblem, match=r"stem\.weight"):
+        pair(model)
+
+
+def test_overflowing_readout_names_image_and_depth():
+    model = TinyModel()
+    model.module.state_dict()["blocks.1.2.weight"].fill_(3e38)
+    with pytest.raises(CellProblem, match="at depth 2"):
+        pair(model).trajectory()
+
+
+@given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 5))
+def test_subsets_of_one_seed_are_nested(a, b, seed):
+    small, large = sorted((a, b))
+    assert set(choose_indices(50, small, seed)) <= set(choose_indices(50, large, seed))
+    assert np.array_equal(choose_indices(50, None, seed), np.arange(50))
+
+
+def test_tuple_states_become_one_vector():
+    parts = torch.arange(6.0).reshape(2, 3), torch.arange(8.0).reshape(2, 2, 2)
+    assert state_vector(parts).shape == (2, 7)
+
+
+def test_probes_learn_and_are_reproducible():
+    dataset = TinyDataset(60)
+    first, second = pair(dataset=dataset, readout="probe", probe_epochs=60), pair(dataset=dataset, readout="probe",
+                                                                                  probe_epochs=60)
+    a, b = first.trajectory(), second.trajectory()
+    assert np.array_equal(a.logits, b.logits)
+    for t in range(a.depth + 1):
+        accuracy = float((a.logits[t].argmax(1) == a.labels).mean())
+        assert accuracy > 0.6, (t, accuracy)  # chance is 1/3
