@@ -1,16 +1,8 @@
 """Bounds on s(eps) over *all* pseudo-orbits through sample states, traced by sample images (mathematics: 4).
 
 Deciding s(eps) exactly is a path problem with an intersecting-set condition; these two sides are sound and cheap.
-
-Upper side: any explicit orbit with eps(p) > eps gives s(eps) <= delta(p). Besides the family's own orbits the
-single-switch orbits are used (image i up to a depth, image j from there on).
-
-Lower side: every pseudo-orbit but the true ones makes a switch, so s(eps) >= m, the smallest distance of two images
-at a depth t >= 1. And more: an orbit that escapes every eps-tracer escapes its own start i_0, so at some depth t
-    eps < d_t(i_0, i_t) <= sum over s = 1..t of d_t(i_{s-1}, i_s),
-hence one of its switches, at s <= t from i to j, has t d_t(i, j) > eps, and delta(p) >= d_s(i, j). So s(eps) is at
-least the smallest d_s(i, j) of all switches with max over t >= s of t d_t(i, j) > eps; likewise, with the end image i_T
-as the tracer, of all with max over t < s of (T - t) d_t(i, j) > eps. Both need the start image allowed as a tracer.
+Lower side: see ``bracket_lower``. Upper side: any explicit orbit with eps(p) > eps gives s(eps) <= delta(p). Besides
+the family's own orbits the single-switch orbits are used (image i up to a depth, image j from there on).
 """
 
 from __future__ import annotations
@@ -21,6 +13,7 @@ import numpy as np
 
 from stabilitykit.search import nearest_neighbours
 
+from .bracket_lower import LowerSide, lower_side
 from .orbits import distances, single_switch_orbits
 from .profile import Profile, shadowing_profile
 from .tracing import trace
@@ -29,9 +22,9 @@ from .tracing import trace
 PAIR_WORK = 20_000_000_000
 # With at most so many switches all single-switch orbits are considered, else those to nearest images.
 ALL_SWITCHES = 200_000
-_CHUNK = 256
-# Rounding of sums, squares and roots stays far below this relative margin.
-_MARGIN = 1e-12
+_CHUNK = 64
+# The upper side is resolved to steps of this ratio in eps: finer ones cost a tracer search each and show nothing.
+_RESOLUTION = 1.05
 
 
 @dataclass(frozen=True)
@@ -39,43 +32,33 @@ class Bracket:
     """lower(eps) <= s(eps) <= upper(eps) over all sample pseudo-orbits and data tracers.
 
     Attributes:
-        thresholds: float64 (Q,), ascending, first 0: where the lower side was computed.
-        lowers: float64 (Q,), non-decreasing, at least m. +infinity: no orbit escapes.
-        smallest: m, the smallest jump of any pseudo-orbit that is no true orbit (less 1e-12 of it for rounding).
-        upper: profile of the explicit orbits; orbit numbers refer to ``paths``.
+        lower: callable, eps -> lower bound.
+        upper: profile of explicit orbits; its orbit numbers are rows of ``paths``.
         paths: int64 (M, T+1), the orbits behind ``upper``.
-        all_pairs: whether the lower side beyond m was computed (False: too many images, lower = m).
     """
 
-    thresholds: np.ndarray
-    lowers: np.ndarray
-    smallest: float
+    lower: LowerSide
     upper: Profile
     paths: np.ndarray
-    all_pairs: bool
 
     def at(self, eps: float) -> tuple[float, float]:
-        """(lower, upper) bound of s(eps), eps >= 0; the lower side is constant between thresholds."""
-        piece = int(np.searchsorted(self.thresholds, eps, side="right")) - 1
-        if piece < 0:
-            raise ValueError(f"eps: expected a number >= 0, got {eps}")
-        return float(self.lowers[piece]), self.upper(eps)
+        """(lower, upper) bound of s(eps), eps >= 0."""
+        return self.lower(eps), self.upper(eps)
 
 
 def bracket(
-    values: np.ndarray, *, thresholds: np.ndarray | None = None, start_tracer: bool = True,
-    labels: np.ndarray | None = None, paths: np.ndarray | None = None, delta: np.ndarray | None = None,
-    eps: np.ndarray | None = None, pair_work: int = PAIR_WORK, threads: int | None = None,
+    values: np.ndarray, *, start_tracer: bool = True, labels: np.ndarray | None = None,
+    paths: np.ndarray | None = None, delta: np.ndarray | None = None, eps: np.ndarray | None = None,
+    pair_work: int = PAIR_WORK, threads: int | None = None,
 ) -> Bracket:
     """Bounds on s(eps) over all sample pseudo-orbits.
 
     Arguments:
         values: (T+1, N, K), N >= 2, T >= 1.
-        thresholds: further eps at which the lower side is wanted (it is computed at the upper side's steps too).
         start_tracer: may the image an orbit starts from trace it; without it the lower side is m.
         labels: int (N,); if given, switches to the nearest image of another class are tried too.
         paths, delta, eps: explicit orbits known already: (P, T+1), (P,), (P,), eps by data tracers.
-        pair_work: most coordinate differences to spend on the lower side.
+        pair_work: most coordinate differences to spend on the lower side beyond m.
         threads: default all cores.
     """
     depths, count, dimension = values.shape
@@ -85,42 +68,12 @@ def bracket(
         paths, delta, eps = np.empty((0, depths), np.int64), np.empty(0), np.empty(0)
     before, after, depth = _candidates(values, labels)
     switched, switch_delta, switch_eps = _front(values, before, after, depth, delta, eps, start_tracer)
-    all_paths = np.concatenate([paths, switched])
     upper = shadowing_profile(np.concatenate([delta, switch_delta]), np.concatenate([eps, switch_eps]))
     used = upper.orbit[upper.orbit >= 0]
     upper = Profile(upper.left, upper.s, np.where(upper.orbit >= 0, np.arange(len(upper.orbit)), -1))
-    grid = np.unique(np.concatenate([[0.0], upper.left, [] if thresholds is None else thresholds]))
-    all_pairs = start_tracer and count * (count - 1) // 2 * depths * dimension <= pair_work
-    if all_pairs:
-        lowers, smallest = _lower_side(values, grid, threads)
-    else:
-        smallest = min(float(np.nanmin(nearest_neighbours(values[t])[1])) for t in range(1, depths)) * (1 - _MARGIN)
-        lowers = np.full(len(grid), smallest)
-    return Bracket(grid, lowers, smallest, upper, all_paths[used], all_pairs)
-
-
-def _lower_side(values: np.ndarray, thresholds: np.ndarray, threads: int | None) -> tuple[np.ndarray, float]:
-    """The lower bound of s(eps) at every threshold -> float64 (Q,), and m."""
-    from stabilitykit.search.parallel import run, thread_count
-
-    from .bracket_kernel import switches_of_rows
-
-    # A switch whose later distance only just exceeds eps must not be missed for rounding.
-    squared = np.square(thresholds) * (1 - _MARGIN)
-    workers = thread_count(threads)
-
-    def work(rank: int) -> np.ndarray:
-        found = np.full((2, len(squared) + 1), np.inf)
-        switches_of_rows(values, squared, rank, workers * 4, found[0], found[1])
-        return found
-
-    found = np.min(run(work, list(range(workers * 4)), workers), axis=0)
-    escaping = np.minimum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
-    # Slot b holds switches beyond exactly b thresholds, so threshold k is exceeded by those in slots > k.
-    # Slot 0 adds the switches of images that are never apart: they count for m alone, which bounds everything.
-    smallest = escaping[:, 0].min()
-    lowers = np.sqrt(np.maximum(escaping[:, 1:].max(axis=0), smallest)) * (1 - _MARGIN)
-    return lowers, float(np.sqrt(smallest) * (1 - _MARGIN))
+    affordable = count * (count - 1) // 2 * depths * dimension <= pair_work
+    lower = lower_side(values, all_pairs=start_tracer and affordable, threads=threads)
+    return Bracket(lower, upper, np.concatenate([paths, switched])[used])
 
 
 def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,8 +116,8 @@ def _front(
     position = 0
     while position < len(order):
         # Take the next candidates that may pay, in order of delta.
-        window = order[position:position + 16 * _CHUNK]
-        may = bound[window] * (1 + _MARGIN) > np.maximum(best, reached[position:position + len(window)])
+        window = order[position:position + 64 * _CHUNK]
+        may = bound[window] > np.maximum(best, reached[position:position + len(window)]) * _RESOLUTION
         places = np.flatnonzero(may)[:_CHUNK]
         position += int(places[-1]) + 1 if len(places) == _CHUNK else len(window)
         if not len(places):

@@ -1,0 +1,74 @@
+"""The lower side of the bracket: below which jump is every sample pseudo-orbit traced within eps?
+
+Every pseudo-orbit but the true ones makes a switch, so s(eps) >= m, the smallest distance of two images at a depth
+t >= 1. And more: an orbit that escapes every eps-tracer escapes its own start i_0, so at some depth t
+    eps < d_t(i_0, i_t) <= sum over s = 1..t of d_t(i_{s-1}, i_s),
+hence one of its switches, at s <= t from i to j, has t d_t(i, j) > eps, and delta(p) >= d_s(i, j). So s(eps) is at
+least the smallest d_s(i, j) of all switches with max over t >= s of t d_t(i, j) > eps; likewise, with the end image
+i_T as the tracer, of all with max over t < s of (T - t) d_t(i, j) > eps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search import nearest_neighbours
+
+# Rounding of sums, squares and roots stays far below this relative margin.
+MARGIN = 1e-12
+
+
+@dataclass(frozen=True)
+class LowerSide:
+    """eps -> a lower bound of s(eps) over all sample pseudo-orbits.
+
+    Attributes:
+        smallest: m (less 1e-12 of it for rounding).
+        by_slot: float64 (SLOTS,), non-decreasing bounds by the slot of eps^2; None: only m is known.
+    """
+
+    smallest: float
+    by_slot: np.ndarray | None = None
+
+    def __call__(self, eps: float) -> float:
+        """The bound at eps >= 0; +infinity: no pseudo-orbit escapes."""
+        if not eps >= 0:
+            raise ValueError(f"eps: expected a number >= 0, got {eps}")
+        if self.by_slot is None:
+            return self.smallest
+        from .bracket_kernel import slot_of
+
+        # Switches that reach a little less far than eps may share its slot: counting them only lowers the bound.
+        return float(self.by_slot[slot_of(eps * eps * (1 - MARGIN))])
+
+
+def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | None = None) -> LowerSide:
+    """Lower bounds for values (T+1, N, K), N >= 2, T >= 1.
+
+    Arguments:
+        all_pairs: look at every pair of images at every depth, O(N^2 T K), for bounds beyond m. They hold only
+            where an orbit's start image may trace it.
+        threads: default all cores.
+    """
+    if not all_pairs:
+        smallest = min(float(np.nanmin(nearest_neighbours(points)[1])) for points in values[1:])
+        return LowerSide(smallest * (1 - MARGIN))
+    from stabilitykit.search.parallel import run, thread_count
+
+    from .bracket_kernel import SLOTS, switches_of_rows
+
+    workers = thread_count(threads)
+    columns = np.ascontiguousarray(np.asarray(values).transpose(0, 2, 1))
+
+    def work(rank: int) -> np.ndarray:
+        found = np.full((2, SLOTS), np.inf)
+        switches_of_rows(columns, rank, workers * 4, found[0], found[1])
+        return found
+
+    found = np.min(run(work, list(range(workers * 4)), workers), axis=0)
+    reaching = np.minimum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
+    by_slot = np.sqrt(reaching.max(axis=0)) * (1 - MARGIN)
+    smallest = float(np.sqrt(reaching[:, 0].min())) * (1 - MARGIN)
+    return LowerSide(smallest, np.maximum(by_slot, smallest))
