@@ -1,6 +1,6 @@
 """g-expansivity (Definition 1): how near do images of different classes come, block by block?"""
 
-from stabilitykit import Component, Option, hookimpl
+from stabilitykit import Component, Option, ReportSection, hookimpl
 
 
 @hookimpl
@@ -24,4 +24,17 @@ def stabilitykit_properties() -> list[Component]:
                 Option("show", "int", 6, "closest class pairs to show as images", minimum=0, maximum=100),
             ),
         )
+    ]
+
+
+@hookimpl
+def stabilitykit_report_sections() -> list[ReportSection]:
+    where = "stabilitykit_expansivity.sections:"
+    return [
+        ReportSection("most-confusable", "Most confusable", where + "glance", 5),
+        ReportSection("depth", "Along depth", where + "depth", 20),
+        ReportSection("figures-2-3", "Constants per class (Figures 2 and 3)", where + "figures", 30),
+        ReportSection("class-pairs", "Class pairs", where + "heat", 40),
+        ReportSection("table-3", "Closest pairs (Table 3)", where + "closest", 50),
+        ReportSection("subsample-curve", "Constants and N", where + "curve", 60),
     ]

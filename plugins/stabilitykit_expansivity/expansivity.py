@@ -196,7 +196,7 @@ def _add_decisions(context: Context, trajectory: Trajectory, result: PropertyRes
                                       "Decisions of the readout after each block")
     if comparable:
         result.measurements.append(Measurement("accuracy", float(accuracy[-1]), Kind.EXACT, count, "share",
-                                               note="of the final readout"))
+                                               reference="share of images whose final decision is their label"))
     else:
         result.notes.append(f"no accuracy: the readout has {trajectory.num_classes} outputs, the dataset "
                             f"{len(context.dataset.class_names)} classes")
