@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .distributed import World
 from .errors import CellProblem
 from .interfaces import Dataset, Model
 from .results import PropertyResult
@@ -39,6 +40,7 @@ class Context:
         device, batch_size: how the network is run. Batch size is fixed: it moves logits by about 1e-6.
         results: results of the properties named in the component's ``needs``, by name.
         progress: ``progress(iterable, description, total)`` wraps long loops.
+        world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
     """
 
     model: Model
@@ -53,6 +55,7 @@ class Context:
     results: Mapping[str, PropertyResult] = field(default_factory=dict)
     progress: Callable[..., Iterator[Any]] = no_progress
     make_trajectory: Callable[[], Trajectory] | None = None
+    world: World = field(default_factory=World)
 
     @property
     def trajectory(self) -> Trajectory:

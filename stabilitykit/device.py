@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from .errors import UsageProblem
@@ -19,6 +20,8 @@ def choose_device(name: str) -> torch.device:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"  # torchrun: one GPU per process
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -57,7 +60,6 @@ def check_torch_pair() -> None:
 
 def make_deterministic(seed: int) -> None:
     """Seed every generator and ask torch for deterministic algorithms (a warning where there is none)."""
-    import os
     import random
 
     import numpy as np

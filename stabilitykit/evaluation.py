@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .context import no_progress
 from .device import check_torch_pair, choose_device, make_deterministic
+from .distributed import World, join_world
 from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem
 from .interfaces import Property
 from .pair import Pair, Settings
@@ -105,12 +106,14 @@ def evaluate(
     target = choose_device(device)
     check_torch_pair()
     make_deterministic(seed)
-    folder = None if output is None else RunFolder(Path(output))
+    world = join_world(target.type)
+    output = world.broadcast(output)
+    folder = None if output is None or not world.leads else RunFolder(Path(output))
     request = {"models": [m.label for m in models], "datasets": [d.label for d in datasets],
                "properties": [p.label for p in chosen], "probe_dataset": probe.label if probe else None,
                "device": target.type, **asdict(settings)}
     job = _Job(registry, models, datasets, ordered, probe, settings, target, _cache_root(cache), folder, resume,
-               request, progress, on_cell)
+               request, progress if world.leads else no_progress, on_cell if world.leads else None, world)
     if folder is None:
         return job.run()
     with folder.open(resume=resume):
@@ -132,6 +135,7 @@ class _Job:
     request: dict[str, Any]
     progress: Callable[..., Iterator[Any]]
     on_cell: Callable[[Cell], None] | None
+    world: World
     cells: list[Cell] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -158,12 +162,13 @@ class _Job:
     def _run_pair(self, model: Choice, dataset: Choice, earlier: dict[str, Cell], alone: bool) -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                pair = Pair(model, dataset, self.settings, self.device, self.cache, self.probe, self.progress)
+                pair = Pair(model, dataset, self.settings, self.device, self.cache, self.probe, self.progress,
+                            self.world)
                 record = pair.record()
         except (Exception, SystemExit) as error:
             if alone and isinstance(error, StabilityKitError):
                 raise
-            culprit = model if not isinstance(error, UsageProblem) or "dataset" not in str(error) else dataset
+            culprit = dataset if isinstance(error, UsageProblem) and "dataset" in str(error) else model
             for choice in self.properties:
                 self._finish(self._failed(Cell(model.label, dataset.label, choice.label,
                                                requested=choice.requested), culprit, error))
@@ -191,8 +196,8 @@ class _Job:
         cell.record = {**record, "property": {"name": choice.name, "options": to_plain(dict(choice.options)),
                                               "plugin": choice.plugin}}
         done = earlier.get(cell.slug)
-        if done is not None and done.ok and done.record == to_plain(cell.record):
-            return done
+        if self.world.broadcast(done is not None and done.ok and done.record == to_plain(cell.record)):
+            return self._shared(done)
         for need in choice.needs:
             if need in failed:
                 return self._failed(cell, choice, CellProblem(f"needs property {need}, which failed: {failed[need]}"))
@@ -202,6 +207,10 @@ class _Job:
                 prop = choice.make()
                 if not isinstance(prop, Property):
                     raise PluginProblem(f"built a {type(prop).__name__}, expected a stabilitykit.Property")
+                if self.world.size > 1:
+                    pair.trajectory()  # its extraction is shared work: every rank must come here
+                    if not prop.parallel and not self.world.leads:
+                        return self._shared(None)
                 needed = {name: results[name] for name in choice.needs}
                 result = prop.evaluate(pair.context(choice, needed))
             if not isinstance(result, PropertyResult):
@@ -217,7 +226,14 @@ class _Job:
                                                      "works on copy.deepcopy(context.model)"))
             pair.restore_model()
         pair.model.module.eval()
-        return cell
+        return self._shared(cell)
+
+    def _shared(self, cell: Cell | None) -> Cell:
+        """Rank 0's cell on every rank, so that all hold the same results."""
+        if self.world.size == 1:
+            assert cell is not None
+            return cell
+        return Cell.from_json(self.world.broadcast(cell.to_json() if cell is not None else None))
 
     def _failed(self, cell: Cell, choice: Choice, error: BaseException) -> Cell:
         """Mark ``cell`` as failed: one line for people, the culprit, and for plugin bugs the end of the traceback."""

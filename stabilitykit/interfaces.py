@@ -199,6 +199,9 @@ class Property(ABC):
     """
 
     name: str = "property"
+    # False: under torchrun only rank 0 evaluates. True: every rank calls evaluate with the same trajectory and shares
+    # the work through context.world; all ranks must return the same result.
+    parallel: bool = False
 
     @abstractmethod
     def evaluate(self, context: Context) -> PropertyResult:

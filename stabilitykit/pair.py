@@ -13,7 +13,8 @@ import torch
 
 from .cache import TrajectoryCache
 from .context import Context, no_progress
-from .errors import DataProblem, UsageProblem
+from .distributed import World, row_bounds
+from .errors import DataProblem, StabilityKitError, UsageProblem
 from .interfaces import Dataset, Model
 from .plan import Choice
 from .readout import HeadReadout, ProbeReadout, Readout, Space
@@ -66,7 +67,8 @@ class Pair:
 
     def __init__(self, model: Choice, dataset: Choice, settings: Settings, device: torch.device,
                  cache: Path | None, probe_dataset: Choice | None = None,
-                 progress: Callable[..., Iterator[Any]] = no_progress) -> None:
+                 progress: Callable[..., Iterator[Any]] = no_progress, world: World | None = None) -> None:
+        self.world = world or World()
         self.model_choice, self.dataset_choice, self.probe_choice = model, dataset, probe_dataset
         self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -164,8 +166,10 @@ class Pair:
     def _make_trajectory(self) -> Trajectory:
         model, readout, settings = self.model, self.readout, self.settings
         classes = model.num_classes if settings.readout == "head" else len(self.dataset.class_names)
-        shape = (model.num_blocks + 1, len(self.indices), classes)
-        key = self._cache_record(readout)
+        bounds = row_bounds(len(self.indices), settings.batch_size, self.world.size)
+        mine = self.indices[bounds[self.world.rank]:bounds[self.world.rank + 1]]
+        shape = (model.num_blocks + 1, len(mine), classes)
+        key = self._cache_record(readout, mine)
         if settings.channels_last:
             model.module.to(memory_format=torch.channels_last)
 
@@ -175,21 +179,36 @@ class Pair:
                     advance(rows)
                     on_batch(rows)
 
-                extract(model, readout, self.dataset, self.indices, out, batch_size=settings.batch_size,
+                extract(model, readout, self.dataset, mine, out, batch_size=settings.batch_size,
                         device=self.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
                         channels_last=settings.channels_last, on_batch=tick)
 
-        if self.cache is not None:
-            logits, info = TrajectoryCache(self.cache).get(key, shape, fill)
-        else:
+        if self.cache is None or self.world.size > 1:
             self._scratch = tempfile.TemporaryDirectory(prefix="stabilitykit-")
-            logits, info = TrajectoryCache(Path(self._scratch.name)).get(key, shape, fill)
-        record = {"cache_key": info["key"], "shape": list(shape), "batch_size": settings.batch_size,
+        logits, info = np.empty(shape, np.float32), {"key": ""}
+        trouble: StabilityKitError | None = None
+        try:
+            if len(mine):
+                root = self.cache if self.cache is not None else Path(self._scratch.name)  # type: ignore[union-attr]
+                logits, info = TrajectoryCache(root).get(key, shape, fill)
+        except StabilityKitError as error:
+            trouble = error
+        # Every rank hears of one rank's trouble; waiting for its rows would hang the others.
+        troubles = [t for t in self.world.all_gather(trouble) if t is not None]
+        if troubles:
+            raise troubles[0]
+        if self.world.size > 1:
+            whole = np.lib.format.open_memmap(Path(self._scratch.name) / "whole.npy", mode="w+", dtype=np.float32,  # type: ignore[union-attr]
+                                              shape=(shape[0], len(self.indices), classes))
+            whole[:, bounds[self.world.rank]:bounds[self.world.rank + 1]] = logits
+            self.world.share_rows(whole, bounds, self.device)
+            logits = whole
+        record = {"cache_key": info["key"], "shape": list(logits.shape), "batch_size": settings.batch_size,
                   "extract_dtype": settings.extract_dtype, "device": self.device.type}
         return Trajectory(logits, np.asarray(self.dataset.labels)[self.indices].astype(np.int64), self.indices,
                           settings.space, [str(c) for c in self.dataset.class_names], record)
 
-    def _cache_record(self, readout: Readout) -> dict[str, Any]:
+    def _cache_record(self, readout: Readout, indices: np.ndarray) -> dict[str, Any]:
         import hashlib
         import inspect
 
@@ -203,7 +222,7 @@ class Pair:
             except (OSError, TypeError):
                 code.update(repr(thing).encode())  # defined interactively: no source to key on
         return {"what": "logits", "model": self.fingerprint, "dataset": self.dataset.fingerprint(),
-                "indices": hashlib.sha256(self.indices.astype(np.int64).tobytes()).hexdigest(),
+                "indices": hashlib.sha256(indices.astype(np.int64).tobytes()).hexdigest(),
                 "preprocessing": to_plain(dict(self.model.preprocessing)), "readout": readout.fingerprint(),
                 "batch_size": self.settings.batch_size, "dtype": self.settings.extract_dtype,
                 "channels_last": self.settings.channels_last, "device": self.device.type,
@@ -214,7 +233,7 @@ class Pair:
         """What one property is given."""
         return Context(self.model, self.dataset, self.indices, self.readout, self.settings.space, self.device,
                        self.settings.batch_size, self.settings.seed, dict(choice.options), dict(results),
-                       self.progress, self.trajectory)
+                       self.progress, self.trajectory, self.world)
 
     def close(self) -> None:
         """Free what only this pair used."""

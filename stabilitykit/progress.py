@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 # On a pipe or in a log, say something this often, so that long work is visibly alive.
@@ -49,4 +49,4 @@ def _lines(items: Iterable[Any], description: str = "", total: int | None = None
 
 
 def _length(items: Iterable[Any], total: int | None) -> int | None:
-    return total if total is not None else len(items) if hasattr(items, "__len__") else None
+    return total if total is not None else len(items) if isinstance(items, Sized) else None

@@ -92,7 +92,8 @@ class ProbeReadout(Readout):
 
     def logits(self, t: int, state: State) -> torch.Tensor:
         probe = self.probes[t]
-        return probe(state_vector(state).to(probe.weight.dtype))
+        weight: torch.Tensor = probe.weight  # type: ignore[assignment]
+        return probe(state_vector(state).to(weight.dtype))
 
     def head(self, t: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), self.probes[t])

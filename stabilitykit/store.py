@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import csv
 import datetime
@@ -40,11 +41,11 @@ class Cell:
     seconds: float = 0.0
     requested: bool = True
 
-    @property
+    @builtins.property  # `property` is a field here
     def ok(self) -> bool:
         return self.status == "ok"
 
-    @property
+    @builtins.property  # `property` is a field here
     def slug(self) -> str:
         """File name of the cell, unique per (model, dataset, property)."""
         import hashlib
@@ -147,10 +148,10 @@ def measurement_rows(cells: list[Cell]) -> list[dict[str, Any]]:
     """One flat row per measurement (one per failed cell too), with the columns of ``CSV_COLUMNS``."""
     import json
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for cell in cells:
-        base = {"model": cell.model, "dataset": cell.dataset, "property": cell.property, "status": cell.status,
-                "error": cell.error.get("message", "")}
+        base: dict[str, Any] = {"model": cell.model, "dataset": cell.dataset, "property": cell.property,
+                                "status": cell.status, "error": cell.error.get("message", "")}
         if cell.result is None:
             rows.append(dict.fromkeys(CSV_COLUMNS, "") | base)
             continue

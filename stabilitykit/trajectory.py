@@ -45,9 +45,9 @@ class Trajectory:
             return np.ascontiguousarray(to_space(self.logits, self.space))
         if self.space == "logits":
             return self.logits
-        values = np.empty(self.logits.shape, dtype=np.float32)
+        values: np.ndarray = np.empty(self.logits.shape, dtype=np.float32)
         for t in range(len(values)):
-            for start in range(0, values.shape[1], 4096):
+            for start in range(0, len(self), 4096):
                 part = slice(start, start + 4096)
                 values[t, part] = to_space(self.logits[t, part], self.space)
         return values
@@ -69,7 +69,7 @@ class Trajectory:
     @property
     def num_classes(self) -> int:
         """K, the dimension of the readout."""
-        return self.logits.shape[2]
+        return int(self.logits.shape[-1])
 
     @cached_property
     def predictions(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import math
 import sys
@@ -41,7 +42,7 @@ class Verdict:
     recomputed: float | None = None
     message: str = ""
 
-    @property
+    @builtins.property  # `property` is a field here
     def difference(self) -> float | None:
         if self.reported is None or self.recomputed is None:
             return None

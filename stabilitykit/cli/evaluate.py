@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def command(ctx: click.Context, **given: Any) -> int:
 def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[Any], properties: list[Any],
                    checkpoint: Any = None, registry: Any = None) -> int:
     """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code."""
+    from ..distributed import leave_world
     from ..evaluation import evaluate
     from ..progress import make_progress
     from ..registry import Registry, warn_failures
@@ -105,6 +107,9 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
         cache=False if given["no_cache"] else given["cache"], registry=registry,
         progress=make_progress(given["quiet"]),
     )
+    if os.environ.get("RANK", "0") != "0":
+        leave_world()
+        return run.exit_code  # under torchrun only rank 0 speaks
     if given["output_format"] == "json":
         print(json.dumps({"folder": str(run.folder), **run.info, "cells": [c.to_json() for c in run.cells]},
                          indent=1, ensure_ascii=False))
@@ -119,6 +124,7 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
 
         print(f"report: {write_report(output)}", file=sys.stderr)
     print(f"run folder: {run.folder}", file=sys.stderr)
+    leave_world()
     for cell in run.cells:
         if not cell.ok:
             print(f"failed: {cell.property} on {cell.model} x {cell.dataset}: {cell.error['message']}",
