@@ -1,0 +1,81 @@
+"""Between the tensors a network passes around and states (B, *shape) in one coordinate system along a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .program import Program, Template
+from .replay import Replayer, point_of, segment
+from .runs import Run
+
+
+def to_image_first(tensor: torch.Tensor, shape: Template) -> torch.Tensor:
+    """A network's tensor -> (B, *shape of one image); a view where possible."""
+    axis = shape.batch_axis
+    assert axis is not None
+    if axis:
+        return tensor.movedim(axis, 0)
+    factor = shape.slopes[0]
+    return tensor if factor == 1 else tensor.unflatten(0, (tensor.shape[0] // factor, factor))
+
+
+def from_image_first(state: torch.Tensor, shape: Template) -> torch.Tensor:
+    """Inverse of :func:`to_image_first`."""
+    axis = shape.batch_axis
+    assert axis is not None
+    if axis:
+        return state.movedim(0, axis)
+    return state if shape.slopes[0] == 1 else state.flatten(0, 1)
+
+
+class Coordinates:
+    """Per block the order in which its coordinates stand in the last block's.
+
+    Stages that are joined by a permutation (patching, channels last) hold the same numbers in another order. States
+    are given out in the order of h_T, the one the tail reads.
+    """
+
+    def __init__(self, replayer: Replayer, program: Program, run: Run) -> None:
+        self.orders: list[torch.Tensor | None] = [None] * run.depth
+        self.inverses: list[torch.Tensor | None] = [None] * run.depth
+        order: torch.Tensor | None = None
+        for t in range(run.depth - 1, 0, -1):
+            before, after = run.blocks[t - 1].end, run.blocks[t].start
+            if before != after:
+                step = _permutation(replayer, program, before[0], after[0])
+                order = step if order is None else step[order]
+                if torch.equal(order, torch.arange(order.numel(), device=order.device)):
+                    order = None
+            self.orders[t - 1] = order
+            self.inverses[t - 1] = None if order is None else torch.argsort(order)
+
+    def to_canonical(self, t: int, state: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """A state in the coordinates of block t -> those of h_T, shape (B, *shape)."""
+        order = self.orders[t]
+        if order is None:
+            return state if state.shape[1:] == tuple(shape) else state.reshape(state.shape[0], *shape)
+        return state.flatten(1)[:, order.to(state.device)].reshape(state.shape[0], *shape)
+
+    def from_canonical(self, t: int, state: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """Inverse of :meth:`to_canonical`: into the coordinates of block t, shape (B, *shape)."""
+        inverse = self.inverses[t]
+        if inverse is None:
+            return state if state.shape[1:] == tuple(shape) else state.reshape(state.shape[0], *shape)
+        return state.flatten(1)[:, inverse.to(state.device)].reshape(state.shape[0], *shape)
+
+
+def _permutation(replayer: Replayer, program: Program, before: int, after: int) -> torch.Tensor:
+    """Index p with after.flat = before.flat[p] for one image, read off a state of numbered coordinates."""
+    shape = program.shapes[before]
+    local = shape.per_image
+    assert local is not None
+    count = int(torch.Size(local).numel())
+    # float64 holds every index exactly; the step only moves coordinates, so any dtype will do.
+    device = next((p.device for p in replayer.module.parameters()), torch.device("cpu"))
+    numbered = torch.arange(count, dtype=torch.float64, device=device).reshape(1, *local)
+    batch = torch.cat([numbered, numbered])
+    part = segment(program, point_of(program, (before,)), (before,), (after,))
+    (moved,) = replayer.run(part, (from_image_first(batch, shape),), 2)
+    return to_image_first(moved, program.shapes[after])[0].flatten().round().to(torch.int64)

@@ -1,0 +1,212 @@
+"""What re-execution needs to know about a network: its calls and operations, with shapes for any batch size."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .dataflow import Dataflow
+from .tracing import Event, Leaf, OpKey, Path, Recording, TraceProblem, record
+
+BATCHES = (2, 3)
+"""Two recordings tell what depends on the batch size: a size s(B) is read as a B + c."""
+
+
+class Unreachable(Exception):
+    """A state that re-execution cannot put in place; the message says why."""
+
+
+@dataclass
+class Program:
+    """The calls and operations of one network, by position, with sizes as functions of the batch size.
+
+    Plain data (no tensors, no autograd), so it can be copied and stored with the model.
+
+    Attributes:
+        calls, ops: events by path and by operation key; leaves carry vertex numbers.
+        modules: path -> index in ``list(module.modules())``; names: that index -> dotted name.
+        shapes: vertex -> shape with the batch size left open, only for tensors that calls or operations return.
+        dtypes: vertex -> dtype.
+        births: vertex -> moment it is computed.
+        mutated: vertices whose memory is written to later in the pass.
+        input_vertex, output_vertex, output_index: the model's input and logits (leaf number of the result).
+        input_shape: (C, H, W), without the batch.
+        device: where it was recorded: ``"meta"`` unless that failed (then ``fallback`` says why).
+    """
+
+    calls: dict[Path, Event]
+    ops: dict[OpKey, Event]
+    modules: dict[Path, int]
+    names: list[str]
+    shapes: dict[int, Template]
+    dtypes: dict[int, torch.dtype]
+    births: dict[int, float]
+    mutated: set[int]
+    input_vertex: int
+    output_vertex: int
+    output_index: int
+    input_shape: tuple[int, ...]
+    device: str = "meta"
+    fallback: str = ""
+    timeline: list[tuple[int, str, Any]] = field(default_factory=list)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return self  # never changed once built, and it holds no tensors
+
+    def name(self, path: Path) -> str:
+        """Dotted module name of a call; a module called repeatedly has the same name each time."""
+        return self.names[self.modules[path]]
+
+    def children(self, path: Path) -> Iterator[Path]:
+        """Direct child calls in order."""
+        number = 0
+        while (child := (*path, number)) in self.calls:
+            yield child
+            number += 1
+
+
+@dataclass(frozen=True)
+class Template:
+    """A shape with the batch size left open: size i is ``slopes[i] * B + offsets[i]``."""
+
+    slopes: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        return tuple(a * batch + c for a, c in zip(self.slopes, self.offsets))
+
+    @property
+    def batch_axis(self) -> int | None:
+        """The one axis proportional to B, None when there is no such layout (images cannot be told apart)."""
+        axes = [i for i, a in enumerate(self.slopes) if a]
+        if len(axes) != 1 or self.offsets[axes[0]] != 0:
+            return None
+        return axes[0]
+
+    @property
+    def per_image(self) -> tuple[int, ...] | None:
+        """Shape of one image's part: the batch axis removed, or split when it holds several rows per image."""
+        axis = self.batch_axis
+        if axis is None:
+            return None
+        rest = self.offsets[:axis] + self.offsets[axis + 1:]
+        factor = self.slopes[axis]
+        if factor == 1:
+            return rest
+        # Rows of one image stand together on the leading axis (windows, heads): they become an axis of their own.
+        return (factor, *rest) if axis == 0 else None
+
+
+def template(first: tuple[int, ...], second: tuple[int, ...]) -> Template:
+    """The shape that equals ``first`` at BATCHES[0] and ``second`` at BATCHES[1]."""
+    if len(first) != len(second):
+        raise TraceProblem("a tensor's number of axes depends on the batch size")
+    slopes = tuple((b - a) // (BATCHES[1] - BATCHES[0]) for a, b in zip(first, second))
+    return Template(slopes, tuple(a - s * BATCHES[0] for a, s in zip(first, slopes)))
+
+
+def trace(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Program, Dataflow, Recording]:
+    """Record ``module`` at two batch sizes, on the meta device if that works, else where its weights are.
+
+    Args:
+        module: takes (B, *input_shape) to logits; left as it was found.
+
+    Raises:
+        TraceProblem: the model cannot be recorded, naming why.
+    """
+    fallback = ""
+    if all(p.device.type == "meta" for p in (*module.parameters(), *module.buffers())) and any(
+            True for _ in module.parameters()):
+        subject, device = module, torch.device("meta")
+    else:
+        real = next((p.device for p in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+        try:
+            subject, device = on_meta(module), torch.device("meta")
+            return _trace(subject, input_shape, device, "")
+        except Exception as error:  # user code may fail on meta in any way; the real device decides
+            subject, device = module, real
+            fallback = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _trace(subject, input_shape, device, fallback)
+
+
+def _trace(module: nn.Module, input_shape: tuple[int, ...], device: torch.device,
+           fallback: str) -> tuple[Program, Dataflow, Recording]:
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    first, second = (
+        record(module, torch.zeros(batch, *input_shape, device=device, dtype=dtype), count_flops=batch == BATCHES[0])
+        for batch in BATCHES
+    )
+    flow = Dataflow(first)
+    program = _merge(module, first, second, flow, input_shape)
+    program.device, program.fallback = device.type, fallback
+    return program, flow, first
+
+
+def on_meta(module: nn.Module) -> nn.Module:
+    """A copy of ``module`` whose parameters and buffers have shapes but no memory."""
+    memo: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        ghost = torch.empty_like(tensor, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            ghost = nn.Parameter(ghost, requires_grad=tensor.requires_grad)
+        memo[id(tensor)] = ghost
+    return copy.deepcopy(module, memo)
+
+
+def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflow,
+           input_shape: tuple[int, ...]) -> Program:
+    if first.calls.keys() != second.calls.keys() or first.ops.keys() != second.ops.keys():
+        raise TraceProblem("the forward pass takes another course at another batch size")
+    shapes: dict[int, Template] = {}
+    dtypes: dict[int, torch.dtype] = {}
+    for events, others in ((first.calls, second.calls), (first.ops, second.ops)):
+        for key, event in events.items():  # type: ignore[attr-defined]
+            other = others[key]  # type: ignore[index]
+            if len(event.outputs) != len(other.outputs) or event.name != other.name:
+                raise TraceProblem("the forward pass takes another course at another batch size")
+            for leaf, twin in zip(event.outputs, other.outputs):
+                _open_batch(leaf, twin, flow)
+                if leaf.vertex is not None and leaf.dtype is not None:
+                    shapes[leaf.vertex], dtypes[leaf.vertex] = leaf.value, leaf.dtype
+            for leaf in event.inputs:
+                leaf.vertex, leaf.node = flow.vertex(leaf.node), None
+    batch = (BATCHES[0], *input_shape)
+    shapes[flow.input] = template(batch, (BATCHES[1], *input_shape))
+    mutated = {v for v in map(flow.vertex, first.mutated) if v is not None}
+    timeline: list[tuple[int, str, Any]] = [(e.start, "op", key) for key, e in first.ops.items()]
+    for path, event in first.calls.items():
+        timeline += [(event.start, "start", path), (event.end, "end", path)]
+    return Program(first.calls, first.ops, first.modules, [name for name, _ in module.named_modules()], shapes, dtypes,
+                   {v.number: v.birth for v in flow.vertices}, mutated, flow.input, flow.output, first.output_index, input_shape, timeline=sorted(timeline))
+
+
+def _open_batch(leaf: Leaf, twin: Leaf, flow: Dataflow) -> None:
+    """Replace the recorded leaf's autograd key by its vertex and its sizes by functions of the batch size."""
+    if leaf.kind != twin.kind:
+        raise TraceProblem("what a call returns depends on the batch size")
+    leaf.vertex, leaf.node = flow.vertex(leaf.node), None
+    if leaf.kind == "data":
+        leaf.value = template(leaf.shape, twin.shape)
+    elif leaf.kind == "plain" and leaf.value != twin.value:
+        if type(leaf.value) is not int or type(twin.value) is not int:
+            raise TraceProblem("a Python value that a call returns depends on the batch size")
+        leaf.value = template((leaf.value,), (twin.value,))
+
+
+def image_shape_of(program: Program, vertex: int) -> tuple[int, ...]:
+    """Shape of one image's part of a tensor.
+
+    Raises:
+        Unreachable: no call or operation returns the tensor, or its layout does not keep images apart.
+    """
+    shape = program.shapes.get(vertex)
+    if shape is None:
+        raise Unreachable("a tensor of the state is made where no call or operation can be seen")
+    if shape.per_image is None:
+        raise Unreachable("the state's layout does not keep images apart")
+    return shape.per_image

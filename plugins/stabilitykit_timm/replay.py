@@ -1,0 +1,264 @@
+"""Run a part of an unmodified network: everything before a state replaced by zeros, the state put in its place.
+
+The network's own forward is executed. Calls that end before the state are not entered: they return zeros of the
+right shape, or the state's tensors where the record says so. So what is computed reads nothing but the
+state; the certificate checks that the result is the network's, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from .program import Program, Template, Unreachable
+from .tracing import Event, Frame, Leaf, OpKey, Path, evaluating, makes_tensor, patched, plain_attention
+
+
+class ReplayProblem(RuntimeError):
+    """The network did not take the course that was recorded; the message says where."""
+
+
+class _Reached(BaseException):
+    """Unwinds the forward pass once everything wanted is there."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a network between two program points.
+
+    Attributes:
+        point: events up to this one are skipped (-1: none, the part starts at the model's input).
+        inject: vertices given from outside, in the order of the tensors passed to :func:`run`.
+        capture: vertices wanted; empty for the logits.
+    """
+
+    point: int
+    inject: tuple[int, ...]
+    capture: tuple[int, ...]
+    captures_in_calls: Mapping[Path, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    captures_in_ops: Mapping[OpKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+
+def point_of(program: Program, vertices: Sequence[int], at_least: int = -1) -> int:
+    """The last event before which nothing new is computed once ``vertices`` are there.
+
+    Raises:
+        Unreachable: one of them is returned by no call or operation.
+    """
+    first: dict[int, int] = {program.input_vertex: -1}
+    for tick, what, key in program.timeline:
+        if what != "start":
+            event = program.ops[key] if what == "op" else program.calls[key]
+            for leaf in event.outputs:
+                if leaf.vertex is not None:
+                    first.setdefault(leaf.vertex, tick)
+    lost = [v for v in vertices if v not in first]
+    if lost:
+        raise Unreachable("a tensor of the state is made where no call or operation can be seen")
+    point = max(at_least, *(first[v] for v in vertices))
+    newest = max(program.births[v] for v in vertices)
+    for tick, what, key in program.timeline:
+        if tick <= point or what == "start":
+            continue
+        event = program.ops[key] if what == "op" else program.calls[key]
+        if what == "op" and event.carries_data:
+            break
+        if any(leaf.vertex is not None and program.births[leaf.vertex] > newest for leaf in event.outputs):
+            break
+        point = tick
+    _check_reachable(program, point, vertices)
+    return point
+
+
+def _check_reachable(program: Program, point: int, vertices: Sequence[int]) -> None:
+    wanted = set(vertices) - {program.input_vertex}
+    pending: list[Path] = [()]
+    entered: set[Path] = set()
+    while pending and wanted:
+        path = pending.pop()
+        entered.add(path)
+        for child in program.children(path):
+            event = program.calls[child]
+            if event.start > point:
+                break
+            if event.end <= point and event.skippable:
+                wanted -= {leaf.vertex for leaf in event.outputs if leaf.vertex is not None}
+            else:
+                pending.append(child)
+    for (path, _), event in program.ops.items():
+        if path in entered and event.end <= point:
+            wanted -= {leaf.vertex for leaf in event.outputs if leaf.vertex is not None}
+    if wanted:
+        raise Unreachable("a tensor of the state never leaves the call that makes it")
+
+
+def segment(program: Program, point: int, inject: Sequence[int], capture: Sequence[int]) -> Segment:
+    """Prepare a part of the network; see :class:`Segment`."""
+    wanted = set(capture)
+    in_calls = {path: tuple(hits) for path, event in program.calls.items() if (hits := _hits(event, wanted))}
+    in_ops = {key: tuple(hits) for key, event in program.ops.items() if (hits := _hits(event, wanted))}
+    return Segment(point, tuple(inject), tuple(capture), in_calls, in_ops)
+
+
+def _hits(event: Event, wanted: set[int]) -> list[tuple[int, int]]:
+    return [(n, leaf.vertex) for n, leaf in enumerate(event.outputs) if leaf.vertex in wanted and leaf.kind == "data"
+            and leaf.vertex is not None]
+
+
+class Replayer:
+    """Executes segments of one module. Not safe for one module from several threads at once."""
+
+    def __init__(self, module: nn.Module, program: Program) -> None:
+        self.module = module
+        self.program = program
+        self.modules = list(module.modules())
+
+    def run(self, part: Segment, tensors: Sequence[torch.Tensor], batch: int, *,
+            fill: float = 0.0) -> tuple[torch.Tensor, ...]:
+        """Execute ``part`` on ``tensors`` (one per injected vertex) -> captured tensors, or (logits,).
+
+        Runs in eval mode and in the caller's grad mode; differentiable with respect to the tensors. The module
+        is left as it was. Tensors may be written to where the network works in place. ``fill`` stands in for
+        what is skipped: with NaN, a segment that read any of it would show it.
+
+        Raises:
+            ReplayProblem: the forward pass left the recorded course.
+        """
+        execution = _Execution(self.modules, self.program, part, tensors, batch, fill)
+        start = execution.start()
+        if self.program.input_vertex in part.capture:
+            return (start,)
+        with evaluating(self.modules), plain_attention(), patched(self.modules, execution.enter), execution:
+            try:
+                output = self.module(start)
+            except _Reached:
+                return tuple(execution.captured[v] for v in part.capture)
+        if part.capture:
+            raise ReplayProblem("the forward pass ended before the wanted state was computed")
+        if execution.missing:
+            raise ReplayProblem("the forward pass never came to the point where the state belongs")
+        return (pytree.tree_leaves(output)[self.program.output_index],)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The network's plain forward pass -> logits (B, K), nothing routed."""
+        with evaluating(self.modules), plain_attention():
+            return pytree.tree_leaves(self.module(inputs))[self.program.output_index]
+
+
+class _Execution(TorchFunctionMode):
+    def __init__(self, modules: list[nn.Module], program: Program, part: Segment, tensors: Sequence[torch.Tensor],
+                 batch: int, fill: float) -> None:
+        super().__init__()
+        self.modules, self.program, self.part, self.batch, self.fill = modules, program, part, batch, fill
+        self.given = dict(zip(part.inject, tensors))
+        self.missing = set(part.inject) - {program.input_vertex}
+        self.captured: dict[int, torch.Tensor] = {}
+        self.stack: list[Frame] = []
+        self.device = tensors[0].device
+        self.own = False  # true while our own tensor operations run, which the mode must not count
+
+    def start(self) -> torch.Tensor:
+        """The model's input: given, or zeros."""
+        given = self.given.get(self.program.input_vertex)
+        if given is not None:
+            return given
+        some = next(iter(self.given.values()))
+        return self._zeros(self.program.shapes[self.program.input_vertex], some.dtype)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.own or not self.stack:
+            return func(*args, **kwargs)
+        frame = self.stack[-1]
+        event = self.program.ops.get((frame.path, frame.ops))
+        if event is not None and event.end <= self.part.point and _same(event, func):
+            if event.skippable and event.carries_data:
+                frame.ops += 1
+                return self._rebuild(event, args, kwargs, func)
+        result = func(*args, **kwargs)
+        if makes_tensor(result, func):
+            key = frame.operation()
+            if event is None or not _same(event, func):
+                expected = "nothing more" if event is None else event.name
+                raise ReplayProblem(
+                    f"in {self.program.name(frame.path) or 'the model'}: expected {expected}, the network called "
+                    f"{getattr(func, '__name__', func)}; its course depends on the data or on the mode it runs in")
+            hits = self.part.captures_in_ops.get(key)
+            if hits:
+                self._capture(hits, args[0] if result is None else result)
+        return result
+
+    def enter(self, index: int, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.stack[-1].child() if self.stack else ()
+        event = self.program.calls.get(path)
+        if event is None or self.program.modules[path] != index:
+            name = self.program.names[index]
+            raise ReplayProblem(f"the network called {name}, which the recorded pass did not call here; "
+                                "its course depends on the data or on the mode it runs in")
+        if event.end <= self.part.point and event.skippable:
+            self.own = True
+            try:
+                return self._rebuild(event, args, kwargs)
+            finally:
+                self.own = False
+        self.stack.append(Frame(path))
+        try:
+            result = forward(*args, **kwargs)
+        finally:
+            self.stack.pop()
+        hits = self.part.captures_in_calls.get(path)
+        if hits:
+            self._capture(hits, result)
+        return result
+
+    def _capture(self, hits: Sequence[tuple[int, int]], result: Any) -> None:
+        leaves = pytree.tree_leaves(result)
+        for position, vertex in hits:
+            if vertex not in self.captured:
+                # Another part of the state may still be computed, by operations that write to this one.
+                tensor = leaves[position]
+                self.own = True
+                self.captured[vertex] = tensor.clone() if len(self.part.capture) > 1 else tensor
+                self.own = False
+        if len(self.captured) == len(self.part.capture):
+            raise _Reached
+
+    def _rebuild(self, event: Event, args: Any, kwargs: Any, func: Any = None) -> Any:
+        arguments = pytree.tree_leaves((args, kwargs)) if any(x.written is not None for x in event.outputs) else []
+        leaves = [self._leaf(leaf, arguments) for leaf in event.outputs]
+        if getattr(func, "__name__", "") == "__setitem__":
+            return None
+        return pytree.tree_unflatten(leaves, event.spec)
+
+    def _leaf(self, leaf: Leaf, arguments: list[Any]) -> Any:
+        if leaf.kind == "plain":
+            return leaf.value.at(self.batch)[0] if isinstance(leaf.value, Template) else leaf.value
+        vertex = leaf.vertex
+        given = self.given.get(vertex) if vertex is not None else None
+        if given is not None:
+            self.missing.discard(vertex)
+        if leaf.written is None:
+            return given if given is not None else self._zeros(leaf.value, leaf.dtype)
+        # The network works in place and may go on using the tensor it passed in: that one must hold the state.
+        target = arguments[leaf.written]
+        if given is not None and target is not given:
+            if given.requires_grad:
+                target.data = torch.empty_like(given)
+                target.copy_(given)
+            else:
+                target.data = given
+        return target
+
+    def _zeros(self, shape: Template, dtype: torch.dtype | None) -> torch.Tensor:
+        # One element seen everywhere: no memory, and nothing is computed from it.
+        return torch.full((), self.fill, dtype=dtype, device=self.device).expand(shape.at(self.batch))
+
+
+def _same(event: Event, func: Any) -> bool:
+    return event.name == getattr(func, "__name__", str(func))
