@@ -127,7 +127,8 @@ def build(name: str, *, depths: Sequence[int], stem: str = "conv", grouping: str
         state, metadata = load_weights(checkpoint)
         _same_architecture(name, options, metadata.get("model"), checkpoint)
         fit_weights(network, state, f"{name} ({checkpoint})")
-        record["checkpoint"] = {"file": Path(checkpoint).name, **metadata}
+        kept = {key: metadata[key] for key in ("dataset", "recipe", "epoch", "versions") if key in metadata}
+        record["checkpoint"] = {"file": Path(checkpoint).name, **kept}
     return RevisedResNetModel(name, network, record)
 
 
