@@ -1,0 +1,199 @@
+"""The property ``shadowing``: g-shadowing constants with their witnesses (Definition 2, Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult
+from stabilitykit.context import Context
+
+from .measure import Shadowed, bracket_of, shadow
+from .orbits import PseudoOrbits, nearest_orbits, path_jumps
+from .report import Witnesses, bracket_table, constants_table, profile_table
+from .tracing import tracing_distances
+
+NEED_TWO = "needs at least two images to step between; raise --limit"
+
+
+class Shadowing(Property):
+    """Measure the shadowing of one family of pseudo-orbits; options as in the plugin's schema."""
+
+    name = "shadowing"
+
+    def __init__(
+        self, family: str = "nearest", same_class: bool = False, unvisited: bool = False, format: str = "bf16",
+        noise_scale: float = 0.01, tracers: str = "data", start_tracer: bool = True, refine_orbits: int = 256,
+        refine_steps: int = 30, bracket: bool = True,
+    ) -> None:
+        self.family = family
+        self.same_class, self.unvisited = same_class, unvisited
+        self.format, self.noise_scale = format, noise_scale
+        self.tracers, self.start_tracer = tracers, start_tracer
+        self.refine_orbits, self.refine_steps = refine_orbits, refine_steps
+        self.bracket = bracket
+
+    def evaluate(self, context: Context) -> PropertyResult:
+        """Measurements ``Sh_profile``, ``Sh_paper``, ``Sh_best`` (estimates), ``Sh_all.lower`` and ``.upper`` (bounds
+        of s(eps)/eps at Sh_profile's eps over all sample pseudo-orbits), ``eps.*``, ``delta.*``; tables ``profile``,
+        ``bracket``, ``constants``, ``orbits``."""
+        trajectory = context.trajectory
+        values = trajectory.values
+        if values.shape[1] < 2:
+            raise CellProblem(f"shadowing {NEED_TWO}")
+        if values.shape[0] < 2:
+            raise CellProblem("shadowing needs at least one block (T >= 1)")
+        orbits = self.orbits(context, values)
+        if not len(orbits):
+            return self._no_orbit(len(trajectory))
+        shadowed = data = shadow(values, orbits, start_tracer=self.start_tracer)
+        if not len(shadowed.eps):
+            return self._no_orbit(len(trajectory))
+        witnesses = Witnesses(context, values, shadowed)
+        if self.tracers == "refined":
+            shadowed, witnesses = self._refined(context, values, shadowed)
+        result = self._constants(context, values, shadowed, witnesses)
+        if self.bracket:
+            self._add_bracket(context, values, data, result)
+        result.tables["orbits"] = witnesses.table(result)
+        result.images = witnesses.images(result)
+        missing = len(trajectory) - len(orbits)
+        if missing:
+            result.notes.append(f"{missing} of {len(trajectory)} images found no image to step to and start no orbit")
+        return result
+
+    def orbits(self, context: Context, values: np.ndarray, rows: np.ndarray | None = None) -> PseudoOrbits:
+        """The family's pseudo-orbits, from all images or (state families only) from ``rows``."""
+        if self.family == "nearest":
+            return nearest_orbits(values, labels=context.labels, same_class=self.same_class, unvisited=self.unvisited)
+        from .states import NoiseFamily, PrecisionFamily, state_orbits
+
+        if self.family == "precision":
+            return state_orbits(PrecisionFamily(context, self.format), rows)
+        return state_orbits(NoiseFamily(context, self.noise_scale), rows)
+
+    def _refined(
+        self, context: Context, values: np.ndarray, shadowed: Shadowed
+    ) -> tuple[Shadowed, Witnesses]:
+        from .refine import refine
+
+        chosen = _orbits_that_matter(shadowed, self.refine_orbits)
+        targets = np.asarray(shadowed.orbits.targets(values, chosen), dtype=np.float64)
+        found = refine(context, shadowed.tracer[chosen], shadowed.eps[chosen], targets, self.refine_steps)
+        eps = shadowed.eps.copy()
+        eps[chosen] = found.eps
+        refined = replace(shadowed, eps=eps)
+        better = np.flatnonzero(found.moved > 0)
+        extra = {int(chosen[b]): (float(found.moved[b]), found.distances[b]) for b in better}
+        return refined, Witnesses(context, values, refined, extra, len(chosen))
+
+    def _constants(
+        self, context: Context, values: np.ndarray, shadowed: Shadowed, witnesses: Witnesses
+    ) -> PropertyResult:
+        trajectory = context.trajectory
+        n, unit = len(trajectory), trajectory.unit
+        constants = shadowed.constants()
+        about = f"family {self.describe_family()}, {witnesses.describe_tracers()}"
+        measurements = []
+        for name, constant in constants.items():
+            note = "; ".join(filter(None, [about, constant.note]))
+            witness = witnesses.of(constant)
+            measurements.append(Measurement(
+                name, constant.value, Kind.ESTIMATE, n, "ratio", witness, "Definition 2; Table 2", note=note,
+                recheck=witnesses.recheck(constant)))
+        traced = Kind.EXACT if self.tracers == "data" else Kind.UPPER
+        for name, numbers, kind in (("eps", shadowed.eps, traced), ("delta", shadowed.delta, Kind.EXACT)):
+            for suffix, value in (("min", numbers.min()), ("median", np.median(numbers)), ("max", numbers.max())):
+                measurements.append(Measurement(f"{name}.{suffix}", float(value), kind, n, unit, note=about,
+                                                reference="Definition 2"))
+        tables = {"profile": profile_table(context, shadowed, unit), "constants": constants_table(constants, unit)}
+        return PropertyResult(measurements, tables, notes=[
+            "Sh on a finite sample is an estimate: more pseudo-orbits can only lower s, more tracers only lower eps."])
+
+    def _add_bracket(self, context: Context, values: np.ndarray, data: Shadowed, result: PropertyResult) -> None:
+        """Bounds over all sample pseudo-orbits and data tracers, at the eps of Sh_profile."""
+        trajectory = context.trajectory
+        bounds = bracket_of(values, data, start_tracer=self.start_tracer, labels=context.labels)
+        result.tables["bracket"] = bracket_table(bounds, data.profile, trajectory.unit)
+        result.measurements.append(Measurement(
+            "smallest_jump", bounds.lower.smallest, Kind.LOWER, len(trajectory), trajectory.unit,
+            reference="Definition 2",
+            note="no pseudo-orbit through sample states but the true ones has a smaller delta (rounded down by 1e-12)"))
+        eps = result["Sh_profile"].witness.get("eps")
+        if not eps:
+            return
+        lower, upper = bounds.at(eps)
+        about = f"s(eps)/eps at eps = {eps:.6g} over all pseudo-orbits through sample states, traced by sample images"
+        piece = bounds.upper.orbit[bounds.upper.piece(eps)]
+        witness: dict[str, Any] = {"eps": eps, "delta": upper}
+        if piece >= 0:
+            witness |= context.describe_images(context.indices[bounds.paths[piece]])
+        result.measurements += [
+            Measurement("Sh_all.lower", lower / eps, Kind.LOWER, len(trajectory), "ratio",
+                        {"eps": eps, "delta": lower}, "Definition 2", note=about),
+            Measurement("Sh_all.upper", upper / eps, Kind.UPPER, len(trajectory), "ratio", witness, "Definition 2",
+                        note=about),
+        ]
+
+    def _no_orbit(self, n: int) -> PropertyResult:
+        if self.family == "nearest" and self.same_class:
+            reason = "no image has another one of its class to step to at every depth: give more images per class"
+        else:
+            reason = "no pseudo-orbit of the family has a tracer among the images: give more images"
+        return PropertyResult([
+            Measurement(name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=reason)
+            for name in ("Sh_profile", "Sh_paper", "Sh_best")
+        ])
+
+    def describe_family(self) -> str:
+        """The family with the options that matter to it."""
+        if self.family == "nearest":
+            kinds = [word for word, on in (("same class", self.same_class), ("unvisited", self.unvisited)) if on]
+            return "nearest" + (f" ({', '.join(kinds)})" if kinds else "")
+        return f"precision ({self.format})" if self.family == "precision" else f"noise ({self.noise_scale:g})"
+
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+        """Each constant from its witness orbits, run again; None where a refined tracer was used."""
+        found: dict[str, float | None] = {}
+        for measurement in result.measurements:
+            if not measurement.name.startswith("Sh_") or "eps_orbit" not in measurement.witness:
+                continue
+            eps_orbit, delta_orbit = measurement.witness["eps_orbit"], measurement.witness["delta_orbit"]
+            if not eps_orbit or not delta_orbit or "moved" in eps_orbit:
+                found[measurement.name] = None
+                continue
+            eps, _ = self._again(context, eps_orbit)
+            _, delta = self._again(context, delta_orbit)
+            found[measurement.name] = delta / eps if eps > 0 else None
+        return found
+
+    def _again(self, context: Context, orbit: Mapping[str, Any]) -> tuple[float, float]:
+        """(tracing error, largest jump) of a witness orbit, from model and data."""
+        tracer = context.rows_of([orbit["tracer"]])
+        if "indices" in orbit:
+            rows = context.rows_of(orbit["indices"])
+            some = np.unique(np.concatenate([rows, tracer]))
+            local = np.searchsorted(some, rows)
+            values = context.readouts(some)
+            path = PseudoOrbits(local[:1], path_jumps(values, local[None]), path=local[None])
+            apart = tracing_distances(values, path, 0, int(np.searchsorted(some, tracer[0])))
+            return float(apart.max()), float(path.delta[0])
+        start = context.rows_of([orbit["start"]])
+        again = self.orbits(context, np.empty(0), start)
+        apart = tracing_distances(context.readouts(tracer), again, 0, 0)
+        return float(apart.max()), float(again.delta[0])
+
+
+def _orbits_that_matter(shadowed: Shadowed, count: int) -> np.ndarray:
+    """Orbits to refine: those with the smallest delta (they decide s) and those with the smallest eps, in turn."""
+    total = len(shadowed.eps)
+    if count == 0 or count >= total:
+        return np.arange(total)
+    by_delta = np.argsort(shadowed.delta, kind="stable")
+    by_eps = np.argsort(shadowed.eps, kind="stable")
+    mixed = np.stack([by_delta, by_eps], axis=1).ravel()
+    _, first = np.unique(mixed, return_index=True)
+    return np.sort(mixed[np.sort(first)][:count])
