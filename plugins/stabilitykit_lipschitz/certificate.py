@@ -1,0 +1,206 @@
+"""The proof that given multipliers bound the Lipschitz constant, in float64 with every rounding accounted for.
+
+D S D - c I = R R' + E: the factor R comes from a Cholesky factorisation that is not trusted; E is measured, and the
+rounding of forming D S D, of R R' and of E is bounded from above. If all of it is at most c then S >= 0 and every
+dx satisfies |df|^2 <= sum mu dx^2. Nothing is assumed about the solver that produced the multipliers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+
+from stabilitykit_lipschitz.blocks import Factor, Scaled, assemble, elimination_order, factorise, scaling
+from stabilitykit_lipschitz.reduce import Problem
+from stabilitykit_lipschitz.rounding import UNIT, gamma
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """squared: proven bound on the squared constant of `Problem` (before exponent and slack); mu, t: the multipliers
+    of the proof (mu already contains the level); margin: c; residual: the bound on E it had to cover."""
+
+    squared: float
+    mu: np.ndarray
+    t: list[np.ndarray]
+    margin: float
+    residual: float
+
+
+def forming_error(problem: Problem, mu: np.ndarray, t: list[np.ndarray]) -> list[np.ndarray]:
+    """Row sums of a bound on |D S D computed - D S D exact|, per state, output last.
+
+    D is taken as computed (any positive diagonal will do). An entry of a cross block is a product with at most seven
+    roundings, a diagonal entry 2 t d^2 differs from 1 by at most four, the W' (2 t alpha beta) W terms are inner
+    products; the constants below are twice that.
+    """
+    d = scaling(mu, t, problem.classes)
+    last = len(problem.parts) + 1
+    sums = [np.full(len(v), 8.0 * UNIT) for v in d]
+    for level, part in enumerate(problem.parts, start=1):
+        cross = np.abs(t[level - 1] * (part.alpha + part.beta)) * d[level]
+        # alpha + beta may cancel: bound its rounding by the absolute values
+        loss = (np.abs(part.alpha) + np.abs(part.beta)) * t[level - 1] * d[level] * UNIT
+        product = np.abs(2.0 * t[level - 1] * part.alpha * part.beta)
+        columns = {k: np.abs(w) * d[k] for k, w in part.blocks.items()}
+        through = {k: c.sum(1) for k, c in columns.items()}
+        for k, c in columns.items():
+            weight = 16.0 * UNIT * cross + 2.0 * loss
+            sums[level] += weight * through[k]
+            sums[k] += weight @ c
+        if product.any():
+            rate = gamma(part.size + 16) + 8.0 * UNIT
+            everything = sum(through.values())
+            for k, c in columns.items():
+                sums[k] += rate * ((product * everything) @ c)
+    for k, c in problem.outputs.items():
+        scaled = np.abs(c) * d[k]
+        sums[last] += 16.0 * UNIT * scaled.sum(1)
+        sums[k] += 16.0 * UNIT * scaled.sum(0)
+    return sums
+
+
+def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np.ndarray]) -> float:
+    """Upper bound on ||D S D - shift I - R R'||_inf for the exact D S D; inf if R is incomplete."""
+    states = [i for i in range(len(scaled.sizes)) if scaled.sizes[i]]
+    if any(i not in factor.diag for i in states):
+        return np.inf
+    sums = [s.copy() for s in formed]
+    columns: dict[int, dict[int, np.ndarray]] = {i: {} for i in states}
+    for (j, i), block in factor.below.items():
+        columns[i][j] = block
+    products: dict[tuple[int, int], np.ndarray] = {}
+    diagonal = {i: np.zeros(scaled.sizes[i]) for i in states}
+    reach = [np.zeros(n) for n in scaled.sizes]
+    for i in states:
+        root = factor.diag[i]
+        ones = np.abs(root) if root.ndim == 1 else np.abs(root).sum(0)
+        for block in columns[i].values():
+            ones = ones + np.abs(block).sum(0)
+        if root.ndim == 1:
+            diagonal[i] += root * root
+            reach[i] += np.abs(root) * ones
+        else:
+            _accumulate(products, (i, i), root @ root.T)
+            reach[i] += np.abs(root) @ ones
+        for j, bj in columns[i].items():
+            reach[j] += np.abs(bj) @ ones
+            pair = bj * root if root.ndim == 1 else bj @ root.T
+            _accumulate(products, (j, i) if j > i else (i, j), pair if j > i else pair.T)
+            for k, bk in columns[i].items():
+                if k <= j:
+                    _accumulate(products, (j, k), bj @ bk.T)
+    for key in set(products) | set(scaled.blocks):
+        i, j = key
+        block = scaled.blocks.get(key)
+        error = products.pop(key, 0.0)
+        error = -error if block is None else block - error
+        if i == j:
+            error = error.copy()
+            error[np.diag_indices(len(error))] += (scaled.diagonal[i] - shift) - diagonal[i]
+            diagonal[i] = None
+            sums[i] += np.abs(error).sum(1)
+        else:
+            error = np.abs(error)
+            sums[i] += error.sum(1)
+            sums[j] += error.sum(0)
+    for i in states:
+        if diagonal[i] is not None:
+            sums[i] += np.abs((scaled.diagonal[i] - shift) - diagonal[i])
+        # rounding of R R' (inner products over all columns) and of the subtraction from D S D
+        sums[i] += gamma(sum(scaled.sizes) + 8) * reach[i] + 8.0 * UNIT * (1.0 + np.abs(scaled.diagonal[i]))
+    for (i, j), block in scaled.blocks.items():
+        sums[i] += 4.0 * UNIT * np.abs(block).sum(1)
+        sums[j] += 4.0 * UNIT * np.abs(block).sum(0)
+    # the sums themselves are rounded: relative loss below gamma of the longest one
+    return max(float(sums[i].max()) for i in states) * (1.0 + gamma(4 * sum(scaled.sizes) + 64))
+
+
+def _accumulate(products: dict, key: tuple[int, int], value: np.ndarray) -> None:
+    products[key] = products[key] + value if key in products else value
+
+
+def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int = 4) -> Certificate | None:
+    """The smallest provable level for the direction (mu, t), or None when the hidden part is not strictly positive.
+
+    mu: (n,) input weights, t: one array of positive multipliers per layer. The returned mu includes the level.
+    """
+    if not all(np.isfinite(s).all() and (s > 0).all() for s in [mu, *t]):
+        return None
+    scaled = assemble(problem, mu, t)
+    order = elimination_order(scaled, last=0)
+    total = sum(scaled.sizes)
+    margin = 12.0 * gamma(total) * np.sqrt(total)
+    for _ in range(attempts):
+        level, factor = _level(scaled, order, margin)
+        if factor is None:
+            return None
+        proof = mu * level
+        final = assemble(problem, proof, t)
+        final.diagonal[0] = np.ones(problem.inputs)
+        rest = _finish(factor, level, margin, problem.inputs)
+        if not rest:
+            margin *= 4.0
+            continue
+        residual = residual_bound(final, factor, margin, forming_error(problem, proof, t))
+        if 3.0 * residual <= margin:
+            total_mu = float(proof.sum()) * (1.0 + gamma(len(proof))) if problem.per_input else float(proof.max())
+            return Certificate(total_mu, proof, t, margin, residual)
+        if not np.isfinite(residual):
+            return None
+        margin = 5.0 * residual
+    return None
+
+
+def _level(scaled: Scaled, order: list[int], margin: float) -> tuple[float, Factor | None]:
+    factor = factorise(scaled, margin, order, keep_last=True)
+    if factor.failed is not None or factor.rest is None:
+        return np.inf, None
+    # rest = -margin I - M; the level must satisfy (1 - margin) level >= M
+    gain = -factor.rest
+    gain[np.diag_indices(len(gain))] -= margin
+    factor.rest = gain
+    top = float(eigh(gain, eigvals_only=True, subset_by_index=(len(gain) - 1, len(gain) - 1), check_finite=False)[0])
+    if not top > 0.0:
+        return np.inf, None
+    return top / (1.0 - margin) * (1.0 + 4.0 * margin), factor
+
+
+def _finish(factor: Factor, level: float, margin: float, inputs: int) -> bool:
+    """Complete the factor with the input block once the level is known."""
+    assert factor.rest is not None
+    pivot = np.eye(inputs) * (1.0 - margin) - factor.rest / level
+    try:
+        factor.diag[0] = np.linalg.cholesky(pivot)
+    except np.linalg.LinAlgError:
+        return False
+    root = np.sqrt(level)
+    for key in list(factor.below):
+        if key[0] == 0:
+            factor.below[key] = factor.below[key] / root
+    return True
+
+
+def check(problem: Problem, mu: np.ndarray, t: list[np.ndarray]) -> bool:
+    """True only if S(mu, t) >= 0 is proven from scratch: sum mu dx^2 >= |df|^2 for all slopes allowed.
+
+    mu: (n,) including the level; t: per layer. Independent of `certify`: own assembly, other elimination order.
+    """
+    if not all(np.isfinite(s).all() and (s > 0).all() for s in [mu, *t]):
+        return False
+    scaled = assemble(problem, mu, t)
+    scaled.diagonal[0] = np.ones(problem.inputs)
+    order = elimination_order(scaled, last=None)
+    margin = gamma(sum(scaled.sizes)) * np.sqrt(sum(scaled.sizes))
+    formed = forming_error(problem, mu, t)
+    for _ in range(4):
+        factor = factorise(scaled, margin, order, keep_last=False)
+        if factor.failed is not None:
+            return False
+        residual = residual_bound(scaled, factor, margin, formed)
+        if residual <= margin:
+            return True
+        margin = 1.2 * residual
+    return False
