@@ -17,6 +17,8 @@ from .network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedRe
 
 DIGITS_WEIGHTS = Path(__file__).with_name("weights") / "resnet18-digits.safetensors"
 DIGITS_WIDTH = 8
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+USUAL = {"stem": "conv", "grouping": "first", "width": 64, "final_relu": True, "num_classes": 10}
 
 
 class RevisedResNetModel(Model):
@@ -137,13 +139,16 @@ def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, chec
     if not isinstance(trained, Mapping) or not isinstance(trained.get("options"), Mapping):
         return
     theirs = dict(trained["options"])
-    different = {key: value for key, value in theirs.items() if key in options and options[key] != value}
-    if not different:
+    if all(options.get(key, value) == value for key, value in theirs.items()):
         return
-    text = ",".join(f"{key}={_option_text(value)}" for key, value in different.items())
-    architecture = trained.get("architecture", "another model")
-    raise UsageProblem(f"checkpoint {checkpoint} was trained as {architecture} "
-                       f"with {text}; use {name}:{text},checkpoint={checkpoint}")
+    architecture = str(trained.get("architecture", name))
+    usual = {**USUAL, "depths": DEPTHS.get(architecture)}
+    text = "".join(f"{key}={_option_text(theirs[key])}," for key in options
+                   if key in theirs and _option_text(theirs[key]) != _option_text(usual[key]))
+    mine = {key: options[key] for key in options if key in theirs and options[key] != theirs[key]}
+    asked = ",".join(f"{key}={_option_text(value)}" for key, value in mine.items())
+    raise UsageProblem(f"checkpoint {checkpoint} was not trained as {name} with {asked}; "
+                       f"use {architecture}:{text}checkpoint={checkpoint}")
 
 
 def _option_text(value: Any) -> str:
