@@ -69,9 +69,7 @@ def brute_force_nearest_neighbours(
     return index, distance
 
 
-def relation_of(
-    groups: np.ndarray | None, same_group: bool, other_group: bool, count: int
-) -> tuple[np.ndarray, int]:
+def relation_of(groups: np.ndarray | None, same_group: bool, other_group: bool, count: int) -> tuple[np.ndarray, int]:
     """The groups (zeros if not needed) and 0 for any image, 1 for the same group, 2 for other groups."""
     if same_group and other_group:
         raise ValueError("same_group and other_group exclude each other: expected at most one of them")

@@ -31,9 +31,7 @@ def best_tracers(
         tracer (P,) int64 (the lowest index of equally good ones) and eps (P,) float64; -1 and NaN where
         every image is excluded.
     """
-    return brute_force_best_tracers(
-        values, orbits, exclude_constant=exclude_constant, exclude=exclude, threads=threads
-    )
+    return brute_force_best_tracers(values, orbits, exclude_constant=exclude_constant, exclude=exclude, threads=threads)
 
 
 def brute_force_best_tracers(
@@ -78,9 +76,7 @@ def tracing_problem(
         )
     if orbits.size and (orbits.min() < 0 or orbits.max() >= images):
         bad = int(np.flatnonzero(((orbits < 0) | (orbits >= images)).any(axis=1))[0])
-        raise ValueError(
-            f"orbits: expected image numbers in [0, {images}), got {orbits[bad].tolist()} (orbit {bad})"
-        )
+        raise ValueError(f"orbits: expected image numbers in [0, {images}), got {orbits[bad].tolist()} (orbit {bad})")
     targets = np.ascontiguousarray(values[np.arange(depths), orbits])
     barred = as_exclusions(exclude, len(targets))
     if exclude_constant:

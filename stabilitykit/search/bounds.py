@@ -1,0 +1,155 @@
+"""Lower bounds that rounding cannot break, in numba.
+
+All bounds are sums of squares in the canonical order whose terms are at most the pair's own terms, or such
+sums with terms left out. Rounded addition is monotone, so they never exceed the pair's rounded square.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stabilitykit.search.jit import jit
+from stabilitykit.search.metric import MEAN, squared
+
+EPS = 2.0**-52
+# sqrt maps several squares to one distance, and squares below 1e-308 are coarse: keep everything that might tie.
+WIDEN = 1.0 + 8 * EPS
+TINY = 3e-323
+
+
+@jit
+def limit_of(best, code, depths):
+    """What a lower bound must exceed to be dropped: a squared distance; for the mean a sum of distances."""
+    if code == MEAN:
+        return best * depths * (1.0 + 8 * EPS * (depths + 4)) + TINY
+    return best * best * WIDEN + TINY
+
+
+@jit
+def box_gap(low_a, high_a, low_b, high_b, limit):
+    """Squared distance of two boxes at one depth; stops above the limit."""
+    total = 0.0
+    for k in range(low_a.shape[0]):
+        gap = max(np.float64(low_a[k]) - np.float64(high_b[k]), np.float64(low_b[k]) - np.float64(high_a[k]))
+        if gap > 0.0:
+            total += gap * gap
+            if total > limit:
+                break
+    return total
+
+
+@jit
+def point_gap(x, low, high, limit):
+    """Squared distance of a point and a box at one depth; stops above the limit."""
+    total = 0.0
+    for k in range(x.shape[0]):
+        v = np.float64(x[k])
+        gap = max(np.float64(low[k]) - v, v - np.float64(high[k]))
+        if gap > 0.0:
+            total += gap * gap
+            if total > limit:
+                break
+    return total
+
+
+@jit
+def squared_up_to(a, b, limit):
+    """The canonical squared distance, or a partial sum above the limit."""
+    total = 0.0
+    for k in range(a.shape[0]):
+        difference = np.float64(a[k]) - np.float64(b[k])
+        total += difference * difference
+        if total > limit:
+            break
+    return total
+
+
+@jit
+def side_gap(low_a, high_a, low_b, high_b, k):
+    """Squared gap of two intervals along coordinate k."""
+    gap = max(np.float64(low_a[k]) - np.float64(high_b[k]), np.float64(low_b[k]) - np.float64(high_a[k]))
+    return gap * gap if gap > 0.0 else 0.0
+
+
+@jit
+def nodes_bound(low, high, p, q, code, limit, one, two):
+    """Lower bound for the images of two nodes, in the units of `limit_of`; stops above the limit.
+
+    Coordinates `one` and `two` (-1: none) are those of the groups' own classes: where the readout is long
+    they alone separate most groups, at two of its many coordinates.
+    """
+    if one >= 0:
+        result = 0.0
+        for d in range(low.shape[1]):
+            gap = side_gap(low[p, d], high[p, d], low[q, d], high[q, d], one)
+            gap += side_gap(low[p, d], high[p, d], low[q, d], high[q, d], two)
+            if code == MEAN:
+                result += np.sqrt(gap)
+            elif gap > result:
+                result = gap
+        if result > limit:
+            return result
+    stop = np.inf if code == MEAN else limit
+    result = 0.0
+    for d in range(low.shape[1]):
+        gap = box_gap(low[p, d], high[p, d], low[q, d], high[q, d], stop)
+        if code == MEAN:
+            result += np.sqrt(gap)
+        elif gap > result:
+            result = gap
+        if result > limit:
+            return result
+    return result
+
+
+@jit
+def point_bound(x, depths, low, high, q, code, limit):
+    """Lower bound for the trajectory x[depth] (readout) and the images of node q; stops above the limit."""
+    stop = np.inf if code == MEAN else limit
+    result = 0.0
+    for d in range(depths.shape[0]):
+        gap = point_gap(x[depths[d]], low[q, d], high[q, d], stop)
+        if code == MEAN:
+            result += np.sqrt(gap)
+        elif gap > result:
+            result = gap
+        if result > limit:
+            return result
+    return result
+
+
+@jit
+def pair_value(x, y, depths, code, limit, one, two):
+    """The reduced distance of two trajectories over `depths`, or -1 as soon as it exceeds the limit.
+
+    For the mean, `depths` must be all depths in any order; the number returned is summed in their order.
+    """
+    if one >= 0:
+        result = 0.0
+        for d in range(depths.shape[0]):
+            t = depths[d]
+            first = np.float64(x[t, one]) - np.float64(y[t, one])
+            second = np.float64(x[t, two]) - np.float64(y[t, two])
+            gap = first * first + second * second
+            if code == MEAN:
+                result += np.sqrt(gap)
+            elif gap > result:
+                result = gap
+            if result > limit:
+                return -1.0
+    stop = np.inf if code == MEAN else limit
+    result = 0.0
+    for d in range(depths.shape[0]):
+        square = squared_up_to(x[depths[d]], y[depths[d]], stop)
+        if code == MEAN:
+            result += np.sqrt(square)
+        elif square > result:
+            result = square
+        if result > limit:
+            return -1.0
+    if code != MEAN:
+        return np.sqrt(result)
+    result = 0.0
+    for t in range(depths.shape[0]):
+        result += np.sqrt(squared(x[t], y[t]))
+    return result / depths.shape[0]

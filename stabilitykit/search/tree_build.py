@@ -1,0 +1,179 @@
+"""A bounding-box tree per group, in numba.
+
+Boxes are kept in the data's own precision and coordinates, so a distance between boxes, summed in the
+canonical order, is never above the canonical distance of two points inside: rounding is monotone, every
+term is at most the point's term, and so is every partial sum. No safety margin is needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stabilitykit.search.jit import jit
+
+SAMPLE = 32
+
+
+@jit
+def spread_of_sample(values, depths, order, start, stop, step):
+    """The (depth position, coordinate) of the widest range among every step-th image, and that range."""
+    widest = 0.0
+    best_t = 0
+    best_k = 0
+    for d in range(depths.shape[0]):
+        t = depths[d]
+        for k in range(values.shape[2]):
+            low = values[t, order[start], k]
+            high = low
+            for p in range(start, stop, step):
+                x = values[t, order[p], k]
+                if x < low:
+                    low = x
+                elif x > high:
+                    high = x
+            width = np.float64(high) - np.float64(low)
+            if width > widest:
+                widest = width
+                best_t = t
+                best_k = k
+    return widest, best_t, best_k
+
+
+@jit
+def median_of_sample(values, order, start, stop, step, t, k, buffer):
+    """The middle of every step-th image's coordinate (t, k)."""
+    count = 0
+    for p in range(start, stop, step):
+        if count == buffer.shape[0]:
+            break
+        x = values[t, order[p], k]
+        q = count
+        while q > 0 and buffer[q - 1] > x:
+            buffer[q] = buffer[q - 1]
+            q -= 1
+        buffer[q] = x
+        count += 1
+    return buffer[count // 2]
+
+
+@jit
+def partition(values, order, start, stop, t, k, pivot, inclusive):
+    """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number."""
+    left = start
+    right = stop - 1
+    while left <= right:
+        x = values[t, order[left], k]
+        if x < pivot or (inclusive and x == pivot):
+            left += 1
+        else:
+            held = order[left]
+            order[left] = order[right]
+            order[right] = held
+            right -= 1
+    return left
+
+
+@jit
+def build_group(values, depths, order, start, stop, leaf, copies, node_start, node_stop, node_child):
+    """Build the tree of the images order[start:stop] into the node arrays; the number of nodes.
+
+    A node's children are node_child and node_child + 1, or it is a leaf (-1). Identical images end in one
+    leaf of any size, in ascending order. Without `copies` only the lowest index of them is kept: no other
+    copy can be in the lexicographically smallest closest pair.
+    """
+    buffer = np.empty(SAMPLE, dtype=values.dtype)
+    nodes = 1
+    node_start[0] = start
+    node_stop[0] = stop
+    node_child[0] = -1
+    todo = np.empty(64, dtype=np.int64)
+    todo[0] = 0
+    waiting = 1
+    while waiting > 0:
+        waiting -= 1
+        node = todo[waiting]
+        begin = node_start[node]
+        end = node_stop[node]
+        count = end - begin
+        if count <= leaf:
+            continue
+        step = max(1, count // SAMPLE)
+        width, t, k = spread_of_sample(values, depths, order, begin, end, step)
+        if width == 0.0:
+            step = 1
+            width, t, k = spread_of_sample(values, depths, order, begin, end, step)
+            if width == 0.0:
+                order[begin:end] = np.sort(order[begin:end])
+                if not copies:
+                    node_stop[node] = begin + 1
+                continue
+            step = max(1, count // SAMPLE)
+        pivot = median_of_sample(values, order, begin, end, step, t, k, buffer)
+        middle = partition(values, order, begin, end, t, k, pivot, True)
+        if middle == end:
+            middle = partition(values, order, begin, end, t, k, pivot, False)
+        node_child[node] = nodes
+        node_start[nodes] = begin
+        node_stop[nodes] = middle
+        node_child[nodes] = -1
+        node_start[nodes + 1] = middle
+        node_stop[nodes + 1] = end
+        node_child[nodes + 1] = -1
+        # The larger part waits below the smaller one, so that the stack stays logarithmic.
+        if middle - begin > end - middle:
+            todo[waiting] = nodes
+            todo[waiting + 1] = nodes + 1
+        else:
+            todo[waiting] = nodes + 1
+            todo[waiting + 1] = nodes
+        waiting += 2
+        nodes += 2
+    return nodes
+
+
+@jit
+def build_groups(values, depths, order, starts, first, last, leaf, copies, node_start, node_stop, node_child, counts):
+    """build_group for the groups first..last-1; group g owns the nodes from 2 * starts[g]."""
+    for g in range(first, last):
+        begin = starts[g]
+        end = starts[g + 1]
+        if begin == end:
+            counts[g] = 0
+            continue
+        counts[g] = build_group(
+            values,
+            depths,
+            order,
+            begin,
+            end,
+            leaf,
+            copies,
+            node_start[2 * begin : 2 * end],
+            node_stop[2 * begin : 2 * end],
+            node_child[2 * begin : 2 * end],
+        )
+
+
+@jit
+def fill_boxes(values, depths, order, node_start, node_stop, node_child, first, last, low, high):
+    """Boxes of the nodes first..last-1 (one or more whole trees, children after parents)."""
+    readout = values.shape[2]
+    for node in range(last - 1, first - 1, -1):
+        child = node_child[node]
+        for d in range(depths.shape[0]):
+            if child >= 0:
+                for k in range(readout):
+                    low[node, d, k] = min(low[child, d, k], low[child + 1, d, k])
+                    high[node, d, k] = max(high[child, d, k], high[child + 1, d, k])
+                continue
+            rows = values[depths[d]]
+            image = order[node_start[node]]
+            for k in range(readout):
+                low[node, d, k] = rows[image, k]
+                high[node, d, k] = rows[image, k]
+            for p in range(node_start[node] + 1, node_stop[node]):
+                image = order[p]
+                for k in range(readout):
+                    x = rows[image, k]
+                    low[node, d, k] = min(low[node, d, k], x)
+                    high[node, d, k] = max(high[node, d, k], x)
