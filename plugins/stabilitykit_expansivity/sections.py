@@ -23,7 +23,6 @@ from stabilitykit.reporting import (
     line_chart,
     note,
     number,
-    pair_heading,
     picture,
     strip,
     table,
@@ -51,10 +50,6 @@ def _rows(result: PropertyResult, name: str) -> list[dict[str, Any]]:
     return records(result.tables[name]) if name in result.tables else []
 
 
-def _heading(cell: Cell) -> Markup:
-    return pair_heading(cell.model, cell.dataset, cell.property)
-
-
 def _unit(result: PropertyResult) -> str:
     found = _measurement(result, "expansive_constant.min")
     return found.unit if found else ""
@@ -71,14 +66,16 @@ def glance(run: RunData) -> Markup | None:
         (i, j), (a, b) = w["indices"], _texts(w.get("classes"), 2)
         blocks = len(w.get("distances", ())) - 1
         sure = Markup("").join([kind_badge(closest.kind), f" over {closest.n} images"])
-        told = [tag("p", tag("strong", a), " and ", tag("strong", b), f" come as near as at {_place(w.get('block'), blocks)}:"),
+        where = _place(w.get("block"), blocks)
+        told = [tag("p", tag("strong", a), " and ", tag("strong", b), f" come nearest at {where}:"),
                 tag("p", number(closest.value), tag("span", f" {closest.unit}", class_="muted"), class_="big"),
                 tag("p", sure, _recheck(closest))]
         if widest is not None and widest.value is not None:
             pair_text = " and ".join(_texts(widest.witness.get("classes"), 2))
-            told.append(tag("p", f"Yet every two images of different class are at least {number(widest.value)} apart at "
-                                 f"some block (Definition 1; nearest: {pair_text}).", class_="muted"))
-        parts.append(_heading(cell))
+            told.append(tag("p", "Yet every two of these images of different class are at least "
+                                 f"{number(widest.value)} apart at some block (Definition 1; the nearest: "
+                                 f"{pair_text}).", class_="muted"))
+        parts.append(run.heading(cell))
         parts.append(tag("div", strip([_image(run, cell, i, a, w, 0), _image(run, cell, j, b, w, 1)]),
                          tag("div", *told), class_="lead"))
     return Markup("").join(parts) if parts else None
@@ -113,7 +110,7 @@ def depth(run: RunData) -> Markup | None:
     for _, cell, result in _found(run):
         made = [_accuracy(run, cell, result), _distances(run, cell, result)]
         if any(made):
-            parts += [_heading(cell), *(m for m in made if m)]
+            parts += [run.heading(cell), *(m for m in made if m)]
     if not parts:
         return None
     return Markup("").join([note("Depth 0 is the state before any block; depth t is after t blocks."), *parts])
@@ -132,7 +129,8 @@ def _accuracy(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None
     blocks = rows[-1]["block"]
     svg = line_chart(curves, x=Axis("depth t (blocks passed)", 0, max(blocks, 1)), y=Axis("share of images", 0, 1.03),
                      title="Accuracy of the readout after each block")
-    return run.figure(f"accuracy-{cell.slug}", svg, f"Decisions of the readout after each block, {rows[0]['N']} images.")
+    return run.figure(f"accuracy-{cell.slug}", svg,
+                      f"Decisions of the readout after each block, {rows[0]['N']} images.")
 
 
 def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None:
@@ -147,19 +145,19 @@ def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | Non
     svg = line_chart([closest, median], x=Axis("depth t (blocks passed)", 0, max(rows[-1]["block"], 1)), y=y,
                      title="Closest and median cross-class distance along depth")
     zeros = sum(1 for r in rows if r["closest"] == 0)
+    remark = f" {zeros} of the closest are exactly 0 and drawn at the lower end." if zeros and y.log else ""
     return run.figure(f"distances-{cell.slug}", svg,
-                      "Distances between images of different class after each block."
-                      + (f" {zeros} of the closest are exactly 0 and drawn at the lower end." if zeros and y.log else ""))
+                      "Distances between images of different class after each block." + remark)
 
 
 def figures(run: RunData) -> Markup | None:
     """Figures 2 and 3: for each class the constants of its pairs with every other class."""
     parts = []
-    for _, cell, result in _found(run):
-        made = [_per_class(run, cell, result, reduction, figure)
+    for pair, cell, result in _found(run):
+        made = [_per_class(run, pair, cell, result, reduction, figure)
                 for reduction, figure in (("mean", "Figure 2"), ("min", "Figure 3"))]
         if any(made):
-            parts += [_heading(cell), *(m for m in made if m)]
+            parts += [run.heading(cell), *(m for m in made if m)]
     if not parts:
         return None
     return Markup("").join([
@@ -167,8 +165,10 @@ def figures(run: RunData) -> Markup | None:
              "each class. Colours name the other class; point at a dot to read the images."), *parts])
 
 
-def _per_class(run: RunData, cell: Cell, result: PropertyResult, reduction: str, figure: str) -> Markup | None:
-    names, rows, left_out = _classes(result, reduction)
+def _per_class(
+    run: RunData, pair: PairData, cell: Cell, result: PropertyResult, reduction: str, figure: str
+) -> Markup | None:
+    names, rows, left_out = _classes(pair, result, reduction)
     if not rows:
         return None
     place = {name: k for k, name in enumerate(names)}
@@ -185,7 +185,7 @@ def _per_class(run: RunData, cell: Cell, result: PropertyResult, reduction: str,
             dots.append(Dot(place[name], row["value"], place[other], told, str(other)[:6] if nearest else ""))
     how = "mean over blocks" if reduction == "mean" else "min over blocks"
     svg = dot_chart(dots, x=Axis.categories("class", names),
-                    y=Axis.over(f"g-expansive constant, {how}, {_unit(result)}", [r["value"] for r in rows]),
+                    y=Axis.over(f"{how}, {_unit(result)}", [r["value"] for r in rows], room=0.1),
                     title=f"{figure}: constants of every class pair, {how}",
                     legend=names if len(names) <= 12 else ())
     caption = f"{figure}: distance {'averaged over' if reduction == 'mean' else 'at the closest of'} all blocks"
@@ -194,49 +194,37 @@ def _per_class(run: RunData, cell: Cell, result: PropertyResult, reduction: str,
     return run.figure(f"{figure.lower().replace(' ', '-')}-{cell.slug}", svg, caption + "." + left_out)
 
 
-def _classes(result: PropertyResult, reduction: str) -> tuple[list[str], list[dict[str, Any]], str]:
+def _classes(pair: PairData, result: PropertyResult, reduction: str) -> tuple[list[str], list[dict[str, Any]], str]:
     """Class names in dataset order (the closest MOST_CLASSES if there are more), their pairs, a remark."""
     rows = [r | {"class_a": str(r["class_a"]), "class_b": str(r["class_b"]), "value": _float(r["value"])}
             for r in _rows(result, "class_pairs") if r["reduction"] == reduction]
     rows = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["value"])
     by_closeness = list(dict.fromkeys(name for r in rows for name in (r["class_a"], r["class_b"])))
     kept = set(by_closeness[:MOST_CLASSES])
-    # A row's class_a has the lower label, so "a before b" puts the names back into the order of the labels.
-    order = _label_order(rows, by_closeness)
-    names = [name for name in order if name in kept]
+    labels = {name: label for label, name in enumerate(pair.class_names)}
+    names = sorted(kept, key=lambda name: (labels.get(name, len(labels)), len(name), name))
     remark = "" if len(kept) == len(by_closeness) else \
         f" The {len(kept)} classes with the closest pairs, of {len(by_closeness)}."
     return names, [r for r in rows if r["class_a"] in kept and r["class_b"] in kept], remark
 
 
-def _label_order(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
-    before = dict.fromkeys(names, 0)
-    for row in rows:
-        before[row["class_b"]] += 1
-    return sorted(names, key=lambda name: (before[name], _natural(name)))
-
-
-def _natural(name: str) -> tuple[int, float, str]:
-    return (0, float(name), name) if name.isascii() and name.isdigit() else (1, 0.0, name)
-
-
 def heat(run: RunData) -> Markup | None:
     """Heat map over class pairs, one per reduction."""
     parts = []
-    for _, cell, result in _found(run):
+    for pair, cell, result in _found(run):
         maps = {}
         for reduction in ("min", "mean", "max"):
-            made = _heat(run, cell, result, reduction)
+            made = _heat(run, pair, cell, result, reduction)
             if made:
                 maps[reduction] = made
         if maps:
-            parts += [_heading(cell), maps.pop("min", Markup("")),
+            parts += [run.heading(cell), maps.pop("min", Markup("")),
                       *(details(f"The same by {WORDS[r]}", made) for r, made in maps.items())]
     return Markup("").join(parts) if parts else None
 
 
-def _heat(run: RunData, cell: Cell, result: PropertyResult, reduction: str) -> Markup | None:
-    names, rows, left_out = _classes(result, reduction)
+def _heat(run: RunData, pair: PairData, cell: Cell, result: PropertyResult, reduction: str) -> Markup | None:
+    names, rows, left_out = _classes(pair, result, reduction)
     if not rows:
         return None
     place = {name: k for k, name in enumerate(names)}
@@ -262,7 +250,7 @@ def closest(run: RunData) -> Markup | None:
         shown = [r for r in rows if run.image(cell.dataset, r["index_a"]) and run.image(cell.dataset, r["index_b"])][:8]
         if not rows:
             continue
-        parts.append(_heading(cell))
+        parts.append(run.heading(cell))
         parts.append(cards([_pair_card(run, cell, row) for row in shown or rows[:6]]))
         columns = ["class a", "class b", "distance", "block", "order a", "order b", "image a", "image b"]
         listed = [[r["class_a"], r["class_b"], r["value"], r["block"], r["order_a"], r["order_b"], r["index_a"],
@@ -296,7 +284,7 @@ def curve(run: RunData) -> Markup | None:
                          y=Axis.over(f"g-expansive constant, {_unit(result)}",
                                      [v for c in curves for _, v in c.points]),
                          title="Constants over nested subsamples")
-        parts += [_heading(cell), run.figure(f"curve-{cell.slug}", svg, "Constants over nested random subsamples.")]
+        parts += [run.heading(cell), run.figure(f"curve-{cell.slug}", svg, "Constants over nested random subsamples.")]
     if not parts:
         return None
     return Markup("").join([

@@ -1,0 +1,14 @@
+"""Parts of the HTML report that sections use: the run's data, HTML helpers and inline SVG charts.
+
+A section is ``render(run: RunData) -> str | None``. Everything here escapes text; nothing here loads a file from
+the network or needs JavaScript. Importing this imports neither torch nor jinja2.
+"""
+
+from .axes import Axis
+from .charts import Curve, Dot, dot_chart, heat_map, interval_chart, line_chart
+from .html import cards, details, kind_badge, note, number, pair_heading, picture, strip, table, tag
+from .rundata import PairData, RunData
+
+__all__ = ["Axis", "Curve", "Dot", "PairData", "RunData", "cards", "details", "dot_chart", "heat_map",
+           "interval_chart", "kind_badge", "line_chart", "note", "number", "pair_heading", "picture", "strip",
+           "table", "tag"]

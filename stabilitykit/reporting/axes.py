@@ -1,0 +1,112 @@
+"""Axes of charts: ranges, round tick values, positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .html import number
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        label: what is shown, with its unit.
+        low, high: the range, low < high; positive when ``log``.
+        log: logarithmic.
+        names: for categories 0, 1, ..: their names, shown instead of numbers.
+    """
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+    names: tuple[str, ...] | None = None
+
+    @classmethod
+    def over(cls, label: str, values: Iterable[float | None], *, log: bool | None = None, zero: bool = False,
+             room: float = 0.06) -> Axis:
+        """An axis over the finite values; ``log`` None: logarithmic when they span a factor over 50.
+
+        ``zero``: a linear axis starts at 0. Zeros on a logarithmic axis are drawn at its lower end.
+        ``room``: share of the range left free at each end.
+        """
+        finite = [float(v) for v in values if v is not None and math.isfinite(v)]
+        positive = [v for v in finite if v > 0]
+        if log is None:
+            log = bool(positive) and max(positive) / min(positive) > 50 and min(finite, default=0) >= 0
+        if log and positive:
+            low, high = min(positive), max(positive)
+            if min(finite) <= 0:
+                low /= 10  # room below the smallest positive value for exact zeros
+            span = max(math.log10(high / low), 0.1)
+            factor = 10 ** (room * span)
+            return cls(label, max(low / factor, 1e-307), min(high * factor, 1e307), True)
+        low, high = min(finite, default=0.0), max(finite, default=1.0)
+        if zero and low >= 0:
+            return cls(label, 0.0, high * (1 + room) if high > 0 else 1.0)
+        margin = room * (high - low)
+        if margin < 1e-9 * max(abs(low), abs(high)) or margin == 0:
+            margin = 0.1 * max(abs(low), abs(high)) or 1.0
+        return cls(label, low - margin, high + margin)
+
+    @classmethod
+    def categories(cls, label: str, names: Sequence[str]) -> Axis:
+        """Positions 0..len(names)-1 under their names."""
+        return cls(label, -0.6, len(names) - 0.4, names=tuple(names))
+
+    def at(self, value: float) -> float:
+        """Position in [0, 1] of a value; values outside the range land on its ends."""
+        if self.log:
+            if value <= 0:
+                return 0.0
+            place = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            place = (value - self.low) / (self.high - self.low)
+        return min(max(place, 0.0), 1.0)
+
+    def ticks(self, wanted: int = 6) -> list[tuple[float, str]]:
+        """(value, text) of round values inside the range."""
+        if self.names is not None:
+            every = max(1, math.ceil(len(self.names) / max(wanted, 1)))
+            return [(float(i), name) for i, name in enumerate(self.names) if i % every == 0]
+        if self.log:
+            return self._log_ticks(wanted)
+        step = _round_step((self.high - self.low) / max(wanted, 1))
+        if not math.isfinite(step):
+            return [(self.low, number(self.low, 2)), (self.high, number(self.high, 2))]
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [(k * step, number(k * step, 6)) for k in range(first, last + 1)]
+
+    def _log_ticks(self, wanted: int) -> list[tuple[float, str]]:
+        first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+        if last - first >= 2:
+            step = max(1, math.ceil((last - first + 1) / wanted))
+            return [(10.0**k, _power(k)) for k in range(first, last + 1, step)]
+        found = []
+        for k in range(first - 1, last + 2):
+            for digit in (1, 2, 5):
+                at = digit * 10.0**k
+                if self.low <= at <= self.high:
+                    found.append((at, number(at, 2)))
+        return found or [(self.low, number(self.low, 2)), (self.high, number(self.high, 2))]
+
+
+def _power(k: int) -> str:
+    if -3 <= k <= 3:
+        return f"{10.0 ** k:g}"
+    return "10" + str(k).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _round_step(rough: float) -> float:
+    if not math.isfinite(rough):
+        return math.inf
+    power = 10.0 ** math.floor(math.log10(rough))
+    for factor in (1, 2, 5, 10):
+        if rough <= factor * power:
+            return factor * power
+    return 10 * power

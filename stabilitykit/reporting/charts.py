@@ -1,0 +1,285 @@
+"""Inline SVG charts: curves, dots per class, heat maps, intervals. Text stays text, colours are CSS variables.
+
+Colours follow light and dark mode (``standalone.CHART_CSS``); what a colour says is said by words as well
+(legend, labels, titles on hover). Every axis has a label with its unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from .axes import Axis
+from .html import number, tag
+from .standalone import LIGHT
+
+WIDTH, HEIGHT = 680.0, 360.0
+LEFT, RIGHT, TOP, BOTTOM = 74.0, 16.0, 14.0, 54.0
+COLOURS = len(LIGHT)
+MARKER_LIMIT = 60
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve: ``points`` (x, y); points without a finite y break it.
+
+    Attributes:
+        step: hold each value until the next x.
+        dashed: drawn dashed (a bound, a comparison).
+        titles: text shown when pointing at each point.
+        colour: number of the colour; default the curve's position.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    step: bool = False
+    dashed: bool = False
+    titles: Sequence[str] = ()
+    colour: int | None = None
+    markers: bool = True
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One dot of a dot chart: category ``x``, value ``y``, colour number, title on hover, optional short label."""
+
+    x: int
+    y: float
+    colour: int = 0
+    title: str = ""
+    label: str = ""
+
+
+class Frame:
+    """The plot area with its axes; collects SVG elements."""
+
+    def __init__(self, x: Axis, y: Axis, title: str, height: float = HEIGHT, left: float = LEFT,
+                 bottom: float = BOTTOM, width: float = WIDTH) -> None:
+        self.x, self.y, self.title, self.width, self.height = x, y, title, width, height
+        self.left, self.right, self.top, self.bottom = left, width - RIGHT, TOP, height - bottom
+        self.items: list[Markup] = []
+
+    def px(self, value: float) -> float:
+        return round(self.left + self.x.at(value) * (self.right - self.left), 2)
+
+    def py(self, value: float) -> float:
+        return round(self.bottom - self.y.at(value) * (self.bottom - self.top), 2)
+
+    def add(self, name: str, *children: Any, **attributes: Any) -> None:
+        self.items.append(tag(name, *children, **attributes))
+
+    def text(self, x: float, y: float, text: str, *, anchor: str = "middle", soft: bool = False, small: bool = False,
+             **more: Any) -> None:
+        """SVG text at a position."""
+        classes = " ".join(["soft"] * soft + ["small"] * small) or None
+        self.add("text", text, x=round(x, 2), y=round(y, 2), text_anchor=anchor, class_=classes, **more)
+
+    def axes(self, *, x_ticks: int = 8, y_ticks: int = 6) -> None:
+        """Grid, ticks and labels."""
+        for value, text in self.y.ticks(y_ticks):
+            y = self.py(value)
+            self.add("path", d=f"M{self.left} {y}H{self.right}", class_="grid")
+            self.text(self.left - 7, y + 4, text, anchor="end", soft=True)
+        names = self.x.names is not None
+        ticks = self.x.ticks(40 if names else x_ticks)
+        slanted = names and max((len(t) for _, t in ticks), default=0) * len(ticks) > 90
+        for value, text in ticks:
+            x = self.px(value)
+            if not names:
+                self.add("path", d=f"M{x} {self.bottom}v5", class_="axis")
+            if slanted:
+                self.text(x + 4, self.bottom + 15, _short(text), anchor="end", soft=True,
+                          transform=f"rotate(-35 {x + 4} {self.bottom + 15})")
+            else:
+                self.text(x, self.bottom + 19, _short(text), soft=True)
+        self.add("path", d=f"M{self.left} {self.top}V{self.bottom}H{self.right}", class_="axis")
+        self.text((self.left + self.right) / 2, self.height - 8, self.x.label)
+        middle = (self.top + self.bottom) / 2
+        self.text(15, middle, self.y.label, transform=f"rotate(-90 15 {middle})")
+
+    def svg(self) -> Markup:
+        """The finished chart with its title for screen readers."""
+        return tag("svg", tag("title", self.title), *self.items, viewBox=f"0 0 {self.width:g} {self.height:g}",
+                   role="img", class_="chart", aria_label=self.title)
+
+
+def line_chart(curves: Sequence[Curve], *, x: Axis, y: Axis, title: str) -> Markup:
+    """Curves over numbers, with a legend above when there are several."""
+    rows = _legend_rows([c.name for c in curves]) if len(curves) > 1 else []
+    frame = Frame(x, y, title, HEIGHT + 20 * len(rows))
+    frame.top += 20 * len(rows)
+    frame.axes()
+    _legend(frame, rows, [(c.colour if c.colour is not None else i, c.dashed) for i, c in enumerate(curves)])
+    for position, curve in enumerate(curves):
+        colour = (position if curve.colour is None else curve.colour) % COLOURS
+        drawn = [(px, py, k) for k, (px, py) in enumerate(curve.points) if py is not None and math.isfinite(py)]
+        path = _path(frame, curve)
+        if path:
+            frame.add("path", d=path, class_=f"curve s{colour}" + (" dashed" if curve.dashed else ""))
+        if curve.markers and len(drawn) <= MARKER_LIMIT:
+            for vx, vy, k in drawn:
+                told = curve.titles[k] if k < len(curve.titles) else f"{curve.name}: {number(vx)}, {number(vy)}"
+                frame.add("circle", tag("title", told), cx=frame.px(vx), cy=frame.py(vy), r=3.4, class_=f"f{colour}")
+    return frame.svg()
+
+
+def _path(frame: Frame, curve: Curve) -> str:
+    parts: list[str] = []
+    pen, previous = "M", 0.0
+    for vx, vy in curve.points:
+        if vy is None or not math.isfinite(vy):
+            if curve.step and pen == "L":
+                parts.append(f"H{frame.px(vx)}")
+            pen = "M"
+            continue
+        x, y = frame.px(vx), frame.py(vy)
+        if curve.step and pen == "L":
+            parts.append(f"L{x} {previous}L{x} {y}")
+        else:
+            parts.append(f"{pen}{x} {y}")
+        pen, previous = "L", y
+    return "".join(parts)
+
+
+def dot_chart(dots: Sequence[Dot], *, x: Axis, y: Axis, title: str, legend: Sequence[str] = ()) -> Markup:
+    """Dots over categories (Figures 2 and 3); dots of one category are spread sideways by colour."""
+    rows = _legend_rows(legend) if legend else []
+    slanted = x.names is not None and max(map(len, x.names), default=0) * len(x.names) > 90
+    bottom = BOTTOM + (6.0 * min(max(map(len, x.names or ("",)), default=0), 14) if slanted else 0)
+    frame = Frame(x, y, title, HEIGHT + 30 + 20 * len(rows) + bottom - BOTTOM, bottom=bottom)
+    frame.top += 20 * len(rows)
+    frame.axes()
+    _legend(frame, rows, [(i, False) for i in range(len(legend))], dots=True)
+    columns = max(len(x.names or ()), 1)
+    room = (frame.right - frame.left) / (columns + 0.2)
+    spread = max(len(legend), 1)
+    for dot in dots:
+        shift = ((dot.colour % spread + 0.5) / spread - 0.5) * 0.62 * room if spread > 1 else 0.0
+        cx, cy = frame.px(dot.x) + shift, frame.py(dot.y)
+        frame.add("circle", tag("title", dot.title), cx=round(cx, 2), cy=cy, r=4.2 if columns <= 20 else 3,
+                  class_=f"f{dot.colour % COLOURS}")
+        if dot.label:
+            frame.text(cx, cy + 16, dot.label, small=True)
+    return frame.svg()
+
+
+def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], *, title: str, label: str,
+             titles: Sequence[Sequence[str]] = ()) -> Markup:
+    """A square matrix; the smaller (closer) the stronger the colour, on a logarithmic scale; None: no cell."""
+    count = len(names)
+    longest = max((min(len(n), 12) for n in names), default=1)
+    left, top = 34.0 + 7.2 * longest, 26.0 + (4.6 * longest if longest > 3 else 8)
+    cell = max(18.0, min(46.0, (WIDTH - left - 20) / max(count, 1)))
+    width, height = max(left + count * cell + 20, 420.0), top + count * cell + 66
+    frame = Frame(Axis("", 0, 1), Axis("", 0, 1), title, height, width=width)
+    finite = [v for row in values for v in row if v is not None and v > 0 and math.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (1.0, 1.0)
+    for r, name in enumerate(names):
+        frame.text(left - 8, top + (r + 0.5) * cell + 4, _short(name), anchor="end", small=cell < 26)
+        x = left + (r + 0.5) * cell
+        if longest > 3:
+            frame.text(x + 3, top - 8, _short(name), anchor="start", small=cell < 26,
+                       transform=f"rotate(-40 {x + 3:.2f} {top - 8:.2f})")
+        else:
+            frame.text(x, top - 8, _short(name))
+    for r in range(count):
+        for c in range(count):
+            value = values[r][c]
+            box = {"x": round(left + c * cell + 1, 2), "y": round(top + r * cell + 1, 2),
+                   "width": round(cell - 2, 2), "height": round(cell - 2, 2), "rx": 3}
+            if value is None:
+                if r == c:
+                    frame.add("rect", class_="empty", **box)
+                continue
+            strength = 1.0 if value <= 0 or high == low else math.log(high / min(value, high)) / math.log(high / low)
+            told = titles[r][c] if titles else f"{names[r]} and {names[c]}: {number(value)}"
+            frame.add("rect", tag("title", told), class_="heat", fill_opacity=round(0.05 + 0.7 * strength, 3), **box)
+            if cell >= 34:
+                frame.text(left + (c + 0.5) * cell, top + (r + 0.5) * cell + 4, _tiny(value), small=True)
+    _scale(frame, left, height - 44, low, high, label)
+    return frame.svg()
+
+
+def _scale(frame: Frame, left: float, y: float, low: float, high: float, label: str) -> None:
+    steps, size = 8, 20.0
+    for k in range(steps):
+        frame.add("rect", x=left + k * size, y=y, width=size, height=11, class_="heat",
+                  fill_opacity=round(0.05 + 0.7 * k / (steps - 1), 3))
+    frame.text(left, y + 26, number(high, 2), soft=True, small=True)
+    frame.text(left + steps * size, y + 26, number(low, 2), soft=True, small=True)
+    frame.text(left + steps * size + 26, y + 10, label, anchor="start", soft=True)
+
+
+def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float | None]], *, x: Axis, title: str
+                   ) -> Markup:
+    """Intervals one under the other: (name, lower, value, upper); an absent end is open (an arrow)."""
+    longest = max((min(len(r[0]), 30) for r in rows), default=4)
+    height = 62.0 + 34 * len(rows)
+    frame = Frame(x, Axis("", 0, 1), title, height, left=24 + 6.7 * longest)
+    for value, text in x.ticks(6):
+        at = frame.px(value)
+        frame.add("path", d=f"M{at} {frame.top}V{frame.bottom}", class_="grid")
+        frame.text(at, frame.bottom + 17, text, soft=True)
+    frame.text((frame.left + frame.right) / 2, height - 6, x.label)
+    for k, (name, low, best, high) in enumerate(rows):
+        y = frame.top + 18 + 34 * k
+        colour = k % COLOURS
+        frame.text(frame.left - 10, y + 4, _short(name, 30), anchor="end")
+        start = frame.left if low is None else frame.px(low)
+        end = frame.right if high is None or math.isinf(high) else frame.px(high)
+        told = f"{name}: {'?' if low is None else number(low, 6)} to {'?' if high is None else number(high, 6)}"
+        frame.add("path", tag("title", told), d=f"M{start} {y}H{end}", class_=f"curve s{colour}")
+        for at, known in ((start, low is not None), (end, high is not None and not math.isinf(high))):
+            if known:
+                frame.add("path", d=f"M{at} {y - 7}v14", class_=f"curve s{colour}")
+        if best is not None and math.isfinite(best):
+            frame.add("circle", tag("title", f"{name}: {number(best, 6)}"), cx=frame.px(best), cy=y, r=5,
+                      class_=f"f{colour}")
+    return frame.svg()
+
+
+def _legend_rows(names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
+    """Legend entries with their x, broken into rows."""
+    rows: list[list[tuple[int, str, float]]] = [[]]
+    x = LEFT
+    for position, name in enumerate(names):
+        text = _short(name, 40)
+        width = 34 + 7.0 * len(text)
+        if rows[-1] and x + width > WIDTH - RIGHT:
+            rows.append([])
+            x = LEFT
+        rows[-1].append((position, text, x))
+        x += width
+    return rows
+
+
+def _legend(frame: Frame, rows: Sequence[Sequence[tuple[int, str, float]]], looks: Sequence[tuple[int, bool]],
+            dots: bool = False) -> None:
+    for line, row in enumerate(rows):
+        for position, text, x in row:
+            colour, dashed = looks[position]
+            y = 12 + 20 * line
+            if dots:
+                frame.add("circle", cx=round(x + 13, 1), cy=y, r=4.6, class_=f"f{colour % COLOURS}")
+            else:
+                frame.add("path", d=f"M{x:.1f} {y}h18",
+                          class_=f"curve s{colour % COLOURS}" + (" dashed" if dashed else ""))
+            frame.text(x + 23, y + 4, text, anchor="start")
+
+
+def _short(text: str, limit: int = 12) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _tiny(value: float) -> str:
+    """At most six characters: 4e-5, 0.013, 1.2."""
+    if value == 0:
+        return "0"
+    if 0.001 <= abs(value) < 1000:
+        return f"{value:.2g}"
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")

@@ -1,0 +1,136 @@
+"""What a report section is given: a finished run, read from its folder, with images and a place for figures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ..results import PropertyResult, Table
+from ..store import Cell, RunFolder, load_run
+from .html import pair_heading, tag
+from .standalone import standalone
+
+# A report stays a file one can mail: images beyond this many bytes in all are left out (and said to be).
+IMAGE_BYTES = 24 << 20
+
+
+def property_name(cell: Cell) -> str:
+    """The property's registered name, without the options of its label."""
+    recorded = cell.record.get("property")
+    if isinstance(recorded, Mapping) and recorded.get("name"):
+        return str(recorded["name"])
+    return cell.property.partition(":")[0]
+
+
+@dataclass
+class PairData:
+    """All cells of one (model, dataset)."""
+
+    model: str
+    dataset: str
+    cells: list[Cell]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the pair's results depend on: fingerprints, sizes, readout, space."""
+        found = self.info.get("record") or next((c.record for c in self.cells if c.record), {})
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def class_names(self) -> list[str]:
+        names = (self.record.get("dataset") or {}).get("class_names") or []
+        return [str(name) for name in names]
+
+    def results(self, name: str) -> Iterator[tuple[Cell, PropertyResult]]:
+        """Finished cells of the property ``name`` (several when it was measured with several options)."""
+        for cell in self.cells:
+            if cell.result is not None and property_name(cell) == name:
+                yield cell, cell.result
+
+
+@dataclass
+class RunData:
+    """A run as sections see it.
+
+    Attributes:
+        path: the run folder.
+        info: run.json.
+        cells: every cell, failed ones too.
+        figures: name -> stand-alone SVG text, filled by :meth:`figure`.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    cells: list[Cell]
+    figures: dict[str, str] = field(default_factory=dict)
+    _sources: dict[tuple[str, int], str] = field(default_factory=dict, repr=False)
+    _bytes: int = field(default=0, repr=False)
+
+    @classmethod
+    def read(cls, folder: Path | str) -> RunData:
+        """Read a run folder; UsageProblem when it is none."""
+        info, cells = load_run(folder)
+        return cls(Path(folder), info, cells)
+
+    @property
+    def pairs(self) -> list[PairData]:
+        """The (model, dataset) pairs in the order of the run."""
+        known = {(p.get("model"), p.get("dataset")): p for p in self.info.get("pairs") or [] if isinstance(p, dict)}
+        groups: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault((cell.model, cell.dataset), []).append(cell)
+        return [PairData(*key, members, known.get(key, {})) for key, members in groups.items()]
+
+    def results(self, name: str) -> Iterator[tuple[Cell, PropertyResult]]:
+        """Finished cells of the property ``name`` over all pairs."""
+        for pair in self.pairs:
+            yield from pair.results(name)
+
+    def heading(self, cell: Cell) -> Markup:
+        """Heading of a cell's part of a section; empty in a run where nothing could be confused with it."""
+        alike = sum(1 for c in self.cells if property_name(c) == property_name(cell))
+        if alike == 1:
+            return Markup("")
+        return pair_heading(cell.model, cell.dataset, cell.property if cell.property != property_name(cell) else "")
+
+    def image(self, dataset: str, index: Any) -> str:
+        """A stored image as a data URI; empty when the run holds none (or the report is full)."""
+        if isinstance(index, bool) or not isinstance(index, int):
+            return ""
+        key = (dataset, index)
+        if key not in self._sources:
+            try:
+                raw = RunFolder(self.path).image_path(dataset, index).read_bytes()
+            except OSError:
+                raw = b""
+            if not raw.startswith(b"\x89PNG") or self._bytes + len(raw) > IMAGE_BYTES:
+                raw = b""
+            self._bytes += len(raw)
+            self._sources[key] = "data:image/png;base64," + base64.b64encode(raw).decode() if raw else ""
+        return self._sources[key]
+
+    def figure(self, name: str, svg: Markup, caption: Any) -> Markup:
+        """A chart with its caption, also kept under ``name`` to be written as a file in ``figures/``."""
+        unique, counter = _file_name(name), 1
+        while unique in self.figures:
+            counter += 1
+            unique = f"{_file_name(name)}-{counter}"
+        self.figures[unique] = standalone(svg)
+        return tag("figure", tag("div", svg, class_="scroll"), tag("figcaption", caption), class_="chart-figure")
+
+
+def records(table: Table) -> list[dict[str, Any]]:
+    """Rows of a table as dictionaries by column name."""
+    return [dict(zip(table.columns, row)) for row in table.rows]
+
+
+def _file_name(name: str) -> str:
+    import re
+
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "figure"

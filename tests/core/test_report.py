@@ -1,0 +1,206 @@
+"""The report: complete, harmless, readable without plugins, and unharmed by a broken section."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import stabilitykit.files
+from stabilitykit.cli import run as run_cli
+from stabilitykit.component import ReportSection
+from stabilitykit.errors import StabilityKitError, UsageProblem
+from stabilitykit.plugins import PluginHost, PluginRecord
+from stabilitykit.report import check_balanced, write_report
+from tests.core.report_runs import CLASSES, HOSTILE, make_run
+
+
+class Page(HTMLParser):
+    """Elements, section ids, addresses and visible text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: dict[str, int] = {}
+        self.sections: list[str] = []
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        if tag == "section":
+            self.sections.append(given["id"])
+        self.addresses += [given[key] for key in ("src", "href", "xlink:href", "action") if given.get(key)]
+        self.handlers += [key for key in given if key.startswith("on")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page_of(folder: Path, host: PluginHost | None = None) -> Page:
+    return Page(write_report(folder, host=host).read_text(encoding="utf-8"))
+
+
+@pytest.fixture()
+def run_folder(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run")
+
+
+def test_every_measurement_stands_in_the_summary_without_any_plugin(run_folder: Path) -> None:
+    text = write_report(run_folder, host=PluginHost()).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.sections == ["summary", "failures", "tables", "certificate", "provenance"]
+    for name in ("expansive_constant.max", "expansive_constant.min", "expansive_constant.mean", "accuracy"):
+        assert name in page.text
+    for word in ("exact on the sample", "estimate", "500", "at block", "Definition 1", "0.9812", "bit exact", "6253386",
+                 "no orbit in 0", "property shadowing of other 9.9", "2.14.1", "Closest pair of every two classes"):
+        assert word in page.text, word
+    assert all(name in page.text for name in CLASSES)
+
+
+def test_sections_of_plugins_come_through_the_hook_and_leave_svg_files(run_folder: Path) -> None:
+    page = page_of(run_folder)
+    expected = {"most-confusable", "depth", "figures-2-3", "class-pairs", "table-3", "subsample-curve"}
+    assert expected <= set(page.sections)
+    assert page.sections.index("summary") < page.sections.index("depth") < page.sections.index("provenance")
+    files = sorted((run_folder / "figures").glob("*.svg"))
+    assert len(files) >= 8
+    for path in files:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "prefers-color-scheme:dark" in path.read_text(encoding="utf-8")
+
+
+def test_charts_have_labelled_axes_with_units(run_folder: Path) -> None:
+    page_of(run_folder)
+    words = {"figure-2": ("class", "mean over blocks, probability (l2)"),
+             "figure-3": ("class", "min over blocks, probability (l2)"),
+             "distances": ("depth t (blocks passed)", "distance, probability (l2)"),
+             "accuracy": ("depth t (blocks passed)", "share of images")}
+    for start, labels in words.items():
+        (path,) = (run_folder / "figures").glob(f"{start}-*.svg")
+        shown = [e.text for e in ElementTree.parse(path).getroot().iter("{http://www.w3.org/2000/svg}text")]
+        assert set(labels) <= set(shown), (start, shown)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(run_folder: Path) -> None:
+    page = page_of(run_folder)
+    assert "script" not in page.tags and "link" not in page.tags and "iframe" not in page.tags
+    assert page.handlers == []
+    assert page.tags["img"] > 10
+    assert all(a.startswith(("data:image/png;base64,", "#")) for a in page.addresses), page.addresses[:3]
+    text = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import", text)
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", classes=HOSTILE, dataset="<img src=x onerror=alert(2)>", models=("<script>m",))
+    page = page_of(folder)
+    assert "script" not in page.tags and page.handlers == []
+    assert "<script>alert(1)</script>" in page.text and "{{ 7*7 }}" in page.text and "漢字" in page.text
+    assert "<img src=x onerror=alert(2)>" in page.text
+    for path in (folder / "figures").glob("*.svg"):
+        root = ElementTree.parse(path).getroot()
+        assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
+        assert path.parent == folder / "figures"
+
+
+def _host(*targets: str) -> PluginHost:
+    sections = [ReportSection(f"section{k}", f"Section {k}", target, 20 + k, "rotten-wheel")
+                for k, target in enumerate(targets)]
+    return PluginHost([PluginRecord("rotten", "rotten", "rotten-wheel", "6.6.6")], sections=sections)
+
+
+def section_raises(run):
+    raise RuntimeError("boom <b>")
+
+
+def section_exits(run):
+    raise SystemExit(3)
+
+
+def section_returns_number(run):
+    return 17
+
+
+def section_unbalanced(run):
+    return "<div><p>swallows the rest"
+
+
+def section_says_nothing(run):
+    return None
+
+
+def section_prints(run):
+    print("noise on stdout")
+    return "<p>fine section</p>"
+
+
+def test_a_broken_section_is_shown_with_its_distribution_and_the_rest_stands(run_folder, capsys) -> None:
+    here = __name__ + ":"
+    names = ("section_raises", "section_exits", "section_returns_number", "section_unbalanced",
+             "section_says_nothing", "section_prints", "absent")
+    page = page_of(run_folder, _host(*(here + name for name in names), "no_such_module_at_all:render"))
+    for k in (0, 1, 2, 3, 6, 7):
+        assert f"section section{k} of rotten-wheel 6.6.6 failed" in page.text
+    assert "boom <b>" in page.text
+    assert "section4" not in page.sections
+    assert "fine section" in page.text and "expansive_constant.min" in page.text
+    assert "swallows the rest" not in page.text
+    assert capsys.readouterr().out == ""
+
+
+def test_balance_is_judged_by_elements_not_by_text() -> None:
+    check_balanced("<div><br><img src='x'><p>a &lt;b&gt; c</p></div>")
+    for bad in ("<div>", "</div>", "<p><b></p></b>"):
+        with pytest.raises(ValueError):
+            check_balanced(bad)
+
+
+def test_written_atomically_or_not_at_all(run_folder, monkeypatch, tmp_path) -> None:
+    first = write_report(run_folder).read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stabilitykit.files.os, "fsync", full)
+    with pytest.raises(StabilityKitError, match="No space left"):
+        write_report(run_folder)
+    assert (run_folder / "report.html").read_bytes() == first
+    assert not list(run_folder.glob("*.tmp"))
+
+
+def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "run.json").write_text('{"schema": 1, "ce')
+    for path in (tmp_path / "absent", tmp_path / "empty", tmp_path / "half"):
+        assert run_cli(["report", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and error.startswith("error: ")
+    make_run(tmp_path / "run")
+    assert run_cli(["report", str(tmp_path / "run"), "-o", str(tmp_path)]) == 2
+    with pytest.raises(UsageProblem):
+        write_report(tmp_path / "absent")
+
+
+def test_a_run_without_cells_pairs_or_provenance_still_gives_a_page(tmp_path) -> None:
+    from stabilitykit.store import RunFolder
+
+    RunFolder(tmp_path).write_run({"status": "interrupted", "cells": []})
+    page = page_of(tmp_path)
+    assert "not complete" in page.text and "no finished cell" in page.text
+
+
+def test_output_elsewhere_and_command(run_folder, tmp_path, capsys) -> None:
+    target = tmp_path / "deep" / "r.html"
+    assert run_cli(["report", str(run_folder), "-o", str(target)]) == 0
+    assert capsys.readouterr().out.strip() == str(target)
+    assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert not (run_folder / "report.html").exists()

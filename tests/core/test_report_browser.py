@@ -1,0 +1,77 @@
+"""The report in a real browser: no errors on its console, every section there, nothing wider than the screen."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stabilitykit.report import write_report
+from tests.core.report_runs import HOSTILE, make_run
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+         "--enable-logging=stderr")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    return found
+
+
+def browse(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[str, str]:
+    done = subprocess.run([chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()], capture_output=True,
+                          text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout, done.stderr
+
+
+def console(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "CONSOLE" in line]
+
+
+def test_no_console_errors_and_all_sections(chromium: str, tmp_path: Path) -> None:
+    page = write_report(make_run(tmp_path / "run", classes=HOSTILE, models=("<script>alert(3)</script>", "resnet50")))
+    dom, errors = browse(chromium, page, tmp_path / "profile", "--dump-dom")
+    assert console(errors) == []
+    sections = re.findall(r'<section id="([^"]+)"', dom)
+    assert {"most-confusable", "summary", "failures", "depth", "figures-2-3", "class-pairs", "table-3", "provenance"} \
+        <= set(sections)
+    assert "<script" not in dom.lower()
+
+
+def test_fits_a_phone(chromium: str, tmp_path: Path) -> None:
+    """Measured inside a frame of 390 pixels: headless windows do not get that narrow."""
+    page = write_report(make_run(tmp_path / "run", models=("resnet18", "resnet50:stem=patch,grouping=all")))
+    # The copy carries a measuring script, so it drops the page's own ban on scripts.
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    measure = "<script>parent.postMessage('WIDTH' + document.documentElement.scrollWidth, '*')</script>"
+    (tmp_path / "inner.html").write_text(text.replace("</body>", measure + "</body>"), encoding="utf-8")
+    outer = tmp_path / "outer.html"
+    outer.write_text("<body><script>onmessage=e=>{document.body.append(e.data)}</script>"
+                     "<iframe src='inner.html' width='390' height='800' style='border:0'></iframe></body>")
+    dom, _ = browse(chromium, outer, tmp_path / "profile", "--dump-dom", "--virtual-time-budget=4000")
+    (width,) = re.findall(r"WIDTH(\d+)", dom)
+    assert int(width) <= 390
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_screenshot_follows_light_and_dark(chromium: str, tmp_path: Path, dark: bool) -> None:
+    import numpy as np
+    from PIL import Image
+
+    page = write_report(make_run(tmp_path / "run"))
+    shot = tmp_path / "shot.png"
+    mode = ("--blink-settings=preferredColorScheme=0",) if dark else ()
+    browse(chromium, page, tmp_path / "profile", f"--screenshot={shot}", "--window-size=1200,1600", *mode)
+    pixels = np.asarray(Image.open(shot).convert("L"), dtype=float)
+    assert pixels.shape == (1600, 1200)
+    background = np.median(pixels)
+    assert background < 60 if dark else background > 240
+    assert pixels.std() > 10  # something is drawn on it
