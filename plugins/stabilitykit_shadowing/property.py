@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,9 +106,9 @@ class Shadowing(Property):
                 recheck=witnesses.recheck(constant)))
         traced = Kind.EXACT if self.tracers == "data" else Kind.UPPER
         for name, numbers, kind in (("eps", shadowed.eps, traced), ("delta", shadowed.delta, Kind.EXACT)):
-            for suffix, value in (("min", numbers.min()), ("median", np.median(numbers)), ("max", numbers.max())):
-                measurements.append(Measurement(f"{name}.{suffix}", float(value), kind, n, unit, note=about,
-                                                reference="Definition 2"))
+            for suffix, orbit in (("min", int(numbers.argmin())), ("max", int(numbers.argmax()))):
+                measurements.append(Measurement(f"{name}.{suffix}", float(numbers[orbit]), kind, n, unit,
+                                                {f"{name}_orbit": witnesses.orbit(orbit)}, "Definition 2", note=about))
         tables = {"profile": profile_table(context, shadowed, unit), "constants": constants_table(constants, unit)}
         return PropertyResult(measurements, tables, notes=[
             "Sh on a finite sample is an estimate: more pseudo-orbits can only lower s, more tracers only lower eps."])
@@ -130,7 +130,8 @@ class Shadowing(Property):
         piece = bounds.upper.orbit[bounds.upper.piece(eps)]
         witness: dict[str, Any] = {"eps": eps, "delta": upper}
         if piece >= 0:
-            witness |= context.describe_images(context.indices[bounds.paths[piece]])
+            about_images = context.describe_images(context.indices[bounds.paths[piece]])
+            witness |= about_images | {"orbit": about_images["indices"]}
         result.measurements += [
             Measurement("Sh_all.lower", lower / eps, Kind.LOWER, len(trajectory), "ratio",
                         {"eps": eps, "delta": lower}, "Definition 2", note=about),
@@ -159,16 +160,32 @@ class Shadowing(Property):
         """Each constant from its witness orbits, run again; None where a refined tracer was used."""
         found: dict[str, float | None] = {}
         for measurement in result.measurements:
-            if not measurement.name.startswith("Sh_") or "eps_orbit" not in measurement.witness:
+            witness = measurement.witness
+            if measurement.name == "Sh_all.upper" and witness.get("orbit"):
+                # That the orbit escapes every eps-tracer needs the whole search; its delta needs the orbit alone.
+                found[measurement.name] = self._delta_again(context, witness["orbit"]) / witness["eps"]
                 continue
-            eps_orbit, delta_orbit = measurement.witness["eps_orbit"], measurement.witness["delta_orbit"]
-            if not eps_orbit or not delta_orbit or "moved" in eps_orbit:
-                found[measurement.name] = None
-                continue
-            eps, _ = self._again(context, eps_orbit)
-            _, delta = self._again(context, delta_orbit)
-            found[measurement.name] = delta / eps if eps > 0 else None
+            eps_orbit, delta_orbit = witness.get("eps_orbit"), witness.get("delta_orbit")
+            eps = delta = 1.0
+            if eps_orbit:
+                if "moved" in eps_orbit:
+                    found[measurement.name] = None
+                    continue
+                eps = self._again(context, eps_orbit)[0]
+            if delta_orbit:
+                delta = self._again(context, delta_orbit)[1]
+            if measurement.name in ("eps.min", "eps.max"):
+                found[measurement.name] = eps
+            elif measurement.name in ("delta.min", "delta.max"):
+                found[measurement.name] = delta
+            elif eps_orbit and delta_orbit:
+                found[measurement.name] = delta / eps if eps > 0 else None
         return found
+
+    def _delta_again(self, context: Context, indices: Sequence[int]) -> float:
+        rows = context.rows_of(indices)
+        some = np.unique(rows)
+        return float(path_jumps(context.readouts(some), np.searchsorted(some, rows)[None]).max())
 
     def _again(self, context: Context, orbit: Mapping[str, Any]) -> tuple[float, float]:
         """(tracing error, largest jump) of a witness orbit, from model and data."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stabilitykit import PropertyResult, Table
+from stabilitykit import Measurement, PropertyResult, Table
 from stabilitykit.context import Context
 
 from .bracket import Bracket
@@ -95,7 +95,7 @@ class Witnesses:
         columns = ["constant", "role", "depth", "image", "class", "order", "jump into it", "tracer", "tracer class",
                    "distance to tracer"]
         rows: list[list[Any]] = []
-        for measurement in result.measurements:
+        for measurement in _constants(result):
             for role in ("eps", "delta"):
                 orbit = measurement.witness.get(f"{role}_orbit")
                 if not orbit:
@@ -114,13 +114,17 @@ class Witnesses:
     def images(self, result: PropertyResult) -> list[int]:
         """Dataset indices of the images in the witness orbits, in order of appearance."""
         seen: dict[int, None] = {}
-        for measurement in result.measurements:
+        for measurement in _constants(result):
             for role in ("eps_orbit", "delta_orbit"):
                 orbit = measurement.witness.get(role) or {}
                 for index in [*orbit.get("indices", [orbit["start"]] if orbit else []),
                               *([orbit["tracer"]] if orbit else [])]:
                     seen.setdefault(int(index))
         return list(seen)
+
+
+def _constants(result: PropertyResult) -> list[Measurement]:
+    return [m for m in result.measurements if m.name.startswith("Sh_")]
 
 
 def profile_table(context: Context, shadowed: Shadowed, unit: str) -> Table:

@@ -1,0 +1,43 @@
+"""Topological g-stability (Definition 3): Theorem 1's bound, direct perturbation of the blocks, and Table 2."""
+
+from stabilitykit import Component, Option, hookimpl
+
+
+@hookimpl
+def stabilitykit_properties() -> list[Component]:
+    return [
+        Component(
+            kind="property",
+            name="topological",
+            target="stabilitykit_topological.theorem:Topological",
+            summary="topological g-stable constant T_g >= Sh_g / Lip(g), with the direction of its two ingredients",
+            reference="Theorem 1, Table 2",
+            needs=("shadowing", "lipschitz"),
+        ),
+        Component(
+            kind="property",
+            name="perturbation",
+            target="stabilitykit_topological.perturbation:BlockPerturbation",
+            summary="topological g-stability measured directly: perturb the blocks, trace the perturbed orbits",
+            reference="Definition 3",
+            primary="families",
+            options=(
+                Option("families", "str", "gaussian+bf16+int8+pruning+reset",
+                       "which perturbations, separated by + or spaces (also fp16), or all"),
+                Option("scales", "str", "0.001+0.01+0.05+0.1",
+                       "gaussian: noise relative to each weight tensor's root mean square, separated by + or spaces"),
+                Option("fractions", "str", "0.1+0.3+0.5",
+                       "pruning: shares of the smallest weights set to zero, separated by + or spaces"),
+                Option("samples", "int", 500, "images whose orbits are perturbed (seeded choice), 0 for all",
+                       minimum=0),
+            ),
+        ),
+        Component(
+            kind="property",
+            name="table2",
+            target="stabilitykit_topological.table2:Table2",
+            summary="the paper's Table 2: g-expansive, g-shadowing, Lip(g), topological g-stable, each with its kind",
+            reference="Table 2",
+            needs=("expansivity", "shadowing", "lipschitz", "topological"),
+        ),
+    ]
