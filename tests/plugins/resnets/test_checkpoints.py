@@ -43,8 +43,8 @@ def test_options_of_the_checkpoint_are_named(saved) -> None:
     path, _ = saved
     with pytest.raises(UsageProblem, match="use resnet18:width=8,depths=1-1-1-1,checkpoint="):
         build("resnet18", depths=(2, 2, 2, 2), checkpoint=str(path))
-    with pytest.raises(UsageProblem, match="not trained as resnet18 with final_relu=false"):  # no tensor's shape would tell
-        build("resnet18", **SMALL, final_relu=False, checkpoint=str(path))
+    with pytest.raises(UsageProblem, match="not trained as resnet18 with final_relu=false"):
+        build("resnet18", **SMALL, final_relu=False, checkpoint=str(path))  # no tensor's shape would tell
 
 
 def test_shapes_that_do_not_fit_are_listed(saved, tmp_path: Path) -> None:
