@@ -1,6 +1,6 @@
 """g-shadowing (Definition 2): how well are approximate orbits of a network followed by true ones?"""
 
-from stabilitykit import Component, Option, hookimpl
+from stabilitykit import Component, Option, ReportSection, hookimpl
 
 
 @hookimpl
@@ -30,4 +30,12 @@ def stabilitykit_properties() -> list[Component]:
                 Option("bracket", "bool", True, "bound s(eps) over all sample pseudo-orbits as well"),
             ),
         )
+    ]
+
+
+@hookimpl
+def stabilitykit_report_sections() -> list[ReportSection]:
+    return [
+        ReportSection("traced", "Best-traced images (Tables 4 and 5)", "stabilitykit_shadowing.sections:traced", 70),
+        ReportSection("shadowing-profile", "Shadowing profile", "stabilitykit_shadowing.sections:profile", 80),
     ]

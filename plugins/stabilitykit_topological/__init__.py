@@ -1,6 +1,6 @@
 """Topological g-stability (Definition 3): Theorem 1's bound, direct perturbation of the blocks, and Table 2."""
 
-from stabilitykit import Component, Option, hookimpl
+from stabilitykit import Component, Option, ReportSection, hookimpl
 
 
 @hookimpl
@@ -40,4 +40,14 @@ def stabilitykit_properties() -> list[Component]:
             reference="Table 2",
             needs=("expansivity", "shadowing", "lipschitz", "topological"),
         ),
+    ]
+
+
+@hookimpl
+def stabilitykit_report_sections() -> list[ReportSection]:
+    where = "stabilitykit_topological.sections:"
+    return [
+        ReportSection("table-2", "Table 2", where + "table2", 8),
+        ReportSection("theorem-1", "Topological stability (Theorem 1)", where + "quotients", 100),
+        ReportSection("perturbation", "Perturbed blocks", where + "perturbation", 110),
     ]

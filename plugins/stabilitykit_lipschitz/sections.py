@@ -1,0 +1,43 @@
+"""Report section of Lip(g): each certified upper bound beside what was realised."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+from stabilitykit import Kind
+from stabilitykit.reporting import Axis, RunData, interval_chart, kind_badge, note, number, table
+
+
+def intervals(run: RunData) -> Markup | None:
+    """Intervals [realised, certified] of the Lipschitz constants."""
+    parts = []
+    for cell, result in run.results("lipschitz"):
+        rows, listed = [], []
+        for m in result.measurements:
+            low, high = m.interval or (None, None)
+            if m.kind == Kind.UPPER and high is None:
+                high = m.value
+            if m.kind == Kind.LOWER and low is None:
+                low = m.value
+            if m.value is None or (low is None and high is None) or "ipschitz" not in m.name:
+                continue
+            rows.append((m.name, low, m.value, high))
+            width = "" if low is None or high is None or low <= 0 or math.isinf(high) else number(high / low - 1, 2)
+            listed.append((m.name, m.value, kind_badge(m.kind), "" if low is None else low,
+                           "" if high is None else high, width, m.unit, m.note))
+        if not rows:
+            continue
+        ends = [v for r in rows for v in r[1:] if v is not None]
+        svg = interval_chart(rows, x=Axis.over("Lipschitz constant (l2 to l2)", [0.0, *ends], zero=True, log=False),
+                             title="Lipschitz constants of the readout")
+        caption = "From the largest slope realised to the certified upper bound; the dot is the number reported."
+        columns = ["constant", "value", "kind", "realised from", "certified to", "relative width", "unit", "note"]
+        parts += [run.heading(cell), run.figure(f"lipschitz-{cell.slug}", svg, caption),
+                  table(columns, listed, stacked=True)]
+    if not parts:
+        return None
+    return Markup("").join([
+        note("Lip(g) lies between the largest Jacobian norm found at an actual input and a bound proven by a "
+             "certificate that is checked independently of the solver."), *parts])

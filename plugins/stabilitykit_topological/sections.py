@@ -1,0 +1,113 @@
+"""Report sections of topological g-stability: Theorem 1's quotients, perturbation curves, Table 2."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from markupsafe import Markup
+
+from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, table
+from stabilitykit.reporting.rundata import records
+from stabilitykit.store import Cell
+
+
+def table2(run: RunData) -> Markup | None:
+    """The paper's Table 2: one row per model and dataset."""
+    rows: list[list[Any]] = []
+    columns: dict[str, None] = {}
+    found = []
+    for cell, result in run.results("table2"):
+        if "table2" in result.tables:
+            values = {str(r["column"]): r for r in records(result.tables["table2"])}
+            columns.update(dict.fromkeys(values))
+            found.append((cell, values))
+    if not found:
+        return None
+    for cell, values in found:
+        row: list[Any] = [cell.model, cell.dataset]
+        for column in columns:
+            entry = values.get(column)
+            row.append("" if entry is None else Markup("{} {}").format(number(_float(entry["value"])),
+                                                                        kind_badge(entry["kind"])))
+        rows.append(row)
+    return Markup("").join([
+        note("The four columns of the paper's Table 2 and our stricter readings beside them. The topological constant "
+             "is the g-shadowing constant divided by Lip(g), as Theorem 1 says and as the paper's numbers do (its "
+             "prose says “multiplying”)."),
+        table(["model", "dataset", *columns], rows, stacked=True)])
+
+
+def quotients(run: RunData) -> Markup | None:
+    """T_g >= Sh_g / Lip(g) with the kinds of both sides."""
+    parts = []
+    for cell, result in run.results("topological"):
+        rows = [(m.name, m.value, kind_badge(m.kind), m.n, m.note) for m in result.measurements]
+        parts += [run.heading(cell), table(["constant", "value", "kind", "N", "note"], rows, stacked=True)]
+    if not parts:
+        return None
+    return Markup("").join([
+        note("Theorem 1: T_g ≥ Sh_g / Lip(g). The quotient bounds T_g from below only as far as Sh_g is a lower bound "
+             "and Lip(g) an upper one; its kind says what it is."), *parts])
+
+
+def perturbation(run: RunData) -> Markup | None:
+    """Tracing error and changed decisions against the size of the perturbation."""
+    parts = []
+    for cell, result in run.results("perturbation"):
+        if "curve" not in result.tables:
+            continue
+        rows = [r for r in records(result.tables["curve"]) if r["delta"] is not None]
+        if not rows:
+            continue
+        unit = result.tables["curve"].title
+        parts += [run.heading(cell),
+                  _curve(run, cell, rows, "eps", "tracing error eps (readout l2)", "eps against delta. " + unit),
+                  _curve(run, cell, rows, "changed decisions", "share of changed decisions",
+                         "Share of decisions the perturbation changes.")]
+        if "blocks" in result.tables:
+            parts.append(_blocks(run, cell, records(result.tables["blocks"])))
+    if not parts:
+        return None
+    return Markup("").join([
+        note("Definition 3 measured directly: the blocks are perturbed, delta is the largest change of a block's "
+             "output over the sample (l2 in state space), eps how far the perturbed orbits are from the nearest true "
+             "one."),
+        *parts])
+
+
+def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label: str, caption: str) -> Markup:
+    families = dict.fromkeys(str(r["family"]) for r in rows)
+    curves = []
+    for family in families:
+        own = sorted((r for r in rows if r["family"] == family), key=lambda r: _float(r["delta"]) or 0.0)
+        curves.append(Curve(family, [(_float(r["delta"]) or 0.0, _float(r[key])) for r in own], titles=[
+            f"{family} {'' if r['scale'] is None else r['scale']}: delta {number(_float(r['delta']))}, "
+            f"{key} {number(_float(r[key]))}" for r in own]))
+    deltas = [v for c in curves for v, _ in c.points if v > 0]
+    svg = line_chart(curves, x=Axis.over("delta, state space (l2)", deltas or [1.0]),
+                     y=Axis.over(label, [v for c in curves for _, v in c.points], zero=True), title=caption[:80])
+    return run.figure(f"perturbation-{key.replace(' ', '-')}-{cell.slug}", svg, caption)
+
+
+def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
+    groups: dict[str, list[tuple[float, float | None]]] = {}
+    for row in rows:
+        name = str(row["family"]) + ("" if row["scale"] is None else f" {number(_float(row['scale']), 3)}")
+        groups.setdefault(name, []).append((row["block"], _positive(row["relative delta"])))
+    curves = [Curve(name, points) for name, points in groups.items()][:10]
+    values = [v for c in curves for _, v in c.points]
+    last = max((x for c in curves for x, _ in c.points), default=1)
+    svg = line_chart(curves, x=Axis("block t", 0, max(last, 1)),
+                     y=Axis.over("relative change of the block (l2)", values), title="Change per block")
+    return run.figure(f"perturbation-blocks-{cell.slug}", svg,
+                      "Largest relative change of each block's output; zeros are left out.")
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None or value == "" else float(value)
+
+
+def _positive(value: Any) -> float | None:
+    found = _float(value)
+    return found if found is not None and found > 0 and math.isfinite(found) else None
