@@ -35,20 +35,21 @@ def content_key(record: Mapping[str, Any]) -> str:
 
 
 class TrajectoryCache:
-    """One folder per key: ``logits.npy`` (float32), ``progress.json`` while growing, ``record.json`` when complete."""
+    """One folder per key: ``logits.npy``, ``progress.json`` while growing, ``record.json`` when complete."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
 
     def get(
         self, record: Mapping[str, Any], shape: tuple[int, int, int],
-        fill: Callable[[np.ndarray, int, Callable[[int], None]], None],
+        fill: Callable[[np.ndarray, int, Callable[[int], None]], None], dtype: str = "float32",
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """The array for ``record``, read if complete, else filled by ``fill(out, start_row, on_batch)``.
 
         Args:
             record: everything the content depends on.
             shape: (T+1, N, K).
+            dtype: of the array, float32 or float64.
             fill: fills rows ``start_row..N`` of ``out`` along axis 1 and reports rows done.
 
         Returns: a read-only memory map and {"key", "hit", "resumed_from", "path"}.
@@ -63,20 +64,20 @@ class TrajectoryCache:
         data, done = folder / "logits.npy", folder / "record.json"
         with lock(folder / "lock", wait=True, what=f"cache entry {key[:12]}"):
             if done.exists():
-                array = self._read(data, done, shape)
+                array = self._read(data, done, shape, dtype)
                 if array is not None:
                     return array, {"key": key, "hit": True, "resumed_from": None, "path": str(folder)}
-            start = self._grow(folder, data, shape, fill)
+            start = self._grow(folder, data, shape, fill, dtype)
             array = np.load(data, mmap_mode="r")
             write_json(done, {"record": record, "shape": shape, "sha256": _digest(array)})
             (folder / "progress.json").unlink(missing_ok=True)
         return array, {"key": key, "hit": False, "resumed_from": start or None, "path": str(folder)}
 
-    def _read(self, data: Path, done: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+    def _read(self, data: Path, done: Path, shape: tuple[int, int, int], dtype: str) -> np.ndarray | None:
         """The finished array, or None when it is damaged (then it is made again)."""
         try:
             array = np.load(data, mmap_mode="r", allow_pickle=False)
-            intact = array.shape == tuple(shape) and array.dtype == np.float32 and \
+            intact = array.shape == tuple(shape) and array.dtype == dtype and \
                 read_json(done)["sha256"] == _digest(array)
         except (OSError, ValueError, KeyError, TypeError, StabilityKitError):
             intact = False
@@ -88,7 +89,7 @@ class TrajectoryCache:
 
     def _grow(
         self, folder: Path, data: Path, shape: tuple[int, int, int],
-        fill: Callable[[np.ndarray, int, Callable[[int], None]], None],
+        fill: Callable[[np.ndarray, int, Callable[[int], None]], None], dtype: str,
     ) -> int:
         progress = folder / "progress.json"
         start = 0
@@ -96,12 +97,12 @@ class TrajectoryCache:
             try:
                 start = int(read_json(progress)["rows"])
                 out = np.lib.format.open_memmap(data, mode="r+")
-                if out.shape != tuple(shape) or not 0 <= start <= shape[1]:
+                if out.shape != tuple(shape) or out.dtype != dtype or not 0 <= start <= shape[1]:
                     start = 0
             except (OSError, ValueError, KeyError, TypeError, StabilityKitError):
                 start = 0
         if start == 0:
-            self._reserve(data, shape)
+            self._reserve(data, shape, dtype)
             out = np.lib.format.open_memmap(data, mode="r+")
         last = time.monotonic()
 
@@ -116,10 +117,10 @@ class TrajectoryCache:
         out.flush()
         return start
 
-    def _reserve(self, data: Path, shape: tuple[int, int, int]) -> None:
+    def _reserve(self, data: Path, shape: tuple[int, int, int], dtype: str) -> None:
         """Take the disk space first: a full disk met through a memory map kills the process by SIGBUS."""
-        size = int(np.prod(shape, dtype=np.int64)) * 4
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False,
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False,
                   "shape": tuple(int(s) for s in shape)}
         data.unlink(missing_ok=True)
         try:

@@ -76,6 +76,14 @@ class Model(ABC):
         return ()
 
     @property
+    def readout_dtype(self) -> str:
+        """``"float64"`` when the network runs in float64 (its first floating-point parameter says), else "float32"."""
+        import torch
+
+        first = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        return "float64" if first is not None and first.dtype == torch.float64 else "float32"
+
+    @property
     def head(self) -> torch.nn.Module | None:
         """g as an nn.Module taking a state (B, *state_shape) to logits, for certified Lipschitz bounds.
 

@@ -21,7 +21,10 @@ from .readout import HeadReadout, ProbeReadout, Readout, Space
 from .results import PropertyResult, to_plain
 from .trajectory import Trajectory, extract
 
-EXTRACT_DTYPES: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What autocast is asked for; float64 converts the network instead.
+EXTRACT_DTYPES: dict[str, torch.dtype | None] = {
+    "float32": None, "float64": None, "bfloat16": torch.bfloat16, "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Pair:
             raise UsageProblem(f"model {choice.label} tells {made.num_classes} classes apart, dataset "
                                f"{self.dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
                                "or --any-classes to use labels only for grouping images")
+        if self.settings.extract_dtype == "float64":
+            made.module.double()
         made.module.to(self.device).eval()
         return made
 
@@ -185,12 +190,12 @@ class Pair:
 
         if self.cache is None or self.world.size > 1:
             self._scratch = tempfile.TemporaryDirectory(prefix="stabilitykit-")
-        logits, info = np.empty(shape, np.float32), {"key": ""}
+        logits, info = np.empty(shape, model.readout_dtype), {"key": ""}
         trouble: StabilityKitError | None = None
         try:
             if len(mine):
                 root = self.cache if self.cache is not None else Path(self._scratch.name)  # type: ignore[union-attr]
-                logits, info = TrajectoryCache(root).get(key, shape, fill)
+                logits, info = TrajectoryCache(root).get(key, shape, fill, model.readout_dtype)
         except StabilityKitError as error:
             trouble = error
         # Every rank hears of one rank's trouble; waiting for its rows would hang the others.
@@ -198,7 +203,9 @@ class Pair:
         if troubles:
             raise troubles[0]
         if self.world.size > 1:
-            whole = np.lib.format.open_memmap(Path(self._scratch.name) / "whole.npy", mode="w+", dtype=np.float32,  # type: ignore[union-attr]
+            assert self._scratch is not None
+            whole = np.lib.format.open_memmap(Path(self._scratch.name) / "whole.npy", mode="w+",
+                                              dtype=model.readout_dtype,
                                               shape=(shape[0], len(self.indices), classes))
             whole[:, bounds[self.world.rank]:bounds[self.world.rank + 1]] = logits
             self.world.share_rows(whole, bounds, self.device)

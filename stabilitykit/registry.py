@@ -106,7 +106,7 @@ class Registry:
             if "name" not in spec or unknown:
                 raise UsageProblem(f"a {kind} in a config file is a name or {{name: ..., options: {{...}}}}; "
                                    f"got {dict(spec)!r}")
-            base = self.resolve(kind, str(spec["name"]))
+            base = self._parse(kind, str(spec["name"]))
             options = spec.get("options") or {}
             if not isinstance(options, Mapping):
                 raise UsageProblem(f"{kind} {spec['name']}: options is a mapping, got {options!r}")

@@ -23,7 +23,7 @@ class Trajectory:
     """Readouts of N images at depths t = 0..T (t = 0: before any block).
 
     Attributes:
-        logits: float32 (T+1, N, K), possibly memory-mapped: what the network gave.
+        logits: float32 or float64 (T+1, N, K), possibly memory-mapped: what the network gave.
         labels: int64 (N,).
         indices: int64 (N,), the dataset index of each row.
         space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
@@ -97,6 +97,8 @@ def batches(
     def load(first: int) -> tuple[slice, torch.Tensor]:
         rows = slice(first, min(first + batch_size, len(indices)))
         inputs = model.preprocess(dataset.images(indices[rows].tolist()))
+        if model.readout_dtype == "float64" and inputs.is_floating_point():
+            inputs = inputs.double()
         finite = torch.isfinite(inputs.reshape(inputs.shape[0], -1)).all(dim=1)
         if not bool(finite.all()):
             bad = int(indices[rows][int((~finite).nonzero()[0])])
@@ -126,14 +128,15 @@ def batches(
 def batch_logits(
     model: Model, readout: Readout, inputs: torch.Tensor, dtype: torch.dtype | None = None
 ) -> np.ndarray:
-    """Logits along depth of one batch: inputs (B, C, H, W) -> float32 (T+1, B, K). No state is kept."""
+    """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept."""
+    kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
     context = torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None)
     with context:
         state = model.initial_state(inputs)
-        out = [readout.logits(0, state).float().cpu()]
+        out = [readout.logits(0, state).to(kept).cpu()]
         for t in range(model.num_blocks):
             state = model.block(t, state)
-            out.append(readout.logits(t + 1, state).float().cpu())
+            out.append(readout.logits(t + 1, state).to(kept).cpu())
     return torch.stack(out).numpy()
 
 
@@ -142,7 +145,7 @@ def extract(
     device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False,
     start: int = 0, on_batch: Callable[[int], None] | None = None,
 ) -> None:
-    """Fill ``out`` (T+1, N, K) float32 from row ``start``; ``on_batch(rows_done)`` after every batch.
+    """Fill ``out`` (T+1, N, K), float32 or float64, from row ``start``; ``on_batch(rows_done)`` after every batch.
 
     Raises:
         DataProblem: NaN or infinite pixels.

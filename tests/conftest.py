@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Several tests start threads and processes; one BLAS thread each keeps two cores from being fought over.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Machines are slow and shared: a law is about values, never about time.
+settings.register_profile("laws", deadline=None, max_examples=40)
+settings.load_profile("laws")
 
 
 @pytest.fixture(autouse=True, scope="session")

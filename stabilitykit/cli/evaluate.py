@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import UsageProblem
 
@@ -29,9 +30,10 @@ def evaluation_options(function: Any) -> Any:
         click.option("--limit", type=click.IntRange(2), help="Evaluate a seeded random subset of N images."),
         click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True,
                      help="Fixed for the whole run: it moves logits by about 1e-6."),
-        click.option("--extract-dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
-                     show_default=True, help="Precision of the network while trajectories are extracted (recorded; "
-                     "the low ones move logits by about 1 percent: for screening only)."),
+        click.option("--extract-dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+                     default="float32", show_default=True, help="Precision of the network while trajectories are extracted (recorded; "
+                     "the low ones move logits by about 1 percent: for screening only; float64 shows what float32 "
+                     "rounding does)."),
         click.option("--channels-last", is_flag=True, help="Run convolutions in NHWC layout (recorded)."),
         click.option("--any-classes", is_flag=True,
                      help="Accept a dataset whose classes are not the model's; labels then only group images."),
@@ -58,6 +60,8 @@ def evaluation_options(function: Any) -> Any:
               "See `stabilitykit models list`.")
 @click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
 @click.option("-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several.")
+@click.option("-t", "--trajectories", type=click.Path(), help="Measure recorded readouts instead of a model: .npz with "
+              "values (T+1, N, K) and labels (N,); distances are of the values as they are (--space logits).")
 @click.option("--checkpoint", "checkpoints", multiple=True, type=click.Path(),
               help="Weights (.safetensors, or .pth read with weights_only); one per model, in order.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="YAML or TOML file with these options by name "
@@ -75,9 +79,18 @@ def command(ctx: click.Context, **given: Any) -> int:
       stabilitykit evaluate
       stabilitykit evaluate -p table2
       stabilitykit evaluate -m resnet18 --checkpoint r18.safetensors -d mnist:root=data -p expansivity -p shadowing
+      stabilitykit evaluate --trajectories readouts.npz -p expansivity -p shadowing
       stabilitykit evaluate -c run.yaml --limit 1000
     """
     given = merge_config(ctx, given)
+    recorded = given.pop("trajectories")
+    if recorded is not None:
+        if given["models"] or given["datasets"] or given["checkpoints"]:
+            raise UsageProblem("--trajectories takes the place of --model, --dataset and --checkpoint; give it alone")
+        source = {"name": "recorded", "options": {"path": recorded}}
+        given |= {"models": [source], "datasets": [source], "any_classes": True}
+        if ctx.get_parameter_source("space") == ParameterSource.DEFAULT:
+            given["space"] = "logits"
     return run_evaluation(given, models=list(given["models"]) or [DEFAULT_MODEL],
                           datasets=list(given["datasets"]) or [DEFAULT_DATASET],
                           properties=list(given["properties"]) or [DEFAULT_PROPERTY],

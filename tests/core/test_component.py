@@ -10,8 +10,8 @@ from stabilitykit.registry import Registry
 
 COMPONENT = Component(
     "model", "net", "collections:OrderedDict", "a net",
-    options=(Option("name", "str", None), Option("width", "int", 4, minimum=1, maximum=99), Option("rate", "float", 0.5),
-             Option("flag", "bool", False), Option("depths", "ints", (2, 2)),
+    options=(Option("name", "str", None), Option("width", "int", 4, minimum=1, maximum=99),
+             Option("rate", "float", 0.5), Option("flag", "bool", False), Option("depths", "ints", (2, 2)),
              Option("mode", "str", "a", choices=("a", "b"))),
     primary="name", distribution="dist-one", version="1.0",
 )

@@ -135,7 +135,8 @@ def test_stdout_of_properties_stays_clean(registry, capsys):
 
 
 def test_matrix(registry):
-    outcome = run(registry, ["spread", "spread:scale=2.0"], model=["tiny", "tiny:seed=1"], dataset=["tiny", "tiny:seed=5"])
+    outcome = run(registry, ["spread", "spread:scale=2.0"], model=["tiny", "tiny:seed=1"],
+                  dataset=["tiny", "tiny:seed=5"])
     assert len(outcome.cells) == 8 and outcome.ok
     assert len(outcome.frame()) == 8 and list(outcome.frame().columns) == [*outcome.frame().columns]
     values = {(c.model, c.dataset, c.property): c.result["spread"].value for c in outcome.cells}
@@ -149,11 +150,11 @@ def test_a_pair_that_cannot_be_built_fails_alone_in_a_matrix(registry):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (dict(model="tiny:classes=5"), "tells 5 classes apart"), (dict(device="cuda:99"), "CUDA"),
-    (dict(device="abacus"), "unknown device"), (dict(limit=1), "limit"), (dict(batch_size=0), "batch size"),
-    (dict(readout="x"), "readout"), (dict(space="x"), "space"), (dict(seed=-1), "seed"),
-    (dict(model="tinny"), "did you mean tiny"), (dict(checkpoint="x.safetensors"), "takes no checkpoint"),
-    (dict(checkpoint=["a", "b"]), "2 checkpoint"), (dict(model=3), "got int"), (dict(model=["tiny", "tiny"]), "twice"),
+    ({"model": "tiny:classes=5"}, "tells 5 classes apart"), ({"device": "cuda:99"}, "CUDA"),
+    ({"device": "abacus"}, "unknown device"), ({"limit": 1}, "limit"), ({"batch_size": 0}, "batch size"),
+    ({"readout": "x"}, "readout"), ({"space": "x"}, "space"), ({"seed": -1}, "seed"),
+    ({"model": "tinny"}, "did you mean tiny"), ({"checkpoint": "x.safetensors"}, "takes no checkpoint"),
+    ({"checkpoint": ["a", "b"]}, "2 checkpoint"), ({"model": 3}, "got int"), ({"model": ["tiny", "tiny"]}, "twice"),
 ])
 def test_bad_input_writes_nothing(registry, tmp_path, arguments, message):
     with pytest.raises(UsageProblem, match=message):
@@ -218,7 +219,7 @@ def test_newer_schema_and_damaged_cells_are_refused(registry, tmp_path):
     next((folder / "cells").iterdir()).write_text('{"model": 1}')
     with pytest.raises(UsageProblem, match="not a cell"):
         load_run(folder)
-    with pytest.raises(UsageProblem, match="no run|does not exist"):
+    with pytest.raises(UsageProblem, match=r"no run|does not exist"):
         RunFolder(tmp_path / "none").read_run()
 
 

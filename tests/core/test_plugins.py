@@ -47,8 +47,10 @@ BROKEN = {
     "raises-in-hook": (lambda: plugin(stabilitykit_models=lambda: 1 / 0), "ZeroDivisionError"),
     "wrong-type": (lambda: plugin(stabilitykit_models=lambda: "abc"), "expected a list"),
     "wrong-item": (lambda: plugin(stabilitykit_models=lambda: [1]), "expected Component"),
-    "wrong-kind": (lambda: plugin(stabilitykit_models=lambda: [Component("dataset", "d", "a:b", "")]), "kind 'dataset'"),
-    "bad-target": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "nowhere", "")]), "module:attr"),
+    "wrong-kind": (lambda: plugin(stabilitykit_models=lambda: [Component("dataset", "d", "a:b", "")]),
+                   "kind 'dataset'"),
+    "bad-target": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "nowhere", "")]),
+                   "module:attr"),
     "bad-name": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "a:b", "a:b", "")]), "a:b"),
     "no-hooks": (SimpleNamespace, "no stabilitykit hook"),
     "hangs": (hang, "still loading after 0.3 s"),
@@ -58,7 +60,8 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_one_broken_plugin_leaves_the_rest(name, capsys):
     load, message = BROKEN[name]
-    points = [point("a", lambda: good("first")), point(name, load, "broken-dist", "0.9"), point("z", lambda: good("last"))]
+    points = [point("a", lambda: good("first")), point(name, load, "broken-dist", "0.9"),
+              point("z", lambda: good("last"))]
     host = load_plugins(points, timeout=0.3)
     assert [c.name for c in host.components] == ["first", "last"]
     [failure] = host.failures
@@ -109,4 +112,4 @@ def test_shipped_plugins_load_by_their_entry_points_without_torch():
         print(",".join(sorted(r.name for r in host.records if r.distribution == "stabilitykit")))
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "expansivity,lipschitz,resnets,shadowing,timm,topological,vision"
+    assert done.stdout.strip() == "expansivity,lipschitz,recorded,resnets,shadowing,timm,topological,vision"

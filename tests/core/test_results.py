@@ -39,7 +39,8 @@ def test_numpy_becomes_plain():
 
 
 def test_result_round_trip():
-    result = PropertyResult([Measurement("m", 0.1, Kind.UPPER, 3)], {"t": Table(["a"], [[1.5], ["x"]], "T")}, [4], ["n"])
+    result = PropertyResult([Measurement("m", 0.1, Kind.UPPER, 3)], {"t": Table(["a"], [[1.5], ["x"]], "T")}, [4],
+                            ["n"])
     again = PropertyResult.from_json(json.loads(json.dumps(result.to_json())))
     assert again.to_json() == result.to_json()
     assert again["m"].value == 0.1

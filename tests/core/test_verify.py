@@ -59,7 +59,8 @@ def test_red(registry, folder, what, monkeypatch):
     elif what == "number":
         measurement["value"] *= 1 + 1e-6
     else:
-        measurement["witness"]["indices"] = [next(i for i in _evaluated(13).tolist() if i != measurement["witness"]["indices"][0])]
+        now = measurement["witness"]["indices"][0]
+        measurement["witness"]["indices"] = [next(i for i in _evaluated(13).tolist() if i != now)]
     cell.write_text(json.dumps(data))
     verdict = next(v for v in verify(folder, registry=registry) if v.property == "spread")
     assert verdict.status == "fails" and verdict.message

@@ -1,0 +1,66 @@
+"""Recorded readouts come back bit for bit, and known answers are found in them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stabilitykit_recorded.reading import read_recording
+
+import stabilitykit
+from stabilitykit.cli import run
+from stabilitykit.errors import DataProblem
+
+
+def write(path, values, labels, **more):
+    np.savez(path, values=values, labels=labels, **more)
+    return str(path)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(3, 12), st.integers(2, 4))
+def test_constants_equal_brute_force(tmp_path_factory, seed, depths, count, classes):
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(depths, count, classes)) * 10.0 ** generator.integers(-9, 3)
+    labels = np.arange(count) % classes
+    path = write(tmp_path_factory.mktemp("r") / "t.npz", values, labels)
+    outcome = stabilitykit.evaluate(f"recorded:{path}", f"recorded:{path}", space="logits", cache=False,
+                                     any_classes=True)
+    distances = np.sqrt(((values[:, :, None] - values[:, None]) ** 2).sum(-1))
+    cross = labels[:, None] != labels
+    for name, reduced in (("max", distances.max(0)), ("min", distances.min(0)), ("mean", distances.mean(0))):
+        found = outcome["expansivity"][f"expansive_constant.{name}"].value
+        assert found == pytest.approx(reduced[cross].min(), rel=1e-12)
+
+
+def test_near_ties_survive(tmp_path, capsys):
+    values = np.zeros((2, 4, 2))
+    values[:, 1] = 1.0
+    values[:, 2] = 1.0 + 1e-13
+    values[:, 3] = 2.0
+    path = write(tmp_path / "t.npz", values, [0, 0, 1, 1])
+    assert run(["evaluate", "-t", path, "-q", "--no-cache", "-o", str(tmp_path / "run"), "--format", "csv"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "expansive_constant.max," in line)
+    assert 1e-13 < float(row.split("expansive_constant.max,")[1].split(",")[0]) < 2e-13
+    assert run(["verify", "-q", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("values, labels", [
+    (np.zeros((2, 3)), [0, 1, 0]), (np.zeros((2, 3, 2)), [0, 1]), (np.zeros((2, 2, 2)), [0.5, 1.0]),
+    (np.full((2, 2, 2), np.nan), [0, 1]), (np.array([[["a"]]]), [0]), (np.zeros((2, 0, 2)), np.zeros(0, int)),
+])
+def test_bad_files(tmp_path, values, labels):
+    with pytest.raises(DataProblem):
+        read_recording(write(tmp_path / "t.npz", values, labels))
+
+
+def test_damaged_and_missing_files(tmp_path, capsys):
+    path = tmp_path / "t.npz"
+    write(path, np.ones((2, 4, 2)), [0, 0, 1, 1])
+    raw = path.read_bytes()
+    for cut in (0, 10, len(raw) // 2, len(raw) - 5):
+        path.write_bytes(raw[:cut])
+        with pytest.raises(DataProblem):
+            read_recording(str(path))
+    with pytest.raises(DataProblem, match="does not exist"):
+        read_recording(str(tmp_path / "none.npz"))
+    assert run(["evaluate", "-t", "none.npz", "-m", "resnet18"]) == 2
+    assert "alone" in capsys.readouterr().err
