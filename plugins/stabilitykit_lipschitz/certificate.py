@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from stabilitykit_lipschitz.blocks import Factor, Scaled, assemble, elimination_order, factorise, scaling
 from stabilitykit_lipschitz.reduce import Problem
@@ -122,7 +123,7 @@ def _accumulate(products: dict, key: tuple[int, int], value: np.ndarray) -> None
     products[key] = products[key] + value if key in products else value
 
 
-def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int = 4) -> Certificate | None:
+def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int = 6) -> Certificate | None:
     """The smallest provable level for the direction (mu, t), or None when the hidden part is not strictly positive.
 
     mu: (n,) input weights, t: one array of positive multipliers per layer. The returned mu includes the level.
@@ -133,8 +134,10 @@ def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int
     order = elimination_order(scaled, last=0)
     total = sum(scaled.sizes)
     margin = 12.0 * gamma(total) * np.sqrt(total)
+    bump = 0.0
     for _ in range(attempts):
         level, factor = _level(scaled, order, margin)
+        level *= 1.0 + bump
         if factor is None:
             return None
         proof = mu * level
@@ -142,7 +145,7 @@ def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int
         final.diagonal[0] = np.ones(problem.inputs)
         rest = _finish(factor, level, margin, problem.inputs)
         if not rest:
-            margin *= 4.0
+            bump = 10.0 * (bump + 1e-9)
             continue
         residual = residual_bound(final, factor, margin, forming_error(problem, proof, t))
         if 3.0 * residual <= margin:
@@ -162,10 +165,23 @@ def _level(scaled: Scaled, order: list[int], margin: float) -> tuple[float, Fact
     gain = -factor.rest
     gain[np.diag_indices(len(gain))] -= margin
     factor.rest = gain
-    top = float(eigh(gain, eigvals_only=True, subset_by_index=(len(gain) - 1, len(gain) - 1), check_finite=False)[0])
+    top = _largest(gain)
     if not top > 0.0:
         return np.inf, None
     return top / (1.0 - margin) * (1.0 + 4.0 * margin), factor
+
+
+def _largest(matrix: np.ndarray) -> float:
+    """Largest eigenvalue, a little above it for large matrices (the proof does not rely on it)."""
+    size = len(matrix)
+    if size > 1200:
+        try:
+            values, vectors = eigsh(matrix, k=1, which="LA", ncv=40, tol=1e-10, maxiter=60)
+            residual = float(np.linalg.norm(matrix @ vectors[:, 0] - values[0] * vectors[:, 0]))
+            return float(values[0]) + 1e-9 * abs(float(values[0])) + residual
+        except ArpackNoConvergence:
+            pass
+    return float(eigh(matrix, eigvals_only=True, subset_by_index=(size - 1, size - 1), check_finite=False)[0])
 
 
 def _finish(factor: Factor, level: float, margin: float, inputs: int) -> bool:

@@ -36,7 +36,7 @@ class Point:
 class Dual:
     """Evaluates the dual value and its gradient for `problem`.
 
-    inflate: every slope interval is widened by this share. The multipliers of the widened problem leave the true
+    inflate: every slope interval is widened, and the output raised, by this share. The multipliers of the widened problem leave the true
     matrix inequality strictly feasible, which is what makes them usable; the cost in L is about layers * inflate.
     """
 
@@ -45,6 +45,7 @@ class Dual:
         self.whole = [not problem.per_input, *(p.shared for p in problem.parts)]
         self.centre = [p.centre[:, None] for p in problem.parts]
         self.radius = [p.radius[:, None] * (1.0 + inflate) for p in problem.parts]
+        self.outputs = {k: c * (1.0 + inflate) for k, c in problem.outputs.items()}
 
     def start(self, columns: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Random Y_0, and q = z (every neuron at its largest slope): raw parameters per state."""
@@ -84,10 +85,10 @@ class Dual:
                 y.append(c * z + (r * n[:, None]) * unit[level])
             pre.append(z)
             length.append(n)
-        out = sum(c @ y[k] for k, c in problem.outputs.items())
+        out = sum(c @ y[k] for k, c in self.outputs.items())
         value = float(np.vdot(out, out))
         grad: list = [0.0] * len(y)
-        for k, c in problem.outputs.items():
+        for k, c in self.outputs.items():
             grad[k] = grad[k] + c.T @ out
         for level in range(len(problem.parts), 0, -1):
             part, g = problem.parts[level - 1], grad[level]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from stabilitykit_lipschitz.blocks import assemble, elimination_order, factorise
 from stabilitykit_lipschitz.dual import Dual, Point
@@ -38,13 +39,19 @@ class Solution:
 
 # Share of the tolerance spent on widening the slope intervals (see Dual).
 INFLATE = 0.2
+# Up to this many rows a tighter answer costs next to nothing.
+SMALL, SMALL_TOL = 160, 1e-6
 
 
 def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 8, seconds: float = 60.0,
-          rounds: int = 30, verbose: bool = False) -> Solution:
+          rounds: int = 30, widen: float = 1.0, verbose: bool = False) -> Solution:
     """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or time is up."""
     began = time.perf_counter()
-    inflate = INFLATE * tol / max(1, len(problem.parts))
+    if not problem.parts and not problem.per_input:
+        return _linear(problem)
+    if problem.rows <= SMALL:
+        tol = min(tol, SMALL_TOL)
+    inflate = widen * INFLATE * tol / max(1, len(problem.parts))
     dual, true = Dual(problem, inflate), Dual(problem)
     rng = np.random.default_rng(seed)
     columns = max(1, min(columns, problem.inputs if not problem.per_input else 10**9, problem.rows))
@@ -79,6 +86,12 @@ def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 8, seconds
         goal = max(goal * 0.1, 1e-12)
     assert best is not None
     return best
+
+
+def _linear(problem: Problem) -> Solution:
+    """No hidden layer: the optimum is the squared spectral norm."""
+    level = float(np.linalg.norm(problem.outputs[0], 2)) ** 2
+    return Solution(np.ones(problem.inputs), [], level, level, 1, None)
 
 
 def _pack(arrays: list[np.ndarray]) -> np.ndarray:
@@ -123,9 +136,7 @@ def _primal(problem: Problem, dual: Dual, point: Point) -> tuple[Solution, dict[
         level = np.inf
     else:
         assert factor.rest is not None
-        size = len(factor.rest)
-        few = (max(0, 0), min(size, 3) - 1)
-        values, vectors = eigh(factor.rest, subset_by_index=few, check_finite=False)
+        values, vectors = lowest(factor.rest, 3, point.y[0] * np.sqrt(mu)[:, None])
         level = float(-values[0]) * weight
         above = -values * weight > point.value * (1 + 1e-13)
         vectors = vectors[:, above]
@@ -134,6 +145,22 @@ def _primal(problem: Problem, dual: Dual, point: Point) -> tuple[Solution, dict[
         scales = [1.0 / np.sqrt(mu), *(1.0 / np.sqrt(2.0 * s) for s in t)]
         lifted = {k: v * scales[k][:, None] for k, v in lifted.items() if k < len(scales)}
     return Solution(mu, t, level, point.value, rank, point), lifted
+
+
+def lowest(matrix: np.ndarray, count: int, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The few smallest eigenvalues and vectors of a symmetric matrix; Lanczos from `guess` (n, m) when it is large."""
+    size = len(matrix)
+    if size <= 1200:
+        return eigh(matrix, subset_by_index=(0, min(size, count) - 1), check_finite=False)
+    start = guess @ np.ones(guess.shape[1]) + 1e-3 * np.linalg.norm(guess) / np.sqrt(size)
+    try:
+        values, vectors = eigsh(matrix, k=count, which="SA", v0=start, ncv=40, tol=1e-9, maxiter=40)
+    except ArpackNoConvergence as error:
+        if not len(error.eigenvalues):
+            return eigh(matrix, subset_by_index=(0, count - 1), check_finite=False)
+        values, vectors = error.eigenvalues, error.eigenvectors
+    order = np.argsort(values)
+    return values[order], vectors[:, order]
 
 
 def _escape(problem: Problem, dual: Dual, point: Point, escape: dict[int, np.ndarray] | None) -> list[np.ndarray]:

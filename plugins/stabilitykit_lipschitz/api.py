@@ -1,0 +1,228 @@
+"""`lipschitz`: an interval that contains the Lipschitz constant of a fully connected head."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from stabilitykit_lipschitz.certificate import Certificate, certify
+from stabilitykit_lipschitz.interval import LipschitzInterval
+from stabilitykit_lipschitz.lower import Witness, search
+from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.product import fold_slack, product_bound
+from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
+from stabilitykit_lipschitz.regions import Data, Region, tighten
+from stabilitykit_lipschitz.solver import solve
+
+METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
+
+
+def lipschitz(model: Any, norm: float | str = 2, method: str = "auto", region: Region | None = None,
+              tol: float = 1e-4, *, input_shape: tuple[int, ...] | None = None, data: Any = None,
+              solver: str = "CLARABEL", seconds: float = 60.0, search_seconds: float = 2.0,
+              seed: int = 0) -> LipschitzInterval:
+    """Bound sup ||f(x) - f(y)||_2 / ||x - y|| from both sides.
+
+    Arguments:
+        model: torch module (read in eval mode, weights promoted to float64) or a `Network`.
+        norm: 2, or inf for the l-infinity norm on the input (outputs are always measured in l2).
+        method: "auto" and "sdp": LipSDP-Neuron by our own solver; "layer": LipSDP-Layer (one multiplier per layer);
+            "cvxpy": LipSDP-Neuron by `solver` ("CLARABEL" or "SCS"); "product": norm product; "exact": branch and
+            bound for one hidden piecewise linear layer. Whatever the method, only a checked certificate is returned.
+        region: Ball, Box or Data for a local constant; None for the global one.
+        tol: relative accuracy asked of the bound (against the SDP's optimum; for "exact" against the true constant).
+        input_shape: shape of one sample where it cannot be read off the first module.
+        data: optional inputs (B, ...) from which the search for a large Jacobian starts.
+        seconds, search_seconds: time allowed for the upper bound and for the lower bound.
+
+    Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
+    ValueError) naming a module without a rule.
+    """
+    began = time.perf_counter()
+    per_input = _is_infinity(norm)
+    if method == "network":
+        raise ValueError("LipSDP-Network's coupled multipliers are not valid: they fall below the true constant on "
+                         "small random networks; expected one of " + ", ".join(METHODS))
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
+    if not tol > 0:
+        raise ValueError(f"tol = {tol}; expected a positive relative tolerance")
+    network = model if isinstance(model, Network) else _read(model, input_shape)
+    _finite(network)
+    network = tighten(network, region)
+    if data is None and isinstance(region, Data):
+        data = region.inputs
+    points = None if data is None else _as_array(data)
+    if method == "exact":
+        from stabilitykit_lipschitz.exact import exact_constant
+
+        return exact_constant(network, region, points, per_input, tol, seconds, seed, began)
+    found = _upper(network, per_input, method, tol, solver, seconds, seed)
+    solved = time.perf_counter() - began
+    witness = search(network, region, points, per_input, seed, search_seconds)
+    return _assemble(network, found, witness, per_input, began, solved)
+
+
+def _is_infinity(norm: float | str) -> bool:
+    if norm in (2, 2.0, "2"):
+        return False
+    if norm in ("inf", float("inf")):
+        return True
+    raise ValueError(f"norm = {norm!r}; expected 2 or inf (the norm of the input)")
+
+
+def _read(model: Any, input_shape: tuple[int, ...] | None) -> Network:
+    from stabilitykit_lipschitz.extract import extract
+
+    return extract(model, input_shape)
+
+
+def _as_array(data: Any) -> np.ndarray:
+    if hasattr(data, "detach"):
+        data = data.detach().cpu().double().numpy()
+    return np.asarray(data, dtype=np.float64)
+
+
+def _finite(network: Network) -> None:
+    for layer in network.layers:
+        for w in [*layer.blocks.values(), layer.bias]:
+            if not np.isfinite(w).all():
+                raise ValueError(f"layer {layer.name!r} has weights that are not finite; expected finite numbers")
+    for w in [*network.outputs.values(), network.offset]:
+        if not np.isfinite(w).all():
+            raise ValueError("the output layer has weights that are not finite; expected finite numbers")
+
+
+class Upper:
+    """A proven bound on the way to becoming an interval."""
+
+    def __init__(self, bound: float, method: str, dual: float = math.nan, rank: int = 0, status: str = "",
+                 multipliers: list[np.ndarray] | None = None, mu: np.ndarray | None = None,
+                 notes: tuple[str, ...] = ()) -> None:
+        self.bound, self.method, self.dual, self.rank, self.status = bound, method, dual, rank, status
+        self.multipliers, self.mu, self.notes = multipliers or [], mu, notes
+
+
+def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float,
+           seed: int) -> Upper:
+    if method == "product":
+        return Upper(product_bound(network, per_input), "product")
+    parts, outputs, errors = substitute(network, method == "layer")
+    slack = fold_slack(network, errors, per_input)
+    problem = prepare(network, per_input, method == "layer", slack, (parts, outputs))
+    if problem.empty():
+        return Upper(problem.slack, method, 0.0, multipliers=_pinned(network))
+    if method == "cvxpy":
+        found = _by_cvxpy(problem, network, solver, tol, seconds)
+    else:
+        found = solve_certified(problem, tol, seconds, seed)
+    if found is None:
+        return Upper(product_bound(network, per_input), "product", notes=(
+            "no matrix certificate could be proven; the norm product is reported instead",))
+    certificate, dual, rank, status = found
+    bound = constant(problem, certificate)
+    name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
+    multipliers = _original(network, problem, certificate)
+    mu = _original_mu(network, problem, certificate) if per_input else None
+    return Upper(bound, name, dual_constant(problem, dual), rank, status, multipliers, mu)
+
+
+def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> tuple | None:
+    """(certificate, dual value, rank, status) from our own solver; a larger safety share where the proof fails."""
+    until = time.perf_counter() + seconds
+    best = None
+    for share in (1.0, 10.0, 100.0):
+        solution = solve(problem, tol, seed, seconds=max(1.0, until - time.perf_counter()), widen=share)
+        if not np.isfinite(solution.level):
+            continue
+        certificate = certify(problem, solution.mu, solution.t)
+        if certificate is not None:
+            if best is None or certificate.squared < best[0].squared:
+                best = (certificate, solution.dual, solution.rank, "solved")
+            if certificate.squared <= solution.dual * (1 + 2 * tol):
+                break
+        if time.perf_counter() > until:
+            break
+    return best
+
+
+def _by_cvxpy(problem: Problem, network: Network, solver: str, tol: float, seconds: float) -> tuple | None:
+    from stabilitykit_lipschitz.cvxpy_solver import propose
+
+    try:
+        proposal = propose(problem, solver, min(tol, 1e-6), seconds)
+    except RuntimeError:
+        return None
+    certificate = repaired(problem, proposal.mu, proposal.t)
+    status = f"{proposal.status}, value {dual_constant(problem, proposal.level):.10g} (unproven)"
+    return None if certificate is None else (certificate, math.nan, 0, status)
+
+
+def repaired(problem: Problem, mu: np.ndarray, t: list[np.ndarray]) -> Certificate | None:
+    """A certificate for multipliers that may be slightly infeasible: layers are damped geometrically until one is
+    found (exact for slopes [0, 1], a search elsewhere)."""
+    best = None
+    for exponent in (None, -10, -9, -8, -7, -6, -5, -4, -3, -2):
+        ratio = 1.0 if exponent is None else 1.0 - 10.0**exponent
+        certificate = certify(problem, mu, [s * ratio**level for level, s in enumerate(t, start=1)])
+        if certificate is not None:
+            if best is not None and certificate.squared >= best.squared:
+                break
+            best = certificate
+    return best
+
+
+def constant(problem: Problem, certificate: Certificate) -> float:
+    """The proven Lipschitz constant in the original units, rounded up."""
+    root = math.sqrt(certificate.squared) * (1.0 + 1e-15)
+    return math.ldexp(float(np.nextafter(root, np.inf)), problem.exponent) * (1 + 1e-15) + problem.slack
+
+
+def dual_constant(problem: Problem, dual: float) -> float:
+    """Root of a dual value in the original units, rounded down by more than its evaluation can be off."""
+    return math.nan if math.isnan(dual) else math.ldexp(math.sqrt(max(dual, 0.0)) * (1.0 - 1e-12), problem.exponent)
+
+
+def _pinned(network: Network) -> list[np.ndarray]:
+    return [np.full(layer.size, np.inf) for layer in network.layers]
+
+
+def _original(network: Network, problem: Problem, certificate: Certificate) -> list[np.ndarray]:
+    """Multipliers in the network's own coordinates and order."""
+    readers: list[dict[int, np.ndarray]] = [*(layer.blocks for layer in network.layers), network.outputs]
+    result = []
+    for index, layer in enumerate(network.layers):
+        used = np.zeros(layer.size, dtype=bool)
+        for reader in readers:
+            if index + 1 in reader:
+                used |= (reader[index + 1] != 0).any(0)
+        result.append(np.where(used, np.inf, 0.0))
+    for part, t in zip(problem.parts, certificate.t):
+        result[part.origin][part.kept] = np.ldexp(t, 2 * (problem.exponent - part.exponent))
+    return result
+
+
+def _original_mu(network: Network, problem: Problem, certificate: Certificate) -> np.ndarray:
+    mu = np.zeros(network.inputs)
+    used = np.zeros(network.inputs, dtype=bool)
+    for blocks in [*(layer.blocks for layer in network.layers), network.outputs]:
+        if 0 in blocks:
+            used |= (blocks[0] != 0).any(0)
+    if used.sum() == len(certificate.mu):
+        mu[used] = np.ldexp(certificate.mu, 2 * problem.exponent)
+    return mu
+
+
+def _assemble(network: Network, found: Upper, witness: Witness, per_input: bool, began: float,
+              solved: float) -> LipschitzInterval:
+    factor = network.factor
+    upper = found.bound * factor * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
+    return LipschitzInterval(
+        lower=witness.value, upper=upper, sdp_dual=found.dual * factor, certified=True, multipliers=found.multipliers,
+        witness_input=witness.x.reshape(network.input_shape or (-1,)), rank=found.rank,
+        seconds=time.perf_counter() - began, method=found.method, norm=math.inf if per_input else 2.0,
+        input_multipliers=found.mu, solver_seconds=solved, solver_status=found.status,
+        assumptions=network.assumptions, notes=found.notes)

@@ -1,0 +1,221 @@
+"""The exact constant of one hidden piecewise linear layer: branch and bound over activation patterns.
+
+A node fixes some neurons to one side of their kink; LipSDP-Neuron with those slopes fixed bounds every pattern below
+it. Patterns that no input of the region has are cut by linear programming.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+
+from stabilitykit_lipschitz.interval import LipschitzInterval
+from stabilitykit_lipschitz.lower import Witness, at_kink, jacobian_norm, search
+from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
+
+MOST = 256
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """Proven bound, multipliers (original order), dual, rank, and per free neuron how undecided it is."""
+
+    upper: float
+    multipliers: list[np.ndarray]
+    dual: float
+    rank: int
+    doubt: np.ndarray
+    side: np.ndarray
+
+
+def exact_constant(network: Network, region: Region | None, data: np.ndarray | None, per_input: bool, tol: float,
+                   seconds: float, seed: int, began: float) -> LipschitzInterval:
+    """[lower, upper] with upper <= lower (1 + min(tol, 1e-5)) where the search closes in time (`exact` says so).
+
+    Errors: ValueError unless the network has one hidden layer of at most 256 two-slope neurons (ReLU, leaky ReLU,
+    PReLU) read from the input, no softmax, and the l2 norm.
+    """
+    _suitable(network, region, per_input)
+    tol = min(tol, 1e-5)
+    until = began + seconds
+    tree = _Tree(network, region, seed, tol, until)
+    tree.offer(search(network, region, data, False, seed, min(2.0, 0.2 * seconds)).x)
+    root = tree.bound(np.zeros(network.layers[0].size))
+    upper = tree.run(root)
+    exact = upper <= tree.best.value * (1 + tol)
+    notes = () if exact else (f"branch and bound stopped after {tree.nodes} nodes and {seconds:.0f} s without closing",)
+    return LipschitzInterval(
+        lower=tree.best.value, upper=max(upper, tree.best.value), sdp_dual=root.dual, certified=True,
+        multipliers=root.multipliers, witness_input=tree.best.x.reshape(network.input_shape or (-1,)), rank=root.rank,
+        seconds=time.perf_counter() - began, method="exact", exact=exact, solver_seconds=time.perf_counter() - began,
+        solver_status=f"{tree.nodes} nodes", assumptions=network.assumptions, notes=notes)
+
+
+def _suitable(network: Network, region: Region | None, per_input: bool) -> None:
+    if len(network.layers) != 1 or network.layers[0].size > MOST or per_input or network.factor != 1.0 \
+            or isinstance(region, Data):
+        raise ValueError(f"method='exact' handles one hidden layer of at most {MOST} neurons, norm=2 and logits; got "
+                         f"{len(network.layers)} hidden layers of {[x.size for x in network.layers]} neurons; "
+                         "use method='sdp'")
+    activation = network.layers[0].activation
+    if not activation.piecewise_linear or tuple(activation.kinks) not in ((0.0,), ()):
+        raise ValueError(f"method='exact' needs an activation with two slopes and one kink at 0 (ReLU, leaky ReLU, "
+                         f"PReLU); got {activation.name!r}; use method='sdp'")
+
+
+class _Tree:
+    """Best-first search. A node is a vector of fixed sides: +1 beyond the kink, -1 before it, 0 free."""
+
+    def __init__(self, network: Network, region: Region | None, seed: int, tol: float, until: float) -> None:
+        layer = network.layers[0]
+        self.network, self.region, self.seed, self.tol, self.until = network, region, seed, tol, until
+        self.w = layer.blocks[0]
+        self.bias = layer.bias
+        self.c = network.outputs.get(1, np.zeros((network.classes, layer.size)))
+        self.skip = network.outputs.get(0, np.zeros((network.classes, network.inputs)))
+        infinite = np.full(layer.size, np.inf)
+        size = layer.size
+        before = layer.activation.bounds_on(-infinite, np.full(size, -1.0))[0]
+        after = layer.activation.bounds_on(np.ones(size), infinite)[0]
+        self.slope = {-1: before, 1: after}
+        self.best = Witness(0.0, np.zeros(network.inputs))
+        self.nodes = 0
+        self.free_patterns = np.linalg.matrix_rank(self.w) == len(self.w) and region is None
+
+    def offer(self, x: np.ndarray) -> None:
+        """Take x as the witness if its Jacobian beats the best one."""
+        x = np.ravel(x)
+        if isinstance(self.region, (Ball, Box)) and not self.region.contains(x):
+            return
+        if np.isfinite(x).all() and not at_kink(self.network, x):
+            value = jacobian_norm(self.network, x)
+            if value > self.best.value:
+                self.best = Witness(value, x)
+
+    def bound(self, sides: np.ndarray, coarse: float | None = None) -> _Bound:
+        """LipSDP with the fixed sides' slopes, certified, plus hints for branching."""
+        from stabilitykit_lipschitz.api import _original, constant, dual_constant
+        from stabilitykit_lipschitz.certificate import certify
+        from stabilitykit_lipschitz.product import fold_slack, product_bound
+        from stabilitykit_lipschitz.reduce import prepare, substitute
+        from stabilitykit_lipschitz.solver import solve
+
+        self.nodes += 1
+        layer = self.network.layers[0]
+        alpha, beta = layer.alpha.copy(), layer.beta.copy()
+        for side in (-1, 1):
+            alpha[sides == side] = beta[sides == side] = self.slope[side][sides == side]
+        node = self.network.with_slopes([(alpha, beta)])
+        parts, outputs, errors = substitute(node, False)
+        problem = prepare(node, False, False, fold_slack(node, errors, False), (parts, outputs))
+        doubt, guess = np.zeros(layer.size), np.where(sides == 0, 1.0, sides)
+        if problem.empty():
+            return _Bound(problem.slack, [np.full(layer.size, np.inf)], 0.0, 0, doubt, guess)
+        solution = solve(problem, coarse or 0.2 * self.tol, self.seed)
+        certificate = certify(problem, solution.mu, solution.t) if np.isfinite(solution.level) else None
+        upper = product_bound(node) if certificate is None else constant(problem, certificate)
+        multipliers = [] if certificate is None else _original(node, problem, certificate)
+        if solution.point is not None and problem.parts:
+            part, point = problem.parts[0], solution.point
+            along = np.einsum("ij,ij->i", point.unit[1], point.pre[1]) / point.length[1]
+            weight = np.linalg.norm(point.grad[1], axis=1) * point.length[1] * part.radius
+            doubt[part.kept] = weight * (1.0 - along**2) + 1e-12 * weight
+            guess[part.kept] = np.where(along >= 0, 1.0, -1.0)
+        return _Bound(upper, multipliers, dual_constant(problem, solution.dual), solution.rank, doubt, guess)
+
+    def polish(self, sides: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Alternate between top singular vectors and the best pattern for them, fixed sides kept."""
+        pattern = start
+        for _ in range(30):
+            d = np.where(pattern > 0, self.slope[1], self.slope[-1])
+            u, _, vt = np.linalg.svd(self.skip + (self.c * d) @ self.w, full_matrices=False)
+            gain = (u[:, 0] @ self.c) * (self.w @ vt[0])
+            new = np.where(sides != 0, sides, np.where(gain >= 0, 1.0, -1.0))
+            if (new == pattern).all():
+                break
+            pattern = new
+        return pattern
+
+    def realise(self, pattern: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray | None, bool]:
+        """(x strictly inside the pattern on `fixed` neurons or None, whether None is a proof that there is none)."""
+        live = fixed & (self.w != 0).any(1)
+        if not live.any():
+            inside = self.region.sample(1, np.random.default_rng(self.seed))[0] \
+                if isinstance(self.region, (Ball, Box)) else np.ones(self.network.inputs)
+            return inside, False
+        if self.region is None:
+            rows = self.w[live]
+            target = pattern[live] * (1.0 + np.abs(self.bias[live])) - self.bias[live]
+            x = np.linalg.lstsq(rows, target, rcond=None)[0]
+            if (pattern[live] * (rows @ x + self.bias[live]) > 1e-6).all():
+                return x, False
+        return self._program(pattern, live)
+
+    def _program(self, pattern: np.ndarray, live: np.ndarray) -> tuple[np.ndarray | None, bool]:
+        n = self.network.inputs
+        size = np.linalg.norm(self.w[live], axis=1)
+        rows = -pattern[live, None] * self.w[live] / size[:, None]
+        a = np.hstack([rows, np.ones((len(rows), 1))])
+        b = pattern[live] * self.bias[live] / size
+        limits: list[tuple[float | None, float | None]] = [(None, None)] * n
+        if isinstance(self.region, (Ball, Box)):
+            limits = list(zip(*self.region.box()))
+        result = linprog(np.r_[np.zeros(n), -1.0], A_ub=a, b_ub=b, bounds=[*limits, (None, 1.0)], method="highs")
+        if result.status == 2:
+            return None, True
+        if result.x is None:
+            return None, False
+        margin = float(result.x[-1])
+        # a margin clearly below zero proves emptiness (HiGHS' feasibility tolerance is 1e-7); zero does not
+        if margin < -1e-5:
+            return None, True
+        return (result.x[:-1], False) if margin > 1e-9 else (None, False)
+
+    def incumbent(self, sides: np.ndarray, found: _Bound) -> None:
+        pattern = self.polish(sides, np.where(sides != 0, sides, found.side))
+        d = np.where(pattern > 0, self.slope[1], self.slope[-1])
+        if np.linalg.norm(self.skip + (self.c * d) @ self.w, 2) <= self.best.value:
+            return
+        x, _ = self.realise(pattern, np.ones(len(pattern), dtype=bool))
+        if x is not None:
+            self.offer(x)
+
+    def run(self, root: _Bound) -> float:
+        """The proven upper bound when the search ends."""
+        sides = np.zeros(len(self.bias))
+        self.incumbent(sides, root)
+        heap = [(-root.upper, 0, sides, root)]
+        count, closed = 0, 0.0
+        while heap:
+            upper = -heap[0][0]
+            if upper <= self.best.value * (1 + self.tol):
+                return max(upper, closed)
+            if time.perf_counter() > self.until:
+                return max(upper, closed)
+            _, _, sides, found = heapq.heappop(heap)
+            free = sides == 0
+            if not free.any() or not (found.doubt[free] > 0).any():
+                # a leaf: its value is proven, but if no input has the pattern it stays an upper bound only
+                closed = max(closed, upper)
+                continue
+            index = int(np.argmax(np.where(free, found.doubt, -1.0)))
+            for side in (-1.0, 1.0):
+                child = sides.copy()
+                child[index] = side
+                if not self.free_patterns and self.realise(child, child != 0)[1]:
+                    continue
+                bound = self.bound(child, coarse=max(0.2 * self.tol, 0.05 * (upper / self.best.value - 1.0)))
+                self.incumbent(child, bound)
+                value = min(bound.upper, upper)
+                if value > self.best.value * (1 + self.tol):
+                    count += 1
+                    heapq.heappush(heap, (-value, count, child, bound))
+                else:
+                    closed = max(closed, value)
+        return max(closed, self.best.value) if closed > 0 or not math.isinf(root.upper) else root.upper

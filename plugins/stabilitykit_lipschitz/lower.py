@@ -1,0 +1,210 @@
+"""The realised lower bound: ||J(x)|| at an input x that is returned, found by sampling and ascent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
+
+
+@dataclass(frozen=True)
+class Witness:
+    """value: ||J(x)|| in float64, rounded down; x: (n,)."""
+
+    value: float
+    x: np.ndarray
+
+
+def jacobian(network: Network, x: np.ndarray) -> np.ndarray:
+    """J(x), (K, n) float64, for x of shape (n,). One-sided at kinks, like torch."""
+    slopes = network.slopes_at(np.ravel(x)[None])
+    return network.pull(slopes, np.eye(network.classes))
+
+
+def jacobian_norm(network: Network, x: np.ndarray, per_input: bool = False) -> float:
+    """||J(x)||_2, or for per_input a realised ||J(x) s||_2 with a sign vector s (a lower bound of the norm from
+    l-infinity to l2), times the network's factor, rounded down."""
+    j = jacobian(network, x)
+    if not np.isfinite(j).all():
+        return 0.0
+    if per_input:
+        best = 0.0
+        u, _, vt = np.linalg.svd(j, full_matrices=False)
+        for start in [*vt[:4], *j[:16]]:
+            s = np.where(start >= 0, 1.0, -1.0)
+            for _ in range(50):
+                image = j @ s
+                new = np.where(j.T @ image >= 0, 1.0, -1.0)
+                if (new == s).all():
+                    break
+                s = new
+            best = max(best, float(np.linalg.norm(j @ s)))
+        value = best
+    else:
+        value = float(np.linalg.norm(j, 2))
+    return value * network.factor * (1.0 - 1e-12) if network.factor == 1.0 else _softmax_norm(network, x, j, per_input)
+
+
+def _softmax_norm(network: Network, x: np.ndarray, j: np.ndarray, per_input: bool) -> float:
+    logits = network(np.ravel(x)[None])[0]
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    after = p[:, None] * j - np.outer(p, p @ j)
+    if not per_input:
+        return float(np.linalg.norm(after, 2)) * (1.0 - 1e-12)
+    s = np.where(np.linalg.svd(after, full_matrices=False)[2][0] >= 0, 1.0, -1.0)
+    return float(np.linalg.norm(after @ s)) * (1.0 - 1e-12)
+
+
+def at_kink(network: Network, x: np.ndarray) -> bool:
+    """True when x sits on a kink of a live neuron, where "the" Jacobian need not be a limit of Jacobians."""
+    pre, states = network.states(np.ravel(x)[None])
+    for layer, z in zip(network.layers, pre):
+        if not layer.activation.kinks:
+            continue
+        size = np.abs(layer.bias) + sum(np.abs(w) @ np.abs(states[k][0]) for k, w in layer.blocks.items())
+        live = np.zeros(layer.size, dtype=bool)
+        for w in layer.blocks.values():
+            live |= (w != 0).any(1)
+        for kink in layer.activation.kinks:
+            if (live & (np.abs(z[0] - kink) <= 1e-11 * (size + abs(kink)))).any():
+                return True
+    return False
+
+
+def search(network: Network, region: Region | None = None, data: np.ndarray | None = None, per_input: bool = False,
+           seed: int = 0, seconds: float = 2.0, starts: int = 96, steps: int = 40) -> Witness:
+    """The largest Jacobian norm found at an actual input of the region.
+
+    data: optional (B, ...) inputs to start from. Work is cut so that it takes about `seconds`.
+    """
+    import time
+
+    began = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    if network.inputs == 0:
+        return Witness(0.0, np.zeros(0))
+    points = _starts(network, region, data, rng, starts)
+    best = Witness(0.0, points[0])
+    gains = _estimate(network, points, rng, per_input)
+    order = np.argsort(-gains)
+    best = _keep(network, best, points[order[:4]], region, per_input, rng)
+    if time.perf_counter() - began > seconds or not network.layers:
+        return best
+    chosen = points[order[: max(1, min(len(points), 24))]]
+    reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
+    for scale in (1.0, 0.1, 0.01):
+        found = _ascend(network, chosen, reach * scale, region, per_input, steps, rng, began + seconds)
+        gains = _estimate(network, found, rng, per_input)
+        order = np.argsort(-gains)
+        best = _keep(network, best, found[order[:3]], region, per_input, rng)
+        chosen = found[order[: len(chosen)]][: max(1, len(chosen))]
+        reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
+        if time.perf_counter() - began > seconds:
+            break
+    return best
+
+
+def _starts(network: Network, region: Region | None, data: np.ndarray | None, rng: np.random.Generator,
+            count: int) -> np.ndarray:
+    n = network.inputs
+    if isinstance(region, (Ball, Box)):
+        points = [region.sample(count, rng)]
+        if data is not None and len(data):
+            points.append(region.project(np.asarray(data, dtype=np.float64).reshape(len(data), -1)[:512]))
+        return np.concatenate(points)
+    if isinstance(region, Data):
+        return np.asarray(region.inputs, dtype=np.float64).reshape(len(region.inputs), -1)
+    points = []
+    for scale in (0.1, 1.0, 10.0, 1000.0):
+        points.append(scale * rng.standard_normal((max(1, count // 6), n)))
+    first = [layer for layer in network.layers if 0 in layer.blocks]
+    if first:
+        # far out along rows of the first layer and their sums: many neurons active at once
+        w = first[0].blocks[0]
+        mix = rng.standard_normal((max(1, count // 3), len(w)))
+        rows = np.abs(mix[: len(mix) // 2 + 1]) @ w
+        points.append(100.0 * rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300))
+        rows = mix @ w
+        points.append(100.0 * rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300))
+    if data is not None and len(data):
+        points.insert(0, np.asarray(data, dtype=np.float64).reshape(len(data), -1)[:512])
+    return np.concatenate(points)
+
+
+def _direction(network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int) -> tuple:
+    """Batched power iteration: (directions with unit norm, images J v)."""
+    image = network.push(slopes, v)
+    for _ in range(rounds):
+        back = network.pull(slopes, image)
+        v = np.sign(back) if per_input else back / np.maximum(np.linalg.norm(back, axis=1, keepdims=True), 1e-300)
+        image = network.push(slopes, v)
+    return v, image
+
+
+def _estimate(network: Network, points: np.ndarray, rng: np.random.Generator, per_input: bool) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        _, image = _direction(network, network.slopes_at(points), rng.standard_normal(points.shape), per_input, 4)
+        return np.nan_to_num(np.linalg.norm(image, axis=1), nan=0.0, posinf=0.0)
+
+
+def _ascend(network: Network, points: np.ndarray, reach: np.ndarray, region: Region | None, per_input: bool,
+            steps: int, rng: np.random.Generator, until: float) -> np.ndarray:
+    """Move pairs x, x + h v apart-in-output: ascent on the difference quotient, whose mean value some J attains."""
+    import time
+
+    x = points.copy()
+    v, _ = _direction(network, network.slopes_at(x), rng.standard_normal(x.shape), per_input, 4)
+    h = 0.2 * reach
+    rate = 0.3 * reach
+    best, best_value = x.copy(), np.zeros(len(x))
+    with np.errstate(all="ignore"):
+        for _ in range(steps):
+            other = x + h * v
+            gap = network(other) - network(x)
+            image = gap / np.maximum(np.linalg.norm(gap, axis=1, keepdims=True), 1e-300)
+            value = np.nan_to_num(np.linalg.norm(gap, axis=1))
+            near, far = network.slopes_at(x), network.slopes_at(other)
+            improved = value > best_value
+            best[improved], best_value[improved] = (x + 0.5 * h * v)[improved], value[improved]
+            at_far, at_near = network.pull(far, image), network.pull(near, image)
+            move = at_far - at_near
+            length = np.linalg.norm(move, axis=1, keepdims=True)
+            x = np.nan_to_num(x + rate * move / np.maximum(length, 1e-300))
+            turned = at_far if not per_input else np.sign(at_far)
+            v = v + 0.5 * turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-300)
+            v = np.sign(v) if per_input else v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-300)
+            if isinstance(region, (Ball, Box)):
+                x = region.project(x)
+            rate = rate * 0.93
+            if time.perf_counter() > until:
+                break
+    if isinstance(region, (Ball, Box)):
+        best = region.project(best)
+    if isinstance(region, Data):
+        return points
+    return best
+
+
+def _keep(network: Network, best: Witness, points: np.ndarray, region: Region | None, per_input: bool,
+          rng: np.random.Generator) -> Witness:
+    for x in points:
+        if not np.isfinite(x).all():
+            continue
+        for _ in range(4):
+            if not at_kink(network, x):
+                break
+            x = x + 1e-7 * max(1.0, float(np.abs(x).max())) * rng.standard_normal(x.shape)
+            if isinstance(region, (Ball, Box)):
+                x = region.project(x[None])[0]
+        else:
+            continue
+        if isinstance(region, (Ball, Box)) and not region.contains(x):
+            continue
+        value = jacobian_norm(network, x, per_input)
+        if value > best.value:
+            best = Witness(value, x.copy())
+    return best

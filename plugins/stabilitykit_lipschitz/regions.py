@@ -1,0 +1,203 @@
+"""Where a local constant is taken, and the slopes that interval bounds leave possible there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit_lipschitz.network import Layer, Network
+from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma, norm_bound
+from stabilitykit_lipschitz.slopes import Normalisation
+
+
+@dataclass(frozen=True)
+class Ball:
+    """All x with ||x - center||_2 <= radius. center: array with n numbers (any shape)."""
+
+    center: np.ndarray
+    radius: float
+
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        c = np.asarray(self.center, dtype=np.float64).ravel()
+        margin = self.radius * (1 + 4 * UNIT)
+        return c - margin - UNIT * np.abs(c), c + margin + UNIT * np.abs(c)
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Nearest points of the ball, (B, n) -> (B, n)."""
+        c = np.asarray(self.center, dtype=np.float64).ravel()
+        away = x - c
+        length = np.linalg.norm(away, axis=1, keepdims=True)
+        return c + away * np.minimum(1.0, self.radius * (1 - 1e-12) / np.maximum(length, 1e-300))
+
+    def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        c = np.asarray(self.center, dtype=np.float64).ravel()
+        away = rng.standard_normal((count, len(c)))
+        away *= self.radius * rng.random((count, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
+        return self.project(c + away)
+
+    def contains(self, x: np.ndarray) -> bool:
+        return bool(np.linalg.norm(np.ravel(x) - np.ravel(self.center)) <= self.radius)
+
+
+@dataclass(frozen=True)
+class Box:
+    """All x with lower <= x <= upper, coordinate by coordinate (an l-infinity ball, an image's [0, 1])."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        low = np.asarray(self.lower, dtype=np.float64).ravel()
+        high = np.asarray(self.upper, dtype=np.float64).ravel()
+        if low.shape != high.shape or not (low <= high).all():
+            raise ValueError("Box: expected lower <= upper of equal shapes")
+        return low, high
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return np.clip(x, *self.box())
+
+    def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        low, high = self.box()
+        return low + (high - low) * rng.random((count, len(low)))
+
+    def contains(self, x: np.ndarray) -> bool:
+        low, high = self.box()
+        return bool((low <= np.ravel(x)).all() and (np.ravel(x) <= high).all())
+
+
+@dataclass(frozen=True)
+class Data:
+    """The inputs whose normalisation layers see at least the spread the given inputs have: (B, ...) array.
+
+    Only normalisation layers use it; the bound then holds for all pairs of inputs on which every LayerNorm's
+    standard deviation is at least the smallest one measured here.
+    """
+
+    inputs: np.ndarray
+
+
+Region = Ball | Box | Data
+
+
+def tighten(network: Network, region: Region | None) -> Network:
+    """The network with slope bounds valid on `region` (global ones for None), and its assumptions.
+
+    Errors: ValueError naming a normalisation layer that no region bounds.
+    """
+    if region is None:
+        for layer in network.layers:
+            if isinstance(layer.activation, Normalisation):
+                raise ValueError(_refusal(layer))
+        return network
+    if isinstance(region, Data):
+        return _on_data(network, region)
+    low, high = region.box()
+    if len(low) != network.inputs:
+        raise ValueError(f"region has {len(low)} coordinates; expected {network.inputs}, the size of one input")
+    return network.with_slopes(_propagate(network, region, low, high))
+
+
+def _refusal(layer: Layer) -> str:
+    eps = layer.activation.eps
+    known = f"1/sqrt(eps) = {eps ** -0.5:.3g}" if eps > 0 else "unbounded"
+    return (f"normalisation layer {layer.name!r} has no useful global Lipschitz constant (its factor is {known}, "
+            "reached by constant inputs); expected region=Ball(...), Box(...) or Data(inputs), on which its standard "
+            "deviation stays away from zero")
+
+
+def _on_data(network: Network, region: Data) -> Network:
+    from dataclasses import replace
+
+    inputs = np.asarray(region.inputs, dtype=np.float64)
+    pre, _ = network.states(inputs.reshape(len(inputs), -1))
+    layers, notes = [], []
+    for layer, z in zip(network.layers, pre):
+        if isinstance(layer.activation, Normalisation):
+            power = float((z * z).mean(1).min()) * (1 - 1e-9)
+            gain = np.full(layer.size, (power + layer.activation.eps) ** -0.5 * (1 + 1e-12))
+            layers.append(replace(layer, alpha=-gain, beta=gain))
+            notes.append(f"holds for inputs on which the root mean square entering {layer.name!r} is at least "
+                         f"{power ** 0.5:.6g}, the smallest of {len(inputs)} given inputs")
+        else:
+            layers.append(layer)
+    return replace(network, layers=tuple(layers), assumptions=(*network.assumptions, *notes))
+
+
+def _propagate(network: Network, region: Region, low: np.ndarray, high: np.ndarray) -> list:
+    """Interval bounds of every pre-activation, hence slopes. Rounding is paid by relative margins."""
+    lows, highs = [low], [high]
+    center, radius = None, 0.0
+    centers: list[np.ndarray] = []
+    lost = [np.zeros(network.inputs)]  # rounding of the forward pass at the centre, per state
+    if isinstance(region, Ball):
+        center, radius = np.ravel(np.asarray(region.center, dtype=np.float64)), float(region.radius)
+        centers = network.states(center[None])[1]
+    gains = [1.0]  # bound on how fast each state moves with x, in l2
+    slopes = []
+    for index, layer in enumerate(network.layers, start=1):
+        z_low, z_high = layer.bias.copy(), layer.bias.copy()
+        size = np.abs(layer.bias)
+        reach = np.zeros(layer.size)
+        for k, w in layer.blocks.items():
+            middle, half = 0.5 * (lows[k] + highs[k]), 0.5 * (highs[k] - lows[k])
+            spread = np.abs(w) @ half
+            shift = w @ middle
+            z_low, z_high = z_low + shift - spread, z_high + shift + spread
+            size = size + np.abs(w) @ (np.abs(middle) + half)
+            reach = reach + np.sqrt(np.einsum("ij,ij->i", w, w)) * gains[k]
+            error = network.errors.get((index, k), 0.0)
+            size = size + error / UNIT * np.sqrt(float((np.abs(middle) + half) @ (np.abs(middle) + half)))
+        rate = 4.0 * gamma(sum(w.shape[1] for w in layer.blocks.values()) + 8)
+        if center is not None:
+            at = layer.bias + sum(w @ centers[k][0] for k, w in layer.blocks.items())
+            terms = np.abs(layer.bias) + sum(np.abs(w) @ np.abs(centers[k][0]) for k, w in layer.blocks.items())
+            inherited = sum((np.abs(w) @ lost[k]) for k, w in layer.blocks.items())
+            away = rate * (terms + size) + inherited * (1 + 1e-12)
+            steep = np.maximum(np.abs(layer.alpha), np.abs(layer.beta))
+            lost.append(steep * away + 1e-14 * (1.0 + np.abs(centers[index][0]) + np.abs(at)))
+            margin = away + radius * reach * (1 + 1e-12)
+            z_low, z_high = np.maximum(z_low, at - margin), np.minimum(z_high, at + margin)
+        z_low, z_high = z_low - rate * size, z_high + rate * size
+        if isinstance(layer.activation, Normalisation):
+            alpha, beta, y_low, y_high = _normalised(layer, z_low, z_high)
+        else:
+            alpha, beta = layer.activation.bounds_on(z_low, z_high)
+            y_low, y_high = _image(layer, z_low, z_high, alpha, beta)
+        slopes.append((alpha, beta))
+        lows.append(y_low)
+        highs.append(y_high)
+        steepest = float(np.maximum(np.abs(alpha), np.abs(beta)).max(initial=0.0))
+        gains.append(steepest * sum((_norm(w) + network.errors.get((index, k), 0.0)) * gains[k]
+                                    for k, w in layer.blocks.items()))
+    return slopes
+
+
+def _norm(w: np.ndarray) -> float:
+    """The spectral norm's bound where it is cheap, the Frobenius norm elsewhere."""
+    return norm_bound(w) if min(w.shape) <= 1024 else frobenius(w)
+
+
+def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:
+    nearest = np.where((low <= 0) & (high >= 0), 0.0, np.minimum(np.abs(low), np.abs(high)))
+    power = float((nearest * nearest).mean()) * (1 - 1e-12)
+    floor = power + layer.activation.eps
+    if floor <= 0.0 or power == 0.0:
+        raise ValueError(f"normalisation layer {layer.name!r}: interval bounds on this region do not keep its standard "
+                         "deviation away from zero; expected a smaller Ball or Box, or Data(inputs)")
+    beta = np.full(layer.size, floor**-0.5 * (1 + 1e-12))
+    bound = np.sqrt(layer.size) * np.ones(layer.size)
+    return np.zeros(layer.size), beta, -bound, bound
+
+
+def _image(layer: Layer, low: np.ndarray, high: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> tuple:
+    """Range of the activation on [low, high]: end values where monotone, else a slope cone about the middle."""
+    value = layer.activation.value
+    with np.errstate(over="ignore", invalid="ignore"):
+        left, right, middle = value(low), value(high), value(0.5 * (low + high))
+    cone = np.maximum(np.abs(alpha), np.abs(beta)) * 0.5 * (high - low)
+    rising = alpha >= 0
+    y_low = np.where(rising, left, middle - cone)
+    y_high = np.where(rising, right, middle + cone)
+    margin = 1e-14 * (1.0 + np.abs(y_low) + np.abs(y_high) + np.abs(low) + np.abs(high))
+    return y_low - margin, y_high + margin
