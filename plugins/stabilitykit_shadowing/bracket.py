@@ -83,7 +83,7 @@ def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarr
         i, j, k = np.meshgrid(np.arange(count), np.arange(count), np.arange(depths - 1), indexing="ij")
         different = (i != j).ravel()
         return i.ravel()[different], j.ravel()[different], k.ravel()[different]
-    images = np.arange(count)
+    every = np.arange(count)
     parts = []
     for k in range(depths - 1):
         nearest = [nearest_neighbours(values[k + 1])[0]]
@@ -91,7 +91,7 @@ def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarr
             nearest.append(nearest_neighbours(values[k + 1], groups=np.asarray(labels), other_group=True)[0])
         for found in nearest:
             known = found >= 0
-            pairs = images[known], found[known]
+            pairs = every[known], found[known]
             for a, b in (pairs, pairs[::-1]):
                 parts.append(np.stack([a, b, np.full(len(a), k)]))
     before, after, depth = np.unique(np.concatenate(parts, axis=1), axis=1)

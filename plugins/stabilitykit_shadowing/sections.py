@@ -93,7 +93,7 @@ def _along(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
     jumps = Curve("jump into this depth", [(r["depth"], _float(r["jump into it"])) for r in rows], dashed=True)
     values = [v for c in (near, jumps) for _, v in c.points]
     svg = line_chart([near, jumps], x=Axis("depth t (blocks passed)", 0, max(rows[-1]["depth"], 1)),
-                     y=Axis.over(f"distance, {_unit(cell)}", values, zero=True),
+                     y=Axis.over(f"distance, {_unit(cell)}", values, zero=True, log=False),
                      title=f"{name}: distances along depth")
     return run.figure(f"orbit-{name}-{role}-{cell.slug}", svg, "Distance to the tracer and jumps along depth.")
 
