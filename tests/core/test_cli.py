@@ -103,7 +103,8 @@ def test_interrupt_is_130(tmp_path):
     import signal
 
     process = subprocess.Popen([sys.executable, "-m", "stabilitykit", "evaluate", "-p", "shadowing", "-p",
-                                "perturbation", "-o", str(tmp_path / "run")], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                "perturbation", "-o", str(tmp_path / "run")],
+                               stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
