@@ -1,0 +1,116 @@
+import itertools
+import re
+
+import pytest
+from stabilitykit_topological import stabilitykit_properties
+from stabilitykit_topological.needed import lipschitz_of
+from stabilitykit_topological.table2 import Table2
+from stabilitykit_topological.theorem import Topological, quotient
+
+from stabilitykit import CellProblem, Kind, Measurement, PropertyResult, Table
+from stabilitykit.testing.fixtures import tiny_context
+from stabilitykit.testing.property import check_property
+
+
+def measured(name, value, kind=Kind.ESTIMATE, **more):
+    return Measurement(name, value, kind, 24, reference="test", **more)
+
+
+def results(sh=2.0, sh_kind=Kind.ESTIMATE, lip=4.0, lip_kind=Kind.UPPER, probabilities=True):
+    shadowing = [measured(name, sh, sh_kind, witness={"eps": 0.1, "delta": 0.2})
+                 for name in ("Sh_profile", "Sh_paper", "Sh_best")] + [measured("Sh_all.lower", 0.5, Kind.LOWER)]
+    lipschitz = [measured("lipschitz", lip, lip_kind)]
+    if probabilities:
+        lipschitz.append(measured("lipschitz.probabilities", lip / 2, lip_kind))
+    expansivity = [measured(f"expansive_constant.{name}", 0.01, Kind.UPPER) for name in ("min", "max", "mean")]
+    return {"shadowing": PropertyResult(shadowing), "lipschitz": PropertyResult(lipschitz),
+            "expansivity": PropertyResult(expansivity, {"t": Table(["a"], [[1]])}, [3, 4])}
+
+
+@pytest.mark.parametrize("sh_kind, lip_kind", list(itertools.product(Kind, Kind)))
+def test_kinds_propagate(sh_kind, lip_kind):
+    made = quotient("T_g", measured("Sh", 1.5, sh_kind), measured("lipschitz", 3.0, lip_kind), 10)
+    assert made.value == 0.5 and made.note
+    if Kind.ESTIMATE in (sh_kind, lip_kind):
+        expected = Kind.ESTIMATE
+    elif sh_kind == lip_kind == Kind.EXACT:
+        expected = Kind.EXACT
+    elif sh_kind in (Kind.LOWER, Kind.EXACT) and lip_kind in (Kind.UPPER, Kind.EXACT):
+        expected = Kind.LOWER
+    elif sh_kind in (Kind.UPPER, Kind.EXACT) and lip_kind in (Kind.LOWER, Kind.EXACT):
+        expected = Kind.UPPER
+    else:
+        expected = Kind.ESTIMATE
+    assert made.kind == expected
+
+
+def test_direction_is_said_when_there_is_no_certificate():
+    made = quotient("T_g", measured("Sh", 1.0, Kind.LOWER), measured("lipschitz", 3.0, Kind.LOWER), 10)
+    assert made.kind == Kind.ESTIMATE and "no certified upper bound" in made.note
+
+
+@pytest.mark.parametrize("sh, lip, reason", [
+    (measured("Sh", None, note="every orbit is traced exactly"), measured("lipschitz", 1.0), "traced exactly"),
+    (measured("Sh", 1.0), measured("lipschitz", None, note="refused"), "refused"),
+    (measured("Sh", 1.0), None, "Lip.g. is undefined"),
+    (None, measured("lipschitz", 1.0), "Sh is undefined"),
+    (measured("Sh", 1.0), measured("lipschitz", 0.0, Kind.UPPER), "g is constant"),
+])
+def test_undefined_quotients_say_why(sh, lip, reason):
+    made = quotient("T_g", sh, lip, 10)
+    assert made.value is None
+    assert re.search(reason, made.note)
+
+
+def test_the_space_of_the_distances_decides_which_lip_divides():
+    probabilities = Topological().evaluate(tiny_context(results=results()))
+    assert probabilities["T_g.profile"].value == 2.0 / 2.0
+    assert probabilities["T_g.paper"].value == 2.0 / 4.0
+    assert probabilities["T_g.bracket"].value == 0.5 / 2.0 and probabilities["T_g.bracket"].kind == Kind.LOWER
+    assert probabilities["T_g.profile"].kind == Kind.ESTIMATE
+    logits = Topological().evaluate(tiny_context(results=results(), space="logits"))
+    assert logits["T_g.profile"].value == 2.0 / 4.0
+
+
+def test_half_of_an_upper_bound_serves_where_probabilities_are_missing():
+    upper = results(probabilities=False)["lipschitz"]
+    assert lipschitz_of(upper, "probabilities").value == 2.0
+    lower = results(probabilities=False, lip_kind=Kind.LOWER)["lipschitz"]
+    assert lipschitz_of(lower, "probabilities") is None
+
+
+def test_contracts():
+    for build in (Topological, Table2):
+        given = results()
+        given["topological"] = Topological().evaluate(tiny_context(results=given))
+        assert [c for c in check_property(build, results=given) if not c.ok] == []
+
+
+def test_missing_needs_are_named():
+    with pytest.raises(CellProblem, match="property shadowing"):
+        Topological().evaluate(tiny_context())
+    with pytest.raises(CellProblem, match="no column"):
+        Table2().evaluate(tiny_context())
+
+
+def test_table2_copies_numbers_with_their_kinds():
+    given = results()
+    given["topological"] = Topological().evaluate(tiny_context(results=given))
+    result = Table2().evaluate(tiny_context(results=given))
+    assert result["expansive_constant.min"].kind == Kind.UPPER
+    assert result["Sh_paper"].value == 2.0 and result["lipschitz"].value == 4.0 and result["T_g.paper"].value == 0.5
+    printed = [row for row in result.tables["table2"].rows if row[1] == "yes"]
+    assert [row[0] for row in printed] == ["g-expansive", "g-shadowing", "Lip(g)", "topological g-stable"]
+    assert printed[1][4:6] == [0.1, 0.2]
+
+
+def test_table2_leaves_failed_columns_out_and_says_so():
+    result = Table2().evaluate(tiny_context(results={"expansivity": results()["expansivity"]}))
+    assert [m.name for m in result.measurements] == [f"expansive_constant.{k}" for k in ("min", "max", "mean")]
+    assert any("Lip(g)" in note for note in result.notes)
+
+
+def test_components_name_what_exists():
+    for component in stabilitykit_properties():
+        assert component.load()(**component.option_values({})).name == component.name
+        assert tuple(getattr(component.load(), "needs", ())) == tuple(component.needs)
