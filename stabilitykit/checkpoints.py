@@ -84,7 +84,8 @@ def save_weights(path: str | Path, state: Mapping[str, torch.Tensor], metadata: 
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    header = {"format": "pt", METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+    # One key only: safetensors writes several in random order, and equal trainings shall give equal files.
+    header = {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
     write_atomic(Path(path), save(tensors, header))
 
 

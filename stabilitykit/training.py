@@ -20,6 +20,7 @@ from .metrics import classification_metrics, predict
 from .trajectory import batches
 
 STATE_VERSION = 1
+HIGHEST_LR = 1e3
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ def _check(model: Model, dataset: Dataset, recipe: Recipe, validation: tuple[Dat
            count: int) -> None:
     if not any(p.requires_grad for p in model.module.parameters()):
         raise UsageProblem(f"model {model.name} has no parameters to train")
-    if recipe.epochs < 1 or recipe.batch_size < 1 or not (0 < recipe.lr < math.inf):
-        raise UsageProblem(f"epochs and batch size are at least 1 and lr is positive; got {recipe}")
+    if recipe.epochs < 1 or recipe.batch_size < 1 or not 0 < recipe.lr <= HIGHEST_LR:
+        raise UsageProblem(f"epochs and batch size are at least 1 and lr is positive, at most {HIGHEST_LR:g}; "
+                           f"got {recipe}")
     if count < 2:
         raise UsageProblem(f"training takes at least 2 images; got {count}")
     if recipe.patience is not None and (validation is None or recipe.patience < 1):

@@ -199,7 +199,8 @@ def _print_table(result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     where = "on the training images (no --validation given)" if result["training_images_again"] else \
         f"on {result['evaluated_on']}"
-    table = Table(title=f"{result['model']}, epoch {result['kept_epoch']}: {where}", title_justify="left")
+    print(f"{result['model']}, epoch {result['kept_epoch']}, {where}")
+    table = Table()
     for name in ("precision", "recall", "F1", "loss", "accuracy", "N"):
         table.add_column(name, justify="right")
     table.add_row(*(f"{metrics[name]:.4f}" for name in ("precision", "recall", "f1", "loss", "accuracy")),
