@@ -98,7 +98,7 @@ def search_tasks(
         bound: (cells,) shared by all threads; a stale entry costs time only, never an answer.
         todo, stack: work space; done[0] counts finished tasks. False if the work space was too small.
     """
-    order, start, stop, child, low, high = forest
+    _, start, stop, child, low, high = forest
     task = np.empty(6, dtype=np.int64)
     while done[0] < tasks.shape[0]:
         task[:5] = tasks[done[0]]
@@ -149,6 +149,42 @@ def search_tasks(
                 waiting += 1
         done[0] += 1
     return True
+
+
+@jit
+def probe(values, depths, forest, root, groups, images, width, bound, budget):
+    """Steps that some images need to search the trees of all other groups; -1 once above the budget.
+
+    One step is a node or an image met. Decides between methods only, so it skips no pair for good.
+    """
+    _, start, stop, child, low, high = forest
+    stack = np.empty(1 << 16, dtype=np.int64)
+    steps = 0
+    for i in images:
+        for g in range(len(root)):
+            if root[g] < 0 or g == groups[i]:
+                continue
+            cell = 0
+            if width > 0:
+                cell = min(g, groups[i]) * width + max(g, groups[i])
+            limit = limit_of(bound[cell], MIN, 1)
+            stack[0] = root[g]
+            waiting = 1
+            while waiting > 0:
+                waiting -= 1
+                q = stack[waiting]
+                steps += 1
+                if steps > budget:
+                    return -1
+                if point_bound(values[:, i], depths, low, high, q, MIN, limit) > limit:
+                    continue
+                if child[q] < 0:
+                    steps += (stop[q] - start[q]) // 4
+                elif waiting + 2 <= len(stack):
+                    stack[waiting] = child[q]
+                    stack[waiting + 1] = child[q] + 1
+                    waiting += 2
+    return steps
 
 
 @jit

@@ -11,11 +11,18 @@ from stabilitykit.search import pair_kernels, sweep_kernels
 from stabilitykit.search.metric import CODES
 from stabilitykit.search.parallel import run
 from stabilitykit.search.results import ClosestPairs
-from stabilitykit.search.sweep import keys_of, prepare
+from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.tree import Forest, grow
 
-# One candidate of the sweep costs about 1 ns, one image of the tree search some microseconds.
-SWEEP_CANDIDATES = 600
+# Candidates per image: of a sweep that only seeks bounds, of one that needs no comparison with the trees,
+# and of the largest one (its cost no longer depends on how the bound shrinks).
+SEED_CANDIDATES = 40
+CHEAP_CANDIDATES = 150
+MOST_CANDIDATES = 20_000
+# Nanoseconds per candidate of a sweep and per step of a tree search, measured; they choose, they never prune.
+SWEEP_COST = 3.0
+TREE_COST = 35.0
+PROBES = 128
 # Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
 BOX_BYTES = 600 * 2**20
 SAMPLE_IMAGES = 192
@@ -124,62 +131,110 @@ def search_depths(
     """
     owners = -(-search.world // len(depths))
     units = [(int(t), owner) for t in depths for owner in range(owners)][search.rank :: search.world]
-    if not units:
-        return
-    head, rest = units[0], units[1:]
-    tree_of_depth(search, *head, owners, search.pairs, found, search.threads)
-    if progress:
-        progress(1, len(units))
 
     def work(unit: tuple[int, int]) -> Found:
         mine = Found(search.cells)
-        remaining = sweep_of_depth(search, *unit, owners, mine)
-        if len(remaining):
-            tree_of_depth(search, *unit, owners, remaining, mine, 1)
+        one_depth(search, *unit, owners, mine, 1)
         return mine
 
-    report = (lambda done, total: progress(done + 1, total + 1)) if progress else None
-    for mine in run(work, rest, search.threads, report):
-        found.take(mine)
+    if units:
+        one_depth(search, *units[0], owners, found, search.threads)
+        if progress:
+            progress(1, len(units))
+        report = (lambda done, total: progress(done + 1, total + 1)) if progress else None
+        for mine in run(work, units[1:], search.threads, report):
+            found.take(mine)
 
 
-def tree_of_depth(
-    search: Search, t: int, owner: int, owners: int, pairs: np.ndarray, found: Found, threads: int
+def one_depth(search: Search, t: int, owner: int, owners: int, found: Found, threads: int) -> None:
+    """All pairs at one depth: a small sweep for bounds if they are loose, then a sweep or the trees."""
+    points = search.values[t]
+    images = len(points)
+    cells = search.cell_of(search.pairs)
+    keys = keys_of(points)
+    forecast = Forecast(keys)
+    widest = float(search.bound[cells].max())
+
+    def swept(bound: float, cap: float) -> bool:
+        ready = plan(keys, bound, cap)
+        if ready is None:
+            return False
+        sweep(search, points, ready, owner, owners, found)
+        return True
+
+    if forecast.candidates(widest, CHEAP_CANDIDATES * images) <= CHEAP_CANDIDATES * images:
+        if swept(widest, 4 * CHEAP_CANDIDATES * images):
+            return
+    else:
+        reach = forecast.reach(SEED_CANDIDATES * images)
+        if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
+            left = search.bound[cells] > reach
+            if not left.any():
+                return
+            search_left(search, t, owner, owners, found, threads, left, forecast, swept)
+            return
+    search_left(search, t, owner, owners, found, threads, np.ones(len(cells), dtype=bool), forecast, swept)
+
+
+def search_left(
+    search: Search,
+    t: int,
+    owner: int,
+    owners: int,
+    found: Found,
+    threads: int,
+    left: np.ndarray,
+    forecast: Forecast,
+    swept: Callable[[float, float], bool],
 ) -> None:
-    """All pairs of the given groups at one depth, by trees."""
+    """The pairs of groups that remain at one depth, by whatever is forecast to be cheaper."""
+    pairs = search.pairs[left]
+    images = search.values.shape[1]
+    most = MOST_CANDIDATES * images
+    widest = float(search.bound[search.cell_of(pairs)].max())
+    candidates = forecast.candidates(widest, most)
+    if candidates <= CHEAP_CANDIDATES * images and swept(widest, 4 * candidates + images):
+        return
     depth = np.array([t], dtype=np.int64)
-    forest = grow(search.values, search.by_group, search.starts, depth, threads=threads)
+    sizes = np.diff(search.starts)
+    needed = np.isin(np.arange(search.width), pairs)
+    by_group = search.by_group[np.repeat(needed, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes * needed)])
+    forest = grow(search.values, by_group, starts, depth, threads=threads)
+    if np.isfinite(candidates):
+        steps = pair_kernels.probe(
+            search.values,
+            depth,
+            forest.arrays,
+            forest.root,
+            search.groups,
+            by_group[:: max(1, len(by_group) // PROBES)],
+            search.width if search.cells > 1 else 0,
+            search.bound,
+            int(SWEEP_COST * candidates / TREE_COST * 2 * PROBES / len(by_group)),
+        )
+        if steps < 0 and swept(widest, 4 * candidates + images):
+            return
     search_trees(search, forest, depth, pairs, found, threads, owner, owners, None)
 
 
-def sweep_of_depth(search: Search, t: int, owner: int, owners: int, found: Found) -> np.ndarray:
-    """All pairs of groups whose bound is small enough for a sweep; returns the pairs of groups left over."""
-    points = search.values[t]
-    pairs = search.pairs
-    bounds = search.bound[search.cell_of(pairs)]
-    keys = keys_of(points)
-    cap = SWEEP_CANDIDATES * len(points)
-    for share in (1.0, 0.9, 0.6) if not search.overall else (1.0,):
-        reach = float(np.quantile(bounds, share, method="lower"))
-        plan = prepare(keys, reach, cap) if np.isfinite(reach) else None
-        if plan is None:
-            continue
-        sweep_kernels.sweep(
-            plan.codes,
-            plan.window,
-            points[plan.order],
-            plan.order,
-            search.groups[plan.order],
-            owner,
-            owners,
-            0 if search.overall else search.width,
-            search.bound,
-            found.value,
-            found.first,
-            found.second,
-        )
-        return pairs[bounds > reach]
-    return pairs
+def sweep(search: Search, points: np.ndarray, ready: Plan, owner: int, owners: int, found: Found) -> None:
+    """Run a planned sweep over the images of one depth."""
+    sweep_kernels.sweep(
+        ready.codes,
+        ready.offsets,
+        ready.window,
+        points[ready.order],
+        ready.order,
+        search.groups[ready.order],
+        owner,
+        owners,
+        0 if search.overall else search.width,
+        search.bound,
+        found.value,
+        found.first,
+        found.second,
+    )
 
 
 def search_trees(

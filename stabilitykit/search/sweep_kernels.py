@@ -1,9 +1,9 @@
-"""The sorted sweep at one depth, in numba: two 1-Lipschitz keys, strips of the first, sorted by the second.
+"""The sorted sweep at one depth, in numba: three 1-Lipschitz keys, cells of two, sorted by the third.
 
-A pair within distance w differs by at most w in both keys. Strips of the first key are at least w wide, so
-partners lie in the same strip or the next; inside a strip images are sorted by the second key, so partners
-lie in a window. Both keys are packed into one integer, strip << 32 | second key in steps: two windows of
-integers that move forward with the image.
+A pair within reach w differs by at most w in every key. Cells are at least w wide, so partners lie in the
+same cell or one of its neighbours; inside a cell images are sorted by the third key, so partners lie in a
+window. Cell and third key are packed into one integer, cell << 32 | third key in steps: windows of integers
+that move forward with the image, one for each neighbouring cell that comes later in the order.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from stabilitykit.search.bounds import limit_of
 from stabilitykit.search.jit import jit
 from stabilitykit.search.metric import MIN
+from stabilitykit.search.pair_kernels import keep
 
-STRIP = np.int64(1) << 32
+CELL = np.int64(1) << 32
 
 
 @jit
@@ -33,36 +34,36 @@ def project(points, directions, keys):
 
 
 @jit
-def pack(keys, low, width, step, codes):
-    """codes[i] = strip of key 0 << 32 | key 1 in steps."""
+def pack(keys, low, widths, columns, codes):
+    """codes[i] = (row of key 0 * columns + column of key 1) << 32 | key 2 in steps of widths[2]."""
     for i in range(keys.shape[0]):
-        strip = np.int64((keys[i, 0] - low[0]) / width)
-        codes[i] = strip * STRIP + np.int64((keys[i, 1] - low[1]) / step)
+        row = np.int64((keys[i, 0] - low[0]) / widths[0])
+        column = np.int64((keys[i, 1] - low[1]) / widths[1])
+        codes[i] = (row * columns + column) * CELL + np.int64((keys[i, 2] - low[2]) / widths[2])
 
 
 @jit
-def count_candidates(codes, window, cap):
+def count_candidates(codes, offsets, window, cap):
     """How many pairs lie in the windows; stops above `cap`."""
     count = len(codes)
     total = 0
-    same = 0
-    low = 0
-    high = 0
-    for p in range(count):
-        while same < count and codes[same] <= codes[p] + window:
-            same += 1
-        while low < count and codes[low] < codes[p] + STRIP - window:
-            low += 1
-        while high < count and codes[high] <= codes[p] + STRIP + window:
-            high += 1
-        total += same - p - 1 + max(0, high - low)
-        if total > cap:
-            break
+    for n in range(len(offsets)):
+        first = 0
+        last = 0
+        for p in range(count):
+            target = codes[p] + offsets[n]
+            while first < count and codes[first] < target - window:
+                first += 1
+            while last < count and codes[last] <= target + window:
+                last += 1
+            total += max(0, last - max(first, p + 1))
+            if total > cap:
+                return total
     return total
 
 
 @jit
-def sweep(codes, window, rows, images, kinds, owner, owners, width, bound, value, first, second):
+def sweep(codes, offsets, window, rows, images, kinds, owner, owners, width, bound, value, first, second):
     """Compare all pairs in the windows at one depth.
 
     rows (images, readout), images, kinds: in the order of codes. `width` is the number of groups, or 0 to
@@ -70,19 +71,20 @@ def sweep(codes, window, rows, images, kinds, owner, owners, width, bound, value
     """
     count = len(codes)
     readout = rows.shape[1]
-    cells = len(bound)
-    limit = np.empty(cells)
-    for cell in range(cells):
+    limit = np.empty(len(bound))
+    for cell in range(len(bound)):
         limit[cell] = limit_of(min(bound[cell], value[cell]), MIN, 1)
-    low = 0
+    begin = np.zeros(len(offsets), dtype=np.int64)
     for p in range(count):
-        while low < count and codes[low] < codes[p] + STRIP - window:
-            low += 1
-        for part in range(2):
-            q = p + 1 if part == 0 else max(low, p + 1)
-            last = codes[p] + window if part == 0 else codes[p] + STRIP + window
-            while q < count and codes[q] <= last:
-                a = kinds[p]
+        a = kinds[p]
+        for n in range(len(offsets)):
+            target = codes[p] + offsets[n]
+            q = begin[n]
+            while q < count and codes[q] < target - window:
+                q += 1
+            begin[n] = q
+            q = max(q, p + 1)
+            while q < count and codes[q] <= target + window:
                 b = kinds[q]
                 if a != b:
                     cell = 0
@@ -95,17 +97,11 @@ def sweep(codes, window, rows, images, kinds, owner, owners, width, bound, value
                         total += difference * difference
                         if total > top:
                             break
-                    if total <= top and (owners == 1 or (images[p] if a < b else images[q]) % owners == owner):
-                        found = np.sqrt(total)
-                        one = min(images[p], images[q])
-                        two = max(images[p], images[q])
-                        if found < value[cell] or (
-                            found == value[cell] and (one < first[cell] or (one == first[cell] and two < second[cell]))
-                        ):
-                            value[cell] = found
-                            first[cell] = one
-                            second[cell] = two
-                            if found < bound[cell]:
-                                bound[cell] = found
-                            limit[cell] = limit_of(min(found, bound[cell]), MIN, 1)
+                    mine = owners == 1 or (images[p] if a < b else images[q]) % owners == owner
+                    if (
+                        total <= top
+                        and mine
+                        and keep(np.sqrt(total), images[p], images[q], cell, bound, value, first, second)
+                    ):
+                        limit[cell] = limit_of(min(value[cell], bound[cell]), MIN, 1)
                 q += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -91,4 +92,4 @@ def _runs(starts: np.ndarray, pieces: int) -> list[tuple[int, int]]:
     groups = len(starts) - 1
     edges = np.searchsorted(starts[:-1], np.arange(1, pieces) * starts[-1] // pieces)
     cuts = np.unique(np.concatenate([[0], edges, [groups]]))
-    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(cuts)]
