@@ -80,9 +80,9 @@ def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarr
     """Single-switch orbits to consider: (before, after, depth k of the last step before the switch)."""
     depths, count, _ = values.shape
     if count * (count - 1) * (depths - 1) <= ALL_SWITCHES:
-        i, j, k = np.meshgrid(np.arange(count), np.arange(count), np.arange(depths - 1), indexing="ij")
+        i, j, step = np.meshgrid(np.arange(count), np.arange(count), np.arange(depths - 1), indexing="ij")
         different = (i != j).ravel()
-        return i.ravel()[different], j.ravel()[different], k.ravel()[different]
+        return i.ravel()[different], j.ravel()[different], step.ravel()[different]
     every = np.arange(count)
     parts = []
     for k in range(depths - 1):

@@ -29,7 +29,7 @@ def test_profile_is_the_definition_everywhere(pairs):
 
 @given(numbers, numbers)
 def test_more_orbits_never_raise_s_and_more_tracers_never_lower_it(pairs, more):
-    first, both = np.array(pairs + [(1.0, 1.0)]), np.array(pairs + [(1.0, 1.0)] + more)
+    first, both = np.array([*pairs, (1.0, 1.0)]), np.array([*pairs, (1.0, 1.0), *more])
     fewer, all_of_them = shadowing_profile(*first.T), shadowing_profile(*both.T)
     closer = shadowing_profile(first[:, 0], first[:, 1] / 2)
     for at in np.linspace(0, 1.2, 25):
