@@ -141,7 +141,7 @@ class Lyapunov(Property):
 
     def _batches(self, context: Context, rows: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         # Every image is repeated once per vector: keep the network's batch near the one the user chose.
-        width = max(1, context.batch_size // (self.k + GUARD))
+        width = max(4, context.batch_size // (self.k + GUARD))
         for numbers, inputs in context.batches(rows):
             for start in range(0, len(numbers), width):
                 yield numbers[start : start + width], inputs[start : start + width].to(self.dtype)
