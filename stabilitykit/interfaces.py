@@ -222,3 +222,13 @@ class Property(ABC):
         compares. ``context.readouts(indices)`` gives the trajectories of single images.
         """
         return {}
+
+    def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
+        """Measurements that are means over images: name -> one value per image, float (N,). `compare` bootstraps
+        them."""
+        return {}
+
+    def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:
+        """Measurements over the images ``rows`` (int64, ascending) alone: name -> value. `compare` calls it on random
+        halves of the images to show how a minimum varies, where a bootstrap says nothing."""
+        return {}

@@ -10,6 +10,7 @@ import numpy as np
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.context import Context
 from stabilitykit.results import to_plain
+from stabilitykit.search import closest_pair
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit.trajectory import Trajectory
 from stabilitykit_expansivity import curve as curves
@@ -96,6 +97,22 @@ class Expansivity(Property):
             distances = pair_distances(context.readouts(rows))
             recomputed[measurement.name] = reduce_distances(distances, reduction)[0]
         return recomputed
+
+    def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
+        """Correctness and prediction depth of every image."""
+        chosen = profiles.decisions(context.trajectory)
+        found = {"prediction_depth.mean": profiles.prediction_depth(chosen).astype(np.float64)}
+        if context.trajectory.num_classes == len(context.dataset.class_names):
+            found["accuracy"] = (chosen[-1] == context.labels).astype(np.float64)
+        return found
+
+    def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:
+        """The three constants over ``rows``; nothing where these hold one class only."""
+        groups = choose_groups(context, self.pairs).ids[rows]
+        if len(np.unique(groups)) < 2:
+            return {}
+        values = np.ascontiguousarray(context.trajectory.values[:, rows])
+        return {PREFIX + r: closest_pair(values, groups, r).value for r in REDUCTIONS}
 
     def _class_pairs(
         self, context: Context, groups: Groups, matrices: Mapping[str, ClosestPairs], notes: list[str]

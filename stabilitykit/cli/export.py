@@ -1,0 +1,39 @@
+"""``stabilitykit export RUN``: measurements for other programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..errors import UsageProblem
+from ..export import FORMATS
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "output_format", type=click.Choice(FORMATS), default="csv", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (default: stdout).")
+def command(run: Path, output_format: str, output: Path | None) -> int:
+    """Write RUN's measurements as CSV, JSON, Parquet (needs the extra `parquet`) or a LaTeX table.
+
+    \b
+    Examples:
+      stabilitykit export runs/r18 --format latex
+      stabilitykit export runs/r18 --format parquet -o r18.parquet
+    """
+    from ..export import export
+    from ..files import write_atomic
+
+    data = export(run, output_format)
+    if output is not None:
+        if output.is_dir():
+            raise UsageProblem(f"{output} is a folder; give the name of a file")
+        write_atomic(output, data)
+        return 0
+    if output_format == "parquet" and sys.stdout.isatty():
+        raise UsageProblem("Parquet is binary; give a file with -o FILE")
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+    return 0

@@ -1,0 +1,136 @@
+"""Comparisons: side by side, warned about where they are not comparable, with intervals that hold what they say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stabilitykit.cli import run as run_cli
+from stabilitykit.compare import compare
+from stabilitykit.errors import UsageProblem
+from stabilitykit.resampling import bootstrap_difference
+from stabilitykit.store import RunFolder, load_run
+from tests.core.report_runs import make_run
+
+
+@pytest.fixture()
+def runs(tmp_path: Path) -> tuple[Path, Path]:
+    return make_run(tmp_path / "a"), make_run(tmp_path / "b", models=("resnet50",), count=300, failed=False)
+
+
+def row(found, name, prop="expansivity"):
+    return next(r for r in found.rows if (r.property, r.measurement) == (prop, name))
+
+
+def test_values_kinds_and_ratios(runs):
+    found = compare(runs)
+    results = [next(c.result for c in load_run(r)[1] if c.ok) for r in runs]
+    for measurement in results[0].measurements:
+        line = row(found, measurement.name)
+        assert [e.value for e in line.entries] == [r[measurement.name].value for r in results]
+        assert [e.n for e in line.entries] == [500, 300]
+        assert line.ratio(1) == line.entries[1].value / line.entries[0].value
+
+
+def test_differing_n_warns_and_adds_rows_at_equal_n(runs):
+    found = compare(runs)
+    assert any("N differs: 500" in w and "equal N" in w for w in found.warnings)
+    assert any("failed in" in w for w in found.warnings)
+    line = row(found, "min at N = 300")
+    # The synthetic curve is a power law, so reading it on logarithmic axes is exact.
+    assert line.entries[0].value == pytest.approx(10 * 1e-3 * 300**-0.6, rel=1e-12)
+    assert line.entries[1].value == pytest.approx(10 * 1e-3 * 300**-0.6, rel=1e-12)
+    assert line.entries[0].note and not line.entries[1].note
+
+
+def test_space_readout_and_data_are_compared(tmp_path, runs):
+    folder = RunFolder(runs[1])
+    for cell in folder.read_cells():
+        cell.record |= {"space": "logits", "readout": "probe"}
+        cell.record["dataset"] = cell.record["dataset"] | {"fingerprint": "other"}
+        folder.write_cell(cell)
+    text = "\n".join(compare(runs).warnings)
+    assert "space differs: probabilities" in text and "readout differs: head" in text and "images differ" in text
+
+
+def test_equal_runs_give_no_warning_about_conditions(tmp_path):
+    one = make_run(tmp_path / "one", models=("m1", "m2"), failed=False)
+    found = compare([one])
+    assert found.warnings == [] and len(found.columns) == 2
+    assert not any(" at N = " in r.measurement for r in found.rows)
+
+
+def test_formats_agree(runs, capsys):
+    assert run_cli(["compare", *map(str, runs), "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert run_cli(["compare", *map(str, runs), "--format", "csv"]) == 0
+    captured = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(captured.out)))
+    assert "warning: N differs" in captured.err
+    flat = [e for r in data["rows"] for e in r["entries"] if e is not None]
+    assert [float(r["value"]) for r in rows] == [float(e["value"]) for e in flat]
+    assert run_cli(["compare", *map(str, runs)]) == 0
+    table = capsys.readouterr().out
+    assert "resnet50 on digits" in table and "expansive_constant.min" in table and "N 300" in table
+
+
+def test_bad_input(tmp_path, runs, capsys):
+    assert run_cli(["compare", str(runs[1])]) == 2
+    assert "at least two" in capsys.readouterr().err
+    assert run_cli(["compare", str(runs[0]), str(tmp_path / "absent")]) == 2
+    with pytest.raises(UsageProblem):
+        compare([])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.floats(-3, 3))
+def test_bootstrap_laws(count, seed, shift):
+    values = np.random.default_rng(seed).random(count)
+    # The same shift of every image is known without error when paired.
+    low, high = bootstrap_difference(values, values + shift, paired=True, resamples=50, seed=seed)
+    assert low == pytest.approx(shift, abs=1e-12) and high == pytest.approx(shift, abs=1e-12)
+    a, b = values, np.random.default_rng(seed + 1).random(count)
+    low, high = bootstrap_difference(a, b, paired=True, resamples=200, seed=seed)
+    back = bootstrap_difference(b, a, paired=True, resamples=200, seed=seed)
+    assert low <= high and back == pytest.approx((-high, -low))
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        a = rng.random(60)
+        b = 0.5 * a + 0.1 + 0.2 * rng.random(60)  # mean difference: 0.45 - 0.5
+        low, high = bootstrap_difference(a, b, paired=True, resamples=200, seed=trial)
+        covered += low <= -0.05 <= high
+    assert 176 <= covered <= 199
+
+
+def test_paired_intervals_on_real_runs(tmp_path):
+    """One model against itself is no different; against another space's run the images still pair."""
+    import stabilitykit
+
+    for name, seed in (("one", 0), ("two", 0)):
+        stabilitykit.evaluate("resnet18-digits", "digits", ["expansivity:curve=3,median_pairs=2000"], limit=80,
+                              seed=seed, output=tmp_path / name)
+    found = compare([tmp_path / "one", tmp_path / "two"], paired=True, subsamples=5, resamples=100)
+    label = found.rows[0].property
+    constant = row(found, "expansive_constant.min", label).entries[1].interval
+    assert (constant.low, constant.high, constant.of, constant.paired) == (1.0, 1.0, "ratio", True)
+    accuracy = row(found, "accuracy", label).entries[1].interval
+    assert (accuracy.low, accuracy.high, accuracy.of, accuracy.method) == (0.0, 0.0, "difference", "bootstrap")
+    assert row(found, "expansive_constant.min.normalised", label).entries[1].interval is None
+    stabilitykit.evaluate("resnet18-digits", "digits", ["expansivity:curve=3,median_pairs=2000"], limit=60, seed=1,
+                          output=tmp_path / "three")
+    found = compare([tmp_path / "one", tmp_path / "three"], paired=True, subsamples=5, resamples=100)
+    unpaired = row(found, "accuracy", label).entries[1].interval
+    assert not unpaired.paired and unpaired.low < unpaired.high and math.isfinite(unpaired.high)
+    assert any("not paired" in w for w in found.warnings)
