@@ -20,6 +20,7 @@ from .errors import UsageProblem
 from .files import write_atomic
 from .plugins import PluginHost, load_plugins
 from .reporting import core_sections
+from .reporting.html import short
 from .reporting.rundata import RunData
 from .reporting.standalone import CHART_CSS, DARK_VARIABLES, LIGHT_VARIABLES
 
@@ -128,7 +129,7 @@ def _identifier(name: str, used: set[str]) -> str:
 
 
 def _title(run: RunData) -> str:
-    pairs = [f"{p.model} on {p.dataset}" for p in run.pairs]
+    pairs = [f"{short(p.model)} on {short(p.dataset)}" for p in run.pairs]
     return "; ".join(pairs[:2]) + (f" and {len(pairs) - 2} more" if len(pairs) > 2 else "") or "an empty run"
 
 

@@ -11,6 +11,9 @@ from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart,
 from stabilitykit.reporting.rundata import records
 from stabilitykit.store import Cell
 
+# The family whose scale is the number of the block that is reset, not a size.
+RESET = "reset"
+
 
 def table2(run: RunData) -> Markup | None:
     """The paper's Table 2: one row per model and dataset."""
@@ -65,6 +68,7 @@ def perturbation(run: RunData) -> Markup | None:
                   _curve(run, cell, rows, "eps", "tracing error eps (readout l2)", "eps against delta. " + unit),
                   _curve(run, cell, rows, "changed decisions", "share of changed decisions",
                          "Share of decisions the perturbation changes.")]
+        parts += [_resets(run, cell, rows)] if any(r["family"] == RESET for r in rows) else []
         if "blocks" in result.tables:
             parts.append(_blocks(run, cell, records(result.tables["blocks"])))
     if not parts:
@@ -83,16 +87,30 @@ def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label
         own = sorted((r for r in rows if r["family"] == family), key=lambda r: _float(r["delta"]) or 0.0)
         curves.append(Curve(family, [(_float(r["delta"]) or 0.0, _float(r[key])) for r in own], titles=[
             f"{family} {'' if r['scale'] is None else r['scale']}: delta {number(_float(r['delta']))}, "
-            f"{key} {number(_float(r[key]))}" for r in own]))
+            f"{key} {number(_float(r[key]))}" for r in own], line=family != RESET))
     deltas = [v for c in curves for v, _ in c.points if v > 0]
     svg = line_chart(curves, x=Axis.over("delta, state space (l2)", deltas or [1.0]),
                      y=Axis.over(label, [v for c in curves for _, v in c.points], zero=True), title=caption[:80])
     return run.figure(f"perturbation-{key.replace(' ', '-')}-{cell.slug}", svg, caption)
 
 
+def _resets(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
+    """Which block matters: what happens when one block is replaced."""
+    own = sorted((r for r in rows if r["family"] == RESET), key=lambda r: _float(r["scale"]) or 0.0)
+    curves = [Curve(name, [(_float(r["scale"]) or 0.0, _float(r[key])) for r in own])
+              for name, key in (("changed decisions", "changed decisions"), ("tracing error eps", "eps"))]
+    svg = line_chart(curves, x=Axis("block reset", 0, max(_float(own[-1]["scale"]) or 0.0, 1.0)),
+                     y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True),
+                     title="Effect of resetting one block")
+    return run.figure(f"perturbation-reset-{cell.slug}", svg,
+                      "One block at a time with untrained weights: share of changed decisions and tracing error.")
+
+
 def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     groups: dict[str, list[tuple[float, float | None]]] = {}
     for row in rows:
+        if row["family"] == RESET:
+            continue  # has a chart of its own
         name = str(row["family"]) + ("" if row["scale"] is None else f" {number(_float(row['scale']), 3)}")
         groups.setdefault(name, []).append((row["block"], _positive(row["relative delta"])))
     curves = [Curve(name, points) for name, points in groups.items()][:10]

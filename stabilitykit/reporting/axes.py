@@ -92,7 +92,7 @@ class Axis:
             for digit in (1, 2, 5):
                 at = digit * 10.0**k
                 if self.low <= at <= self.high:
-                    found.append((at, number(at, 2)))
+                    found.append((at, number(at, 6)))
         return found or [(self.low, number(self.low, 2)), (self.high, number(self.high, 2))]
 
 

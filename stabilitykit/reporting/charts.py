@@ -32,6 +32,7 @@ class Curve:
         dashed: drawn dashed (a bound, a comparison).
         titles: text shown when pointing at each point.
         colour: number of the colour; default the curve's position.
+        markers, line: draw the points, join them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Curve:
     titles: Sequence[str] = ()
     colour: int | None = None
     markers: bool = True
+    line: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Frame:
     def svg(self) -> Markup:
         """The finished chart with its title for screen readers."""
         return tag("svg", tag("title", self.title), *self.items, viewBox=f"0 0 {self.width:g} {self.height:g}",
-                   role="img", class_="chart", aria_label=self.title)
+                   role="img", class_="chart", aria_label=self.title, style=f"max-width:{1.15 * self.width:.0f}px")
 
 
 def line_chart(curves: Sequence[Curve], *, x: Axis, y: Axis, title: str) -> Markup:
@@ -117,7 +119,7 @@ def line_chart(curves: Sequence[Curve], *, x: Axis, y: Axis, title: str) -> Mark
     for position, curve in enumerate(curves):
         colour = (position if curve.colour is None else curve.colour) % COLOURS
         drawn = [(px, py, k) for k, (px, py) in enumerate(curve.points) if py is not None and math.isfinite(py)]
-        path = _path(frame, curve)
+        path = _path(frame, curve) if curve.line else ""
         if path:
             frame.add("path", d=path, class_=f"curve s{colour}" + (" dashed" if curve.dashed else ""))
         if curve.markers and len(drawn) <= MARKER_LIMIT:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ..display import witness_text
 from ..results import Measurement
 from ..store import Cell
-from .html import details, interval, kind_badge, note, number, pair_heading, picture, table, tag
+from .html import details, dotted, interval, kind_badge, note, number, pair_heading, picture, table, tag
 from .rundata import PairData, RunData
 
 TABLE_ROWS = 60
@@ -72,7 +72,8 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
         value = tag("div", tag("strong", number(m.value)), tag("span", " ".join(p for p in (interval(m), m.unit) if p),
                                                                class_="unit"))
         remark = " — ".join(part for part in (m.reference, m.note) if part)
-        name = tag("div", tag("span", m.name, class_="name"), tag("span", remark, class_="remark") if remark else None)
+        name = tag("div", tag("span", dotted(m.name), class_="name"),
+                   tag("span", remark, class_="remark") if remark else None)
         entries = (name, value, kind_badge(m.kind), str(m.n), _witness(run, cell.dataset, m),
                    "" if m.recheck is None else number(m.recheck, 2))
         rows.append(tag("tr", *(tag("td", entry, data_label=column) for column, entry in zip(COLUMNS, entries))))

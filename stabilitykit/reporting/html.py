@@ -21,7 +21,7 @@ def tag(name: str, *children: Any, **attributes: Any) -> Markup:
     shown = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
                     for key, value in attributes.items() if value is not None)
     inside = Markup("").join(escape(child) for child in children if child is not None)
-    if name in ("img", "br", "hr"):
+    if name in ("img", "br", "hr", "wbr"):
         return Markup(f"<{name}{shown}>")
     return Markup(f"<{name}{shown}>{inside}</{name}>")
 
@@ -61,10 +61,26 @@ def note(*children: Any) -> Markup:
     return tag("p", *children, class_="note")
 
 
+def short(label: str) -> str:
+    """A label with the folders of its paths left out: ``mnist:root=/data/MNIST`` -> ``mnist:root=MNIST``."""
+    head, colon, rest = str(label).partition(":")
+    parts = []
+    for part in rest.split(","):
+        key, equals, value = part.rpartition("=")
+        path = value.replace("\\", "/").rstrip("/")
+        parts.append(key + equals + (path.rpartition("/")[2] if "/" in path else value))
+    return head + colon + ",".join(parts)
+
+
 def pair_heading(model: str, dataset: str, extra: str = "") -> Markup:
-    """Heading of one (model, dataset) inside a section."""
-    return tag("h3", model, tag("span", " on ", class_="muted"), dataset,
-               tag("span", f" · {extra}", class_="muted") if extra else None)
+    """Heading of one (model, dataset) inside a section; the full labels are its title."""
+    return tag("h3", short(model), tag("span", " on ", class_="muted"), short(dataset),
+               tag("span", f" · {extra}", class_="muted") if extra else None, title=f"{model} on {dataset}")
+
+
+def dotted(name: str) -> Markup:
+    """A dotted name that may be broken after its dots."""
+    return Markup(".<wbr>").join(str(name).split("."))
 
 
 def details(summary: Any, *children: Any, open_: bool = False) -> Markup:
@@ -82,7 +98,9 @@ def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: Any
     """
     rows = list(rows)
     shown = rows if limit is None else rows[:limit]
-    head = tag("tr", *(tag("th", column, scope="col") for column in columns))
+    numeric = [any(_is_number(row[k]) for row in shown if k < len(row)) for k in range(len(columns))]
+    head = tag("tr", *(tag("th", column, scope="col", class_="num" if right else None)
+                       for column, right in zip(columns, numeric)))
     body = [tag("tr", *(_cell(column, value) for column, value in zip(columns, row))) for row in shown]
     more = note(f"first {len(shown)} of {len(rows)} rows; all of them are in the run folder") \
         if len(shown) < len(rows) else None
@@ -91,8 +109,12 @@ def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: Any
     return tag("div", made, more, class_="scroll")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _cell(column: Any, value: Any) -> Markup:
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    numeric = _is_number(value)
     if not isinstance(value, Markup):
         value = "" if value is None else number(value) if numeric else str(value)
     return tag("td", value, class_="num" if numeric else None, data_label=column)
