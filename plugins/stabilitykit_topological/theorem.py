@@ -14,7 +14,6 @@ from .needed import find, lipschitz_of, needed_result
 QUOTIENTS = (
     ("T_g.profile", "Sh_profile", True),
     ("T_g.best", "Sh_best", True),
-    ("T_g.bracket", "Sh_all.lower", True),
     ("T_g.paper", "Sh_paper", False),
 )
 
@@ -60,19 +59,15 @@ class Topological(Property):
     needs = ("shadowing", "lipschitz")
 
     def evaluate(self, context: Context) -> PropertyResult:
-        """``T_g.profile``, ``T_g.best``, ``T_g.bracket`` (Sh over Lip into the space of the distances) and
-        ``T_g.paper`` (Sh_paper / Lip(g), as Table 2 divides)."""
+        """``T_g.profile``, ``T_g.best`` (Sh over Lip into the space of the distances) and ``T_g.paper`` (Sh_paper /
+        Lip(g), as Table 2 divides)."""
         shadowing = needed_result(context, "shadowing", self.name)
         lipschitz = needed_result(context, "lipschitz", self.name)
         measurements, rows = [], []
         for name, sh_name, matched in QUOTIENTS:
             sh = find(shadowing, sh_name)
-            if sh is None and sh_name == "Sh_all.lower":
-                continue  # shadowing was run without the bracket
             lip = lipschitz_of(lipschitz, context.space if matched else "logits")
             about = f"{sh_name} / Lip of g into {context.space}" if matched else "Sh_paper / Lip(g) of the logits"
-            if name == "T_g.bracket":
-                about += "; over sample pseudo-orbits and data tracers, at the eps of Sh_profile"
             made = quotient(name, sh, lip, len(context.indices), about)
             measurements.append(made)
             rows.append([name, made.value, str(made.kind), sh and sh.value, sh and str(sh.kind), lip and lip.value,

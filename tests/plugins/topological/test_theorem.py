@@ -18,7 +18,7 @@ def measured(name, value, kind=Kind.ESTIMATE, **more):
 
 def results(sh=2.0, sh_kind=Kind.ESTIMATE, lip=4.0, lip_kind=Kind.UPPER, probabilities=True):
     shadowing = [measured(name, sh, sh_kind, witness={"eps": 0.1, "delta": 0.2})
-                 for name in ("Sh_profile", "Sh_paper", "Sh_best")] + [measured("Sh_all.lower", 0.5, Kind.LOWER)]
+                 for name in ("Sh_profile", "Sh_paper", "Sh_best")]
     lipschitz = [measured("lipschitz", lip, lip_kind)]
     if probabilities:
         lipschitz.append(measured("lipschitz.probabilities", lip / 2, lip_kind))
@@ -66,7 +66,6 @@ def test_the_space_of_the_distances_decides_which_lip_divides():
     probabilities = Topological().evaluate(tiny_context(results=results()))
     assert probabilities["T_g.profile"].value == 2.0 / 2.0
     assert probabilities["T_g.paper"].value == 2.0 / 4.0
-    assert probabilities["T_g.bracket"].value == 0.5 / 2.0 and probabilities["T_g.bracket"].kind == Kind.LOWER
     assert probabilities["T_g.profile"].kind == Kind.ESTIMATE
     logits = Topological().evaluate(tiny_context(results=results(), space="logits"))
     assert logits["T_g.profile"].value == 2.0 / 4.0
