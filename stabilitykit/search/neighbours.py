@@ -32,13 +32,21 @@ def nearest_neighbours(
         index (images,) int64 and distance (images,) float64 in units of the readout; -1 and NaN where
         nothing is left to choose.
     """
-    return brute_force_nearest_neighbours(
-        points,
-        groups=groups,
-        same_group=same_group,
-        other_group=other_group,
-        exclude=exclude,
-        threads=threads,
+    points = as_values(points, "points", ndim=2)
+    count = len(points)
+    kind, relation = relation_of(groups, same_group, other_group, count)
+    barred = as_exclusions(exclude, count)
+    from stabilitykit.search.queries import answer
+
+    return answer(
+        points[:, None, :],
+        points[None],
+        kinds=kind if relation else None,
+        relation=relation,
+        exclude=barred,
+        itself=True,
+        hints=np.zeros((count, 0), dtype=np.int64),
+        threads=thread_count(threads),
     )
 
 

@@ -31,7 +31,22 @@ def best_tracers(
         tracer (P,) int64 (the lowest index of equally good ones) and eps (P,) float64; -1 and NaN where
         every image is excluded.
     """
-    return brute_force_best_tracers(values, orbits, exclude_constant=exclude_constant, exclude=exclude, threads=threads)
+    values = as_values(values)
+    targets, barred = tracing_problem(values, orbits, exclude_constant, exclude)
+    # The images of an integer orbit are near it: each shares a moment with it.
+    own = np.asarray(orbits) if np.ndim(orbits) == 2 else np.zeros((len(targets), 0))
+    from stabilitykit.search.queries import answer
+
+    return answer(
+        targets,
+        values,
+        kinds=None,
+        relation=0,
+        exclude=barred,
+        itself=False,
+        hints=np.ascontiguousarray(own, dtype=np.int64),
+        threads=thread_count(threads),
+    )
 
 
 def brute_force_best_tracers(
