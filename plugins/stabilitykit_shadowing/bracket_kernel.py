@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -19,9 +22,20 @@ def slot_of(square: float) -> int:
     return min(max((bits >> SHIFT) - BASE, 0), SLOTS - 1)
 
 
-# Sums of squares may be reordered here: the caller leaves a margin for rounding, and vectors are 4 times faster.
-# No other licence is given: the smallest jumps start from infinity.
-@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled, kept on disk where a folder can be written.
+
+    Sums of squares may be reordered here: the caller leaves a margin for rounding, and vectors are 4 times faster. No
+    other licence is given, for the smallest jumps start from infinity.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no folder for its cache
+        return numba.njit(**options)(function)
+
+
+@_compiled
 def switches_of_rows(values, rank, world, first, last):
     """Smallest squared jump of a switch (s, i, j) by how far the two images are apart later, and before.
 
