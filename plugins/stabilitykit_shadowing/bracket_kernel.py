@@ -28,7 +28,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     Sums of squares may be reordered here: the caller leaves a margin for rounding, and vectors are 4 times faster. No
     other licence is given, for the smallest jumps start from infinity.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder for its cache
