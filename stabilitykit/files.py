@@ -20,7 +20,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     A crash at any moment leaves the old file or the new one. The price is two disk flushes per file.
     StabilityKitError naming the path when the disk is full or the folder cannot be written.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    # File names of the system may hold lone surrogates, which UTF-8 cannot; they are written as \\udcxx.
+    raw = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +34,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         os.replace(temporary, path)
         temporary = None
         fsync_folder(path.parent)
-    except OSError as error:
-        raise StabilityKitError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") \
-            from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise StabilityKitError(f"cannot write {path}: {reason}; what was there before is intact") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -50,6 +51,22 @@ def fsync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def is_leftover(path: Path) -> bool:
+    """Is ``path`` named like a temporary file of :func:`write_atomic`?"""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """Delete the temporary files that killed writers of ``names`` (all files, if none is given) left in ``folder``.
+
+    Only for a process that holds the lock of ``folder``: nobody else may be writing there.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if is_leftover(path) and path.name.startswith(tuple(f".{name}." for name in names) or "."):
+                path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -82,8 +99,9 @@ def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = open(path, "a+")  # noqa: SIM115 - closed by the with below; opening has an error of its own
-    except OSError as error:
-        raise UsageProblem(f"cannot write in {path.parent}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageProblem(f"cannot write in {path.parent}: {reason}") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageProblem
-from .files import lock, read_json, write_atomic, write_json
+from .files import is_leftover, lock, read_json, remove_leftovers, write_atomic, write_json
 from .results import SCHEMA_VERSION, Measurement, PropertyResult
 
-RUN_FILE = "run.json"
+RUN_FILE, CSV_FILE = "run.json", "measurements.csv"
 CSV_COLUMNS = ("model", "dataset", "property", "measurement", "value", "kind", "n", "unit", "lower", "upper",
                "recheck", "reference", "witness", "note", "status", "error")
 
@@ -64,10 +64,18 @@ class Cell:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        """Inverse of :meth:`to_json`; KeyError, TypeError, ValueError or AttributeError when ``data`` is no cell."""
         result = data.get("result")
+        names = [data["model"], data["dataset"], data["property"]]
+        if not all(isinstance(name, str) for name in names) or data["status"] not in ("ok", "failed"):
+            raise ValueError("model, dataset and property are texts and status is ok or failed")
+        error = {str(k): str(v) for k, v in dict(data.get("error") or {}).items()}
+        if data["status"] == "ok" and result is None:
+            raise ValueError("status is ok but there is no result")
+        if data["status"] == "failed":
+            error = {"type": "unknown", "message": "no reason recorded", "culprit": "unknown"} | error
         return cls(
-            data["model"], data["dataset"], data["property"], data["status"],
-            None if result is None else PropertyResult.from_json(result), dict(data.get("error") or {}),
+            *names, data["status"], None if result is None else PropertyResult.from_json(result), error,
             dict(data.get("record") or {}), dict(data.get("plugin") or {}), float(data.get("seconds", 0.0)),
             bool(data.get("requested", True)),
         )
@@ -82,16 +90,29 @@ class RunFolder:
     @contextlib.contextmanager
     def open(self, *, resume: bool) -> Iterator[None]:
         """Take the folder: new or empty, or an earlier run with ``resume``. UsageProblem otherwise."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageProblem(f"output {self.path} is a file; give a folder")
-        existing = [p for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
-        if existing and not resume:
-            earlier = "holds an earlier run" if (self.path / RUN_FILE).exists() else "is not empty"
-            raise UsageProblem(f"output folder {self.path} {earlier}; add --resume to finish it or choose another one")
-        if existing and not (self.path / RUN_FILE).exists():
-            raise UsageProblem(f"output folder {self.path} is not empty and holds no {RUN_FILE}; choose another one")
+        self._refuse_foreign(resume)
         with lock(self.path / ".lock", wait=False, what=f"output folder {self.path}"):
+            self._refuse_foreign(resume)  # another process may have finished a run here before the lock was ours
+            remove_leftovers(self.path, RUN_FILE, CSV_FILE)
+            for folder in (self.path / "cells", *(self.path / "images").glob("*")):
+                remove_leftovers(folder)
             yield
+
+    def _refuse_foreign(self, resume: bool) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageProblem(f"output {self.path} is a file; give a folder")
+            # A run killed before its first file was whole leaves the lock and temporary files: still empty.
+            existing = [p for p in self.path.iterdir() if p.name != ".lock" and not is_leftover(p)] \
+                if self.path.is_dir() else []
+            holds_run = (self.path / RUN_FILE).exists()
+        except OSError as error:
+            raise UsageProblem(f"cannot use output folder {self.path}: {error.strerror or error}") from None
+        if existing and not resume:
+            earlier = "holds an earlier run" if holds_run else "is not empty"
+            raise UsageProblem(f"output folder {self.path} {earlier}; add --resume to finish it or choose another one")
+        if existing and not holds_run:
+            raise UsageProblem(f"output folder {self.path} is not empty and holds no {RUN_FILE}; choose another one")
 
     def write_run(self, data: Mapping[str, Any]) -> None:
         write_json(self.path / RUN_FILE, {"schema": SCHEMA_VERSION, **data})
@@ -118,12 +139,13 @@ class RunFolder:
                 cells.append(Cell.from_json(data))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise UsageProblem(f"{path} is not a cell of a run ({type(error).__name__}: {error})") from None
-        order = self.read_run().get("cells", [])
-        places = {tuple(name): place for place, name in enumerate(order)}
+        order = self.read_run().get("cells")
+        places = {tuple(map(str, name)): place for place, name in enumerate(order if isinstance(order, list) else [])
+                  if isinstance(name, list)}
         return sorted(cells, key=lambda c: (places.get((c.model, c.dataset, c.property), len(places)), c.slug))
 
     def write_csv(self, cells: list[Cell]) -> None:
-        write_atomic(self.path / "measurements.csv", to_csv(cells))
+        write_atomic(self.path / CSV_FILE, to_csv(cells))
 
     def write_image(self, dataset: str, index: int, png: bytes) -> None:
         folder = re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80]
