@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import StabilityKitError
-from .files import lock, read_json, write_json
+from .files import lock, read_json, remove_leftovers, write_json
 from .results import to_plain
 
 CACHE_VARIABLE = "STABILITYKIT_CACHE"
@@ -63,6 +63,7 @@ class TrajectoryCache:
                                     "use --cache DIR or --no-cache") from error
         data, done = folder / "logits.npy", folder / "record.json"
         with lock(folder / "lock", wait=True, what=f"cache entry {key[:12]}"):
+            remove_leftovers(folder)
             if done.exists():
                 array = self._read(data, done, shape, dtype)
                 if array is not None:
@@ -102,6 +103,7 @@ class TrajectoryCache:
             except (OSError, ValueError, KeyError, TypeError, StabilityKitError):
                 start = 0
         if start == 0:
+            progress.unlink(missing_ok=True)  # of an earlier array: it must never vouch for the rows of a new one
             self._reserve(data, shape, dtype)
             out = np.lib.format.open_memmap(data, mode="r+")
         last = time.monotonic()
