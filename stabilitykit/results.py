@@ -52,11 +52,20 @@ class Measurement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
-        if self.value is not None:
-            value = float(self.value)
-            if math.isnan(value):
-                raise ValueError(f"measurement {self.name!r} is NaN; give None and a note when it is undefined")
-            object.__setattr__(self, "value", value)
+        for what in ("name", "unit", "reference", "note"):
+            if not isinstance(getattr(self, what), str):
+                raise TypeError(f"measurement {self.name!r}: {what} is text; got {getattr(self, what)!r}")
+        if not isinstance(self.witness, Mapping):
+            raise TypeError(f"measurement {self.name!r}: witness is a mapping; got {type(self.witness).__name__}")
+        for what in ("value", "recheck"):
+            number = getattr(self, what)
+            if number is not None:
+                object.__setattr__(self, what, _number(number, f"{self.name!r}" if what == "value" else
+                                                       f"{self.name!r}: {what}"))
+        if self.interval is not None:
+            low, high = self.interval
+            object.__setattr__(self, "interval", tuple(
+                None if side is None else _number(side, f"{self.name!r}: interval") for side in (low, high)))
         if int(self.n) < 0:
             raise ValueError(f"measurement {self.name!r} has n = {self.n}; expected a count >= 0")
         object.__setattr__(self, "n", int(self.n))
@@ -67,10 +76,6 @@ class Measurement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        known["value"] = from_plain_float(known.get("value"))
-        if known.get("interval") is not None:
-            low, high = known["interval"]
-            known["interval"] = (from_plain_float(low), from_plain_float(high))
         return cls(**known)
 
 
@@ -87,7 +92,7 @@ class Table:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Table:
-        return cls(list(data["columns"]), [list(r) for r in data["rows"]], data.get("title", ""))
+        return cls([str(c) for c in data["columns"]], [list(r) for r in data["rows"]], str(data.get("title", "")))
 
 
 @dataclass
@@ -116,11 +121,25 @@ class PropertyResult:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PropertyResult:
         return cls(
-            [Measurement.from_json(m) for m in data["measurements"]],
+            _distinct([Measurement.from_json(m) for m in data["measurements"]]),
             {name: Table.from_json(t) for name, t in data.get("tables", {}).items()},
             [int(i) for i in data.get("images", [])],
-            list(data.get("notes", [])),
+            [str(note) for note in data.get("notes", [])],
         )
+
+
+def _number(value: Any, what: str) -> float:
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError(f"measurement {what} is NaN; give None and a note when it is undefined")
+    return number
+
+
+def _distinct(measurements: list[Measurement]) -> list[Measurement]:
+    names = [m.name for m in measurements]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two measurements are called {next(n for n in names if names.count(n) > 1)!r}")
+    return measurements
 
 
 def divide_bounds(numerator: Kind, denominator: Kind) -> Kind:
@@ -151,13 +170,9 @@ def to_plain(value: Any) -> Any:
         return str(value)
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
         return to_plain(value.tolist())
-    if isinstance(value, bool) or value is None or isinstance(value, (int, str)):
+    if isinstance(value, bool) or value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return str(value)
-
-
-def from_plain_float(value: Any) -> float | None:
-    """Inverse of :func:`to_plain` for one number (``"inf"`` -> inf)."""
-    return None if value is None else float(value)
+    # Lone surrogates (odd file names, hostile labels) cannot be written as UTF-8.
+    return str(value).encode("utf-8", "replace").decode("utf-8")
