@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
+import json
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,17 +15,21 @@ from .context import no_progress
 from .device import check_torch_pair, choose_device, make_deterministic
 from .distributed import World, join_world
 from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem
+from .failures import culprit_of, describe_failure
 from .interfaces import Property
 from .pair import Pair, Settings
 from .plan import Choice, choose, order_properties
 from .registry import Registry
 from .results import PropertyResult, to_plain
+from .shield import shielded, stdout_to_stderr
 from .store import Cell, RunFolder, measurement_rows
 
 if TYPE_CHECKING:
     import pandas
 
 DEFAULT_PROPERTIES = ("expansivity",)
+# A result is numbers and small tables for people; more than this is a plugin writing its arrays into it.
+MAX_RESULT_BYTES = 64_000_000
 
 
 @dataclass
@@ -160,15 +164,18 @@ class _Job:
         return Run(self.cells, self.folder.path if self.folder else None, self._info(status))
 
     def _run_pair(self, model: Choice, dataset: Choice, earlier: dict[str, Cell], alone: bool) -> None:
+        pair = None
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with stdout_to_stderr():
                 pair = Pair(model, dataset, self.settings, self.device, self.cache, self.probe, self.progress,
                             self.world)
                 record = pair.record()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
             if alone and isinstance(error, StabilityKitError):
                 raise
-            culprit = dataset if isinstance(error, UsageProblem) and "dataset" in str(error) else model
+            culprit = culprit_of(error, model, pair.parts(None, model) if pair else ())
             for choice in self.properties:
                 self._finish(self._failed(Cell(model.label, dataset.label, choice.label,
                                                requested=choice.requested), culprit, error))
@@ -201,9 +208,10 @@ class _Job:
         for need in choice.needs:
             if need in failed:
                 return self._failed(cell, choice, CellProblem(f"needs property {need}, which failed: {failed[need]}"))
-        start = time.perf_counter()
+        start, prop = time.perf_counter(), None
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with shielded(self.settings.seed):
+                pair.require_intact()
                 prop = choice.make()
                 if not isinstance(prop, Property):
                     raise PluginProblem(f"built a {type(prop).__name__}, expected a stabilitykit.Property")
@@ -211,21 +219,21 @@ class _Job:
                     pair.trajectory()  # its extraction is shared work: every rank must come here
                     if not prop.parallel and not self.world.leads:
                         return self._shared(None)
-                needed = {name: results[name] for name in choice.needs}
+                # Copies: a property that writes into what it needs must not change what another one measured.
+                needed = {name: copy.deepcopy(results[name]) for name in choice.needs}
                 result = prop.evaluate(pair.context(choice, needed))
-            if not isinstance(result, PropertyResult):
-                raise PluginProblem(f"evaluate returned {type(result).__name__}, expected a PropertyResult")
-            # Through JSON and back: what is reported is what was stored.
-            cell.result = PropertyResult.from_json(result.to_json())
-        except (Exception, SystemExit) as error:
-            self._failed(cell, choice, error)
+            cell.result = _stored_form(result)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
+            self._failed(cell, culprit_of(error, choice, pair.parts(prop, choice)), error)
         cell.seconds = time.perf_counter() - start
-        if pair.model.fingerprint() != pair.fingerprint:
+        what = pair.damage()
+        if what:
             cell.result = None
-            self._failed(cell, choice, PluginProblem("modified the model (its weights or buffers changed); a property "
-                                                     "works on copy.deepcopy(context.model)"))
-            pair.restore_model()
-        pair.model.module.eval()
+            self._failed(cell, choice, PluginProblem(f"modified {what}; a property works on copies, e.g. "
+                                                     "copy.deepcopy(context.model)"))
+            pair.repair(cell.error["culprit"])
         return self._shared(cell)
 
     def _shared(self, cell: Cell | None) -> Cell:
@@ -237,17 +245,8 @@ class _Job:
 
     def _failed(self, cell: Cell, choice: Choice, error: BaseException) -> Cell:
         """Mark ``cell`` as failed: one line for people, the culprit, and for plugin bugs the end of the traceback."""
-        expected = isinstance(error, StabilityKitError)
-        text = (str(error) or type(error).__name__).strip().splitlines()[0]
         cell.status = "failed"
-        cell.error = {
-            "type": type(error).__name__,
-            "message": text if expected else f"{type(error).__name__}: {text}",
-            "culprit": f"{choice.kind} {choice.name} of {choice.plugin['distribution']} "
-                       f"{choice.plugin['version']}".strip(),
-        }
-        if not expected:
-            cell.error["traceback"] = "".join(traceback.format_exception(error)[-6:])
+        cell.error = describe_failure(choice, error)
         return cell
 
     def _finish(self, cell: Cell) -> None:
@@ -264,6 +263,9 @@ class _Job:
             return {}
         before = self.folder.read_run().get("request")
         if before is not None and before != to_plain(self.request):
+            if not isinstance(before, Mapping):
+                raise UsageProblem(f"--resume: the request in {self.folder.path}/run.json is damaged; choose another "
+                                   "folder")
             changed = [k for k in self.request if before.get(k) != to_plain(self.request)[k]]
             raise UsageProblem(f"--resume: {self.folder.path} was made with another request "
                                f"({', '.join(changed)} differ); repeat its options or choose another folder")
@@ -276,8 +278,10 @@ class _Job:
             _, inputs = next(batches(pair.model, pair.dataset, pair.indices[:pair.settings.batch_size],
                                      pair.settings.batch_size, pair.device))
             return to_plain(dict(pair.model.certify(inputs)))
-        except (Exception, SystemExit) as error:
-            return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return {"error": describe_failure(pair.model_choice, error)["message"]}
 
     def _save_images(self, pair: Pair, cell: Cell) -> None:
         if self.folder is None or cell.result is None:
@@ -286,7 +290,13 @@ class _Job:
 
         for index in cell.result.images[:400]:
             if 0 <= index < len(pair.dataset) and not self.folder.image_path(cell.dataset, index).exists():
-                self.folder.write_image(cell.dataset, index, png_bytes(pair.dataset.images([index])[0]))
+                try:
+                    png = png_bytes(pair.dataset.images([index])[0])
+                except Exception as error:  # not a picture, or not there any more: the numbers stand without it
+                    print(f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({type(error).__name__}: "
+                          f"{error})", file=sys.stderr)
+                    return
+                self.folder.write_image(cell.dataset, index, png)
 
     def _info(self, status: str) -> dict[str, Any]:
         return {"status": status, "request": to_plain(self.request), "provenance": self.provenance,
@@ -295,6 +305,17 @@ class _Job:
     def _write(self, status: str) -> None:
         assert self.folder is not None
         self.folder.write_run(self._info(status))
+
+
+def _stored_form(result: Any) -> PropertyResult:
+    """``result`` through JSON and back: what is reported is what was stored. PluginProblem when it is no result."""
+    if not isinstance(result, PropertyResult):
+        raise PluginProblem(f"evaluate returned {type(result).__name__}, expected a PropertyResult")
+    text = json.dumps(to_plain(result.to_json()), allow_nan=False)
+    if len(text) > MAX_RESULT_BYTES:
+        raise PluginProblem(f"the result takes {len(text) / 1e6:.0f} MB as JSON, above the limit of "
+                            f"{MAX_RESULT_BYTES / 1e6:.0f} MB; report summaries, not arrays")
+    return PropertyResult.from_json(json.loads(text))
 
 
 def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:

@@ -14,7 +14,8 @@ import torch
 from .cache import TrajectoryCache
 from .context import Context, no_progress
 from .distributed import World, row_bounds
-from .errors import DataProblem, StabilityKitError, UsageProblem
+from .errors import CellProblem, DataProblem, PluginProblem, StabilityKitError, UsageProblem
+from .failures import blaming
 from .interfaces import Dataset, Model
 from .plan import Choice
 from .readout import HeadReadout, ProbeReadout, Readout, Space
@@ -77,10 +78,55 @@ class Pair:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._trajectory: Trajectory | None = None
         self._readout: Readout | None = None
-        self.dataset = self._build_dataset(dataset)
-        self.model = self._build_model()
-        self.fingerprint = self.model.fingerprint()
+        with blaming(dataset):
+            self.dataset = self._build_dataset(dataset)
+            self._labels = np.array(self.dataset.labels)
+        with blaming(model):
+            self.model = self._build_model()
+            self.fingerprint = self.model.fingerprint()
+            self._structure = structure(self.model)
         self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
+        self.indices.flags.writeable = False
+        self._irreparable = ""
+
+    def parts(self, prop: Any, choice: Choice) -> list[tuple[Any, Choice]]:
+        """Whose code runs in a cell of property ``prop``: objects with their choices."""
+        return [(prop, choice), (self.dataset, self.dataset_choice), (self.model, self.model_choice)]
+
+    def damage(self) -> str:
+        """What a property changed in place although it is shared: text for a message, or nothing."""
+        try:
+            self.model.module.eval()  # a mode is no damage: it is put back
+            if self.model.fingerprint() != self.fingerprint:
+                return "the model (its weights or buffers changed)"
+            if structure(self.model) != self._structure:
+                return "the model (its modules or their hooks changed)"
+        except Exception as error:
+            return f"the model (it cannot be read any more: {type(error).__name__})"
+        try:
+            if not np.array_equal(self.dataset.labels, self._labels):
+                return "the dataset (its labels changed)"
+        except Exception as error:
+            return f"the dataset (its labels cannot be read any more: {type(error).__name__})"
+        return ""
+
+    def repair(self, culprit: str) -> None:
+        """Build model and dataset anew; where that does not bring them back, :meth:`require_intact` refuses."""
+        try:
+            self.dataset = self._build_dataset(self.dataset_choice)
+            self.model = self._build_model()
+            if isinstance(self._readout, HeadReadout):
+                self._readout = HeadReadout(self.model)
+            left = self.damage()
+        except Exception as error:
+            left = f"{type(error).__name__}: {error}"
+        if left:
+            self._irreparable = f"{culprit} modified what this cell needs, and building it anew did not help: {left}"
+
+    def require_intact(self) -> None:
+        """CellProblem when an earlier property spoiled the model or the dataset for good."""
+        if self._irreparable:
+            raise CellProblem(self._irreparable)
 
     def _build_dataset(self, choice: Choice) -> Dataset:
         made = choice.make()
@@ -113,12 +159,6 @@ class Pair:
             made.module.double()
         made.module.to(self.device).eval()
         return made
-
-    def restore_model(self) -> None:
-        """Build the model anew after a property modified it."""
-        self.model = self._build_model()
-        if self._readout is not None and isinstance(self._readout, HeadReadout):
-            self._readout = HeadReadout(self.model)
 
     @property
     def readout(self) -> Readout:
@@ -160,6 +200,7 @@ class Pair:
             "n": len(self.indices), "limit": settings.limit, "seed": settings.seed, "readout": settings.readout,
             "probe": probe, "space": settings.space, "batch_size": settings.batch_size,
             "extract_dtype": settings.extract_dtype, "device": self.device.type,
+            "threads": torch.get_num_threads(),
         })
 
     def trajectory(self) -> Trajectory:
@@ -170,6 +211,9 @@ class Pair:
 
     def _make_trajectory(self) -> Trajectory:
         model, readout, settings = self.model, self.readout, self.settings
+        what = self.damage()
+        if what:  # readouts of a changed model must not reach the others, let alone the cache
+            raise PluginProblem(f"modified {what} before it asked for the trajectory")
         classes = model.num_classes if settings.readout == "head" else len(self.dataset.class_names)
         bounds = row_bounds(len(self.indices), settings.batch_size, self.world.size)
         mine = self.indices[bounds[self.world.rank]:bounds[self.world.rank + 1]]
@@ -184,9 +228,13 @@ class Pair:
                     advance(rows)
                     on_batch(rows)
 
-                extract(model, readout, self.dataset, mine, out, batch_size=settings.batch_size,
-                        device=self.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
-                        channels_last=settings.channels_last, on_batch=tick)
+                try:
+                    extract(model, readout, self.dataset, mine, out, batch_size=settings.batch_size,
+                            device=self.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
+                            channels_last=settings.channels_last, on_batch=tick)
+                except (DataProblem, CellProblem) as error:  # bad pixels are the dataset's, bad readouts the model's
+                    with blaming(self.dataset_choice if isinstance(error, DataProblem) else self.model_choice):
+                        raise
 
         if self.cache is None or self.world.size > 1:
             self._scratch = tempfile.TemporaryDirectory(prefix="stabilitykit-")
@@ -212,8 +260,11 @@ class Pair:
             logits = whole
         record = {"cache_key": info["key"], "shape": list(logits.shape), "batch_size": settings.batch_size,
                   "extract_dtype": settings.extract_dtype, "device": self.device.type}
-        return Trajectory(logits, np.asarray(self.dataset.labels)[self.indices].astype(np.int64), self.indices,
-                          settings.space, [str(c) for c in self.dataset.class_names], record)
+        labels = np.asarray(self.dataset.labels)[self.indices].astype(np.int64)
+        for array in (logits, labels):
+            array.flags.writeable = False
+        names = [str(c) for c in self.dataset.class_names]
+        return Trajectory(logits, labels, self.indices, settings.space, names, record)
 
     def _cache_record(self, readout: Readout, indices: np.ndarray) -> dict[str, Any]:
         import hashlib
@@ -248,6 +299,14 @@ class Pair:
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+
+def structure(model: Model) -> str:
+    """What a fingerprint of weights does not see: which modules there are, and the hooks hanging on them."""
+    hooks = [(name, [len(getattr(part, kind)) for kind in
+                     ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")])
+             for name, part in model.module.named_modules()]
+    return f"{model.module!r} {hooks} {model.num_blocks} {model.num_classes}"
 
 
 class _bar:
