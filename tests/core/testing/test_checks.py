@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -313,6 +314,20 @@ class GlobalTorchRandom(Good):
         return PropertyResult([self.measurement(float(torch.rand(())), context)])
 
 
+class Timed(Good):
+    def evaluate(self, context):
+        result = super().evaluate(context)
+        result.tables["t"] = Table(["step", "seconds"], [["all", time.perf_counter()]])
+        return result
+
+
+class TimedElsewhere(Good):
+    def evaluate(self, context):
+        result = super().evaluate(context)
+        result.tables["t"] = Table(["step", "score"], [["all", time.perf_counter()]])
+        return result
+
+
 class FalseVerify(Good):
     def verify(self, context, result):
         return {"share": result["share"].value + 1e-3}
@@ -334,13 +349,17 @@ class RefusesOneClass(Good):
 PROPERTIES = {
     Good: [],
     RefusesOneClass: [],
+    Timed: [],
+    TimedElsewhere: ["the same seed gives the same result"],
     ReturnsNumber: ["measures a small model and dataset"],
     ReturnsNothing: ["measures a small model and dataset"],
     ChangesModel: ["leaves the model as it was"],
     TurnsGradientsOn: ["leaves the model as it was"],
     WithoutReference: ["every measurement says what it is"],
     WithoutCount: ["every measurement says what it is"],
-    Twice: ["every measurement says what it is"],
+    # A result with a name twice cannot be read back either.
+    Twice: ["every measurement says what it is", "result survives JSON",
+            "verify recomputes what it says it recomputes"],
     OutsideInterval: ["every measurement says what it is"],
     ForeignWitness: ["witnesses and images are evaluated images"],
     RaggedTable: ["tables have as many cells as columns"],
