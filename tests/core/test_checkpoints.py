@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -106,9 +106,10 @@ def test_pickles_without_weights(tmp_path: Path, content: object) -> None:
         load_weights(tmp_path / "a.pth")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=80)
 @given(kind=st.sampled_from(["a.safetensors", "zip.pth", "old.pth"]), cut=st.floats(0, 0.999),
        flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3))
+@example(kind="old.pth", cut=0.5, flips=[])  # torch raises AssertionError for this one
 def test_damage_is_one_line_or_harmless(tmp_path_factory, kind: str, cut: float, flips: list) -> None:
     path = tmp_path_factory.mktemp("damaged") / kind
     if kind.endswith("safetensors"):
