@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copy
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from .pair import Pair, Settings
 from .plan import choose
 from .registry import Registry
 from .results import to_plain
+from .shield import shielded
 from .store import Cell, load_run
 
 # A recomputation on the machine and batch size of the run is bit-equal; other hardware moves logits by about 1e-6.
@@ -70,9 +72,9 @@ def verify(
     target = choose_device(device if device != "auto" else str(request.get("device", "auto")))
     try:
         settings = Settings(**{k: request[k] for k in Settings.__dataclass_fields__ if k in request})
+        settings.check()
     except TypeError as error:
         raise UsageProblem(f"{run}: the request in run.json is damaged ({error})") from None
-    settings.check()
     make_deterministic(settings.seed)
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -99,12 +101,14 @@ def _verify_pair(
             probe = request.get("probe_dataset")
             pair = Pair(choose(registry, "model", model, overrides), choose(registry, "dataset", dataset), settings,
                         device, None, choose(registry, "dataset", probe) if probe else None, progress)
-    except StabilityKitError as error:
-        return verdicts + [_verdict(c, m.name, "fails", m.value, None, f"cannot be rebuilt: {error}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin's code: whatever it raises, the other pairs are verified
+        return verdicts + [_verdict(c, m.name, "fails", m.value, None, f"cannot be rebuilt: {_reason(error)}")
                            for c in alive for m in c.result.measurements]  # type: ignore[union-attr]
     try:
         changed = _changed(pair, alive[0])
-        results = {c.record["property"]["name"]: c.result for c in reversed(alive)}
+        results = {str(_part(c, "property").get("name")): c.result for c in reversed(alive)}
         for cell in alive:
             verdicts += _verify_cell(registry, pair, cell, results, changed, relative, absolute)
     finally:
@@ -115,9 +119,9 @@ def _verify_pair(
 def _changed(pair: Pair, cell: Cell) -> str:
     """What differs between the run's record and the model and data of today; empty when nothing does."""
     parts = []
-    if pair.fingerprint != cell.record.get("model", {}).get("fingerprint"):
+    if pair.fingerprint != _part(cell, "model").get("fingerprint"):
         parts.append("the model's weights or preprocessing changed")
-    if pair.dataset.fingerprint() != cell.record.get("dataset", {}).get("fingerprint"):
+    if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
     return " and ".join(parts)
 
@@ -125,19 +129,26 @@ def _changed(pair: Pair, cell: Cell) -> str:
 def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[str, Any], changed: str,
                  relative: float, absolute: float) -> list[Verdict]:
     assert cell.result is not None
-    recomputed: Mapping[str, float | None] = {}
+    recomputed: dict[str, float | None] = {}
     trouble = ""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with shielded(pair.settings.seed):
+            pair.require_intact()
             choice = choose(registry, "property", cell.property)
-            needed = {name: results[name] for name in choice.needs if name in results}
-            recomputed = to_plain(dict(choice.make().verify(pair.context(choice, needed), cell.result)))
-    except (Exception, SystemExit) as error:
-        trouble = f"the recomputation raised {type(error).__name__}: {error}".splitlines()[0]
+            needed = {name: copy.deepcopy(results[name]) for name in choice.needs if name in results}
+            found = choice.make().verify(pair.context(choice, needed), copy.deepcopy(cell.result))
+            recomputed = {str(k): None if v is None else float(v) for k, v in to_plain(dict(found)).items()}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        trouble = f"the recomputation raised {_reason(error)}"
+    damage = pair.damage()
+    if damage:
+        trouble = f"the recomputation modified {damage}"
+        pair.repair(f"the verification of {cell.property}")
     verdicts = []
     for m in cell.result.measurements:
         value = recomputed.get(m.name)
-        value = None if value is None else float(value)
         if changed:
             verdicts.append(_verdict(cell, m.name, "fails", m.value, value, changed))
         elif trouble:
@@ -150,6 +161,17 @@ def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[st
         else:
             verdicts.append(_verdict(cell, m.name, "fails", m.value, value, "the witness gives another value"))
     return verdicts
+
+
+def _part(cell: Cell, name: str) -> Mapping[str, Any]:
+    found = cell.record.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ""
+    return text if isinstance(error, StabilityKitError) else f"{type(error).__name__}: {text}"
 
 
 def _verdict(cell: Cell, measurement: str, status: str, reported: float | None = None,
