@@ -139,7 +139,9 @@ class Component:
             thing: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 thing = getattr(thing, part)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise PluginProblem(
                 f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: "
                 f"{type(error).__name__}: {error}"
@@ -162,6 +164,7 @@ class Command:
     target: str
     summary: str
     distribution: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class ReportSection:
     target: str
     order: int = 100
     distribution: str = ""
+    version: str = ""
 
 
 def _did_you_mean(word: str, known: Any) -> str:

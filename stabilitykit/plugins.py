@@ -10,7 +10,6 @@ import contextlib
 import importlib.metadata
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +21,12 @@ import pluggy
 from . import hookspecs
 from .component import KINDS, Command, Component, ReportSection
 from .errors import PluginProblem
+from .shield import stdout_to_stderr
 
 GROUP = hookspecs.PROJECT
 TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
 DEFAULT_TIMEOUT = 20.0
+MAX_RINGS = 8
 
 
 class _ImportTimeout(BaseException):
@@ -99,12 +100,14 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
         seen.add((record.name, record.target, record.distribution))
         start = time.perf_counter()
         try:
-            with _alarm(timeout), contextlib.redirect_stdout(sys.stderr):
+            with _alarm(timeout, f"plugin {record.name} of {record.owner}"), stdout_to_stderr():
                 offers = _answers(point.load(), record)
         except _ImportTimeout:
             record.status = "failed"
             record.error = f"still loading after {timeout:g} s; raise {TIMEOUT_VARIABLE} if that is expected"
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, or a BaseException of the plugin's own
             record.status = "failed"
             record.error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         else:
@@ -168,7 +171,7 @@ def _check_component(component: Component) -> None:
 def _owned(item: Any, record: PluginRecord) -> Any:
     from dataclasses import replace
 
-    return replace(item, distribution=record.distribution)
+    return replace(item, distribution=record.distribution, version=record.version)
 
 
 def _distribution(point: Any) -> str:
@@ -196,18 +199,29 @@ def _timeout_from_environment() -> float:
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """Raise _ImportTimeout in the body after ``seconds``; does nothing off the main thread or without SIGALRM."""
+def _alarm(seconds: float, who: str) -> Iterator[None]:
+    """Raise _ImportTimeout in the body after ``seconds``; does nothing off the main thread or without SIGALRM.
+
+    A plugin that catches even that is asked again, then ends the process (exit 3) with a line that names it: there
+    is no other way out of its loop.
+    """
     usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if not usable:
         yield
         return
 
+    rings = 0
+
     def ring(signum: int, frame: Any) -> None:
+        nonlocal rings
+        rings += 1
+        if rings > MAX_RINGS:
+            os.write(2, f"error: {who} cannot be stopped from loading; uninstall it\n".encode())
+            os._exit(PluginProblem.exit_code)
         raise _ImportTimeout
 
     previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 4, 0.05))
     try:
         yield
     finally:
