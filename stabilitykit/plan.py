@@ -55,7 +55,7 @@ def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mappin
         for key in overrides:
             if key not in known:
                 raise UsageProblem(f"{kind} {spec.component.name} takes no {key}")
-        spec = Spec(spec.component, dict(spec.given) | dict(overrides))
+        spec = Spec(spec.component, dict(spec.given) | dict(overrides), spec.prefix)
     return Choice(kind, spec.label, spec.component.name, spec.build, spec.options, dict(spec.given), spec.component,
                   tuple(spec.component.needs), requested)
 

@@ -19,6 +19,8 @@ class Spec:
 
     component: Component
     given: Mapping[str, Any] = field(default_factory=dict)
+    # "DISTRIBUTION:" where the user said which of two equal names; part of the label, so that it resolves again.
+    prefix: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -28,18 +30,19 @@ class Spec:
     @property
     def label(self) -> str:
         """Short text that names the choice: name plus the options given."""
+        name = self.prefix + self.component.name
         if not self.given:
-            return self.component.name
-        return self.component.name + ":" + ",".join(f"{k}={v}" for k, v in self.given.items())
+            return name
+        return name + ":" + ",".join(f"{k}={v}" for k, v in self.given.items())
 
     def build(self, **overrides: Any) -> Any:
         """Import the target and call it with the options. PluginProblem when the plugin raises its own errors."""
         target = self.component.load()
         try:
             return target(**(self.options | overrides))
-        except StabilityKitError:
+        except (StabilityKitError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise PluginProblem(
                 f"{self.component.kind} {self.component.name} of {self.component.owner} failed to build: "
                 f"{type(error).__name__}: {error}"
@@ -110,11 +113,11 @@ class Registry:
             options = spec.get("options") or {}
             if not isinstance(options, Mapping):
                 raise UsageProblem(f"{kind} {spec['name']}: options is a mapping, got {options!r}")
-            chosen = Spec(base.component, dict(base.given) | {str(k): v for k, v in options.items()})
+            chosen = Spec(base.component, dict(base.given) | {str(k): v for k, v in options.items()}, base.prefix)
         else:
             chosen = self._parse(kind, str(spec))
         if overrides:
-            chosen = Spec(chosen.component, dict(chosen.given) | dict(overrides))
+            chosen = Spec(chosen.component, dict(chosen.given) | dict(overrides), chosen.prefix)
         chosen.component.option_values(chosen.given)
         return chosen
 
@@ -132,7 +135,7 @@ class Registry:
             if any(c.distribution == head and c.name == name for c in self.components(kind)):
                 distribution, head, rest = head, name, after
         component = self.find(kind, head, distribution)
-        return Spec(component, _parse_options(component, rest))
+        return Spec(component, _parse_options(component, rest), f"{distribution}:" if distribution else "")
 
 
 def _parse_options(component: Component, text: str) -> dict[str, Any]:
