@@ -32,19 +32,21 @@ class LazyGroup(click.Group):
     """Imports a command's module only when that command is run; asks plugins for theirs only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted(self._plugin_commands())]
+        return [*COMMANDS, *sorted(self._plugin_commands(ctx))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         target = COMMANDS.get(name, (None,))[0]
         if target is None:
-            found = self._plugin_commands().get(name)
+            found = self._plugin_commands(ctx).get(name)
             if found is None:
                 return None
             target = found.target
         module, _, attribute = target.partition(":")
         try:
             command = getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if name in COMMANDS:
                 raise
             raise click.ClickException(f"command {name} cannot be loaded from {target}: "
@@ -65,15 +67,32 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-        extra = self._plugin_commands()
+        extra = self._plugin_commands(ctx)
         if extra:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, extra[name].summary) for name in sorted(extra)])
 
-    def _plugin_commands(self) -> dict[str, Any]:
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            name = ctx.invoked_subcommand
+            expected = isinstance(error, (StabilityKitError, click.ClickException, click.exceptions.Exit, click.Abort,
+                                          BrokenPipeError))
+            if expected or name is None or name in COMMANDS or os.environ.get("STABILITYKIT_DEBUG"):
+                raise
+            found = self._plugin_commands(ctx)[name]
+            raise StabilityKitError(f"command {name} of {found.distribution} {found.version} failed: "
+                                    f"{_one_line(error)}; STABILITYKIT_DEBUG=1 shows where") from error
+
+    def _plugin_commands(self, ctx: click.Context) -> dict[str, Any]:
+        """Commands of plugins by name, loaded once per command line."""
         from ..plugins import load_plugins
 
-        found: dict[str, Any] = {}
+        meta = ctx.find_root().meta
+        if "stabilitykit.commands" in meta:
+            return meta["stabilitykit.commands"]
+        found: dict[str, Any] = meta.setdefault("stabilitykit.commands", {})
         for command in load_plugins().commands:
             if command.name in COMMANDS or command.name in found:
                 owner = found[command.name].distribution if command.name in found else "stabilitykit"
@@ -100,6 +119,9 @@ def cli() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code; tracebacks only with STABILITYKIT_DEBUG=1."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a class name the terminal's encoding lacks is no crash
     try:
         result = cli.main(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -116,6 +138,20 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except SystemExit as stop:  # click's answer to a closed pipe, or a plugin command's own exit
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (OSError, MemoryError) as error:  # the machine's doing: a full disk behind stdout, no memory left
+        if os.environ.get("STABILITYKIT_DEBUG"):
+            raise
+        print(f"error: {'not enough memory' if isinstance(error, MemoryError) else error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("STABILITYKIT_DEBUG"):
+            raise
+        print(f"internal error: {_one_line(error)}; this is a bug in stabilitykit, STABILITYKIT_DEBUG=1 shows where",
+              file=sys.stderr)
+        return 1
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:600]
