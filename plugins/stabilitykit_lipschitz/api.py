@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from stabilitykit_lipschitz.certificate import Certificate, certify
+from stabilitykit_lipschitz.certificate import Certificate, certify, check
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
 from stabilitykit_lipschitz.regions import Data, Region, tighten
+from stabilitykit_lipschitz.rounding import gamma
 from stabilitykit_lipschitz.solver import solve
 
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
@@ -100,10 +101,11 @@ class Upper:
     """A proven bound on the way to becoming an interval."""
 
     def __init__(self, bound: float, method: str, dual: float = math.nan, rank: int = 0, status: str = "",
-                 multipliers: list[np.ndarray] | None = None, mu: np.ndarray | None = None,
+                 multipliers: list[np.ndarray] | None = None, mu: np.ndarray | None = None, rho: float = math.nan,
                  notes: tuple[str, ...] = ()) -> None:
         self.bound, self.method, self.dual, self.rank, self.status = bound, method, dual, rank, status
         self.multipliers, self.mu, self.notes = multipliers or [], mu, notes
+        self.rho = rho
 
 
 def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float,
@@ -127,7 +129,8 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
     name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
     multipliers = _original(network, problem, certificate)
     mu = _original_mu(network, problem, certificate) if per_input else None
-    return Upper(bound, name, dual_constant(problem, dual), rank, status, multipliers, mu)
+    return Upper(bound, name, dual_constant(problem, dual), rank, status, multipliers, mu,
+                 _ldexp(certificate.squared, 2 * problem.exponent))
 
 
 def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> tuple | None:
@@ -146,6 +149,10 @@ def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> 
                 break
         if time.perf_counter() > until:
             break
+    if best is None:
+        # out of time before the multipliers were feasible: damp them until some proof exists
+        certificate = repaired(problem, solution.mu, solution.t)
+        best = None if certificate is None else (certificate, solution.dual, solution.rank, "repaired")
     return best
 
 
@@ -165,7 +172,7 @@ def repaired(problem: Problem, mu: np.ndarray, t: list[np.ndarray]) -> Certifica
     """A certificate for multipliers that may be slightly infeasible: layers are damped geometrically until one is
     found (exact for slopes [0, 1], a search elsewhere)."""
     best = None
-    for exponent in (None, -10, -9, -8, -7, -6, -5, -4, -3, -2):
+    for exponent in (None, -9, -8, -7, -6, -5, -4, -3, -2, -1, -0.3):
         ratio = 1.0 if exponent is None else 1.0 - 10.0**exponent
         certificate = certify(problem, mu, [s * ratio**level for level, s in enumerate(t, start=1)])
         if certificate is not None:
@@ -184,6 +191,40 @@ def constant(problem: Problem, certificate: Certificate) -> float:
 def dual_constant(problem: Problem, dual: float) -> float:
     """Root of a dual value in the original units, rounded down by more than its evaluation can be off."""
     return math.nan if math.isnan(dual) else math.ldexp(math.sqrt(max(dual, 0.0)) * (1.0 - 1e-12), problem.exponent)
+
+
+def _ldexp(value: float, exponent: int) -> float:
+    return math.ldexp(value, exponent) if math.frexp(value)[1] + exponent < 1024 else math.inf
+
+
+def verify(model: Any, multipliers: list[np.ndarray], rho: float, *, norm: float | str = 2,
+           region: Region | None = None, input_shape: tuple[int, ...] | None = None,
+           input_multipliers: np.ndarray | None = None) -> float | None:
+    """The Lipschitz bound that these multipliers prove, checked from the model alone, or None if they prove none.
+
+    Arguments as returned by `lipschitz` (multipliers per hidden layer, rho, input_multipliers for norm=inf) for the
+    same model and region. No solver runs.
+    """
+    per_input = _is_infinity(norm)
+    network = tighten(model if isinstance(model, Network) else _read(model, input_shape), region)
+    parts, outputs, errors = substitute(network, False)
+    problem = prepare(network, per_input, False, fold_slack(network, errors, per_input), (parts, outputs))
+    if problem.empty():
+        return problem.slack * network.factor
+    t = [np.ldexp(np.asarray(multipliers[p.origin], dtype=np.float64)[p.kept], 2 * (p.exponent - problem.exponent))
+         for p in problem.parts]
+    squared = math.ldexp(rho, -2 * problem.exponent)
+    if per_input:
+        if input_multipliers is None:
+            raise ValueError("norm=inf: expected input_multipliers")
+        mu = np.ldexp(np.asarray(input_multipliers)[problem.used], -2 * problem.exponent)
+    else:
+        mu = np.full(problem.inputs, squared)
+    if not check(problem, mu, t):
+        return None
+    if per_input:
+        squared = float(mu.sum()) * (1.0 + gamma(len(mu)))
+    return constant(problem, Certificate(squared, mu, t, 0.0, 0.0)) * network.factor
 
 
 def _pinned(network: Network) -> list[np.ndarray]:
@@ -207,12 +248,7 @@ def _original(network: Network, problem: Problem, certificate: Certificate) -> l
 
 def _original_mu(network: Network, problem: Problem, certificate: Certificate) -> np.ndarray:
     mu = np.zeros(network.inputs)
-    used = np.zeros(network.inputs, dtype=bool)
-    for blocks in [*(layer.blocks for layer in network.layers), network.outputs]:
-        if 0 in blocks:
-            used |= (blocks[0] != 0).any(0)
-    if used.sum() == len(certificate.mu):
-        mu[used] = np.ldexp(certificate.mu, 2 * problem.exponent)
+    mu[problem.used] = np.ldexp(certificate.mu, 2 * problem.exponent)
     return mu
 
 
@@ -225,4 +261,4 @@ def _assemble(network: Network, found: Upper, witness: Witness, per_input: bool,
         witness_input=witness.x.reshape(network.input_shape or (-1,)), rank=found.rank,
         seconds=time.perf_counter() - began, method=found.method, norm=math.inf if per_input else 2.0,
         input_multipliers=found.mu, solver_seconds=solved, solver_status=found.status,
-        assumptions=network.assumptions, notes=found.notes)
+        assumptions=network.assumptions, notes=found.notes, rho=found.rho)

@@ -73,7 +73,8 @@ def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np
     for (j, i), block in factor.below.items():
         columns[i][j] = block
     products: dict[tuple[int, int], np.ndarray] = {}
-    diagonal = {i: np.zeros(scaled.sizes[i]) for i in states}
+    diagonal: dict[int, np.ndarray] = {i: np.zeros(scaled.sizes[i]) for i in states}
+    settled: set[int] = set()
     reach = [np.zeros(n) for n in scaled.sizes]
     for i in states:
         root = factor.diag[i]
@@ -95,20 +96,19 @@ def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np
                     _accumulate(products, (j, k), bj @ bk.T)
     for key in set(products) | set(scaled.blocks):
         i, j = key
-        block = scaled.blocks.get(key)
-        error = products.pop(key, 0.0)
-        error = -error if block is None else block - error
+        target, product = scaled.blocks.get(key), products.pop(key, 0.0)
+        error = -np.asarray(product) if target is None else target - product
         if i == j:
             error = error.copy()
             error[np.diag_indices(len(error))] += (scaled.diagonal[i] - shift) - diagonal[i]
-            diagonal[i] = None
+            settled.add(i)
             sums[i] += np.abs(error).sum(1)
         else:
             error = np.abs(error)
             sums[i] += error.sum(1)
             sums[j] += error.sum(0)
     for i in states:
-        if diagonal[i] is not None:
+        if i not in settled:
             sums[i] += np.abs((scaled.diagonal[i] - shift) - diagonal[i])
         # rounding of R R' (inner products over all columns) and of the subtraction from D S D
         sums[i] += gamma(sum(scaled.sizes) + 8) * reach[i] + 8.0 * UNIT * (1.0 + np.abs(scaled.diagonal[i]))

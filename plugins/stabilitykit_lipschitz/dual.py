@@ -36,8 +36,9 @@ class Point:
 class Dual:
     """Evaluates the dual value and its gradient for `problem`.
 
-    inflate: every slope interval is widened, and the output raised, by this share. The multipliers of the widened problem leave the true
-    matrix inequality strictly feasible, which is what makes them usable; the cost in L is about layers * inflate.
+    inflate: every slope interval is widened, and the output raised, by this share. The multipliers of the widened
+    problem leave the true matrix inequality strictly feasible, which is what makes them usable; the cost in L is
+    about layers * inflate.
     """
 
     def __init__(self, problem: Problem, inflate: float = 0.0) -> None:

@@ -18,6 +18,7 @@ from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, at_kink, jacobian_norm, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
+from stabilitykit_lipschitz.slopes import Activation
 
 MOST = 256
 
@@ -74,6 +75,7 @@ class _Tree:
 
     def __init__(self, network: Network, region: Region | None, seed: int, tol: float, until: float) -> None:
         layer = network.layers[0]
+        assert isinstance(layer.activation, Activation)
         self.network, self.region, self.seed, self.tol, self.until = network, region, seed, tol, until
         self.w = layer.blocks[0]
         self.bias = layer.bias

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma
 
-Matrix = np.ndarray | sparse.csr_matrix
+Matrix = Any  # numpy array or scipy sparse matrix (scipy ships no types)
 MOST_BYTES = 6 * 10**9
 
 

@@ -17,6 +17,8 @@ class LipschitzInterval:
     multipliers: one float64 array per hidden layer in the network's own neuron order; inf marks a neuron of fixed
     slope or constant input (its difference variable is pinned), 0 one that reaches no output. input_multipliers: mu
     per input coordinate for the l-infinity norm, else None. rank: columns of the dual solution (0 if none).
+    rho: the level that makes the matrix inequality hold with these multipliers (upper is its root, plus what rounding
+    while folding may have cost, times 1/2 after a softmax); nan for the norm product.
     method: what produced `upper`. exact: lower and upper agree to the tolerance asked for by method="exact".
     """
 
@@ -36,6 +38,7 @@ class LipschitzInterval:
     solver_status: str = ""
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rho: float = float("nan")
 
     @property
     def gap(self) -> float:

@@ -32,7 +32,7 @@ def jacobian_norm(network: Network, x: np.ndarray, per_input: bool = False) -> f
         return 0.0
     if per_input:
         best = 0.0
-        u, _, vt = np.linalg.svd(j, full_matrices=False)
+        vt = np.linalg.svd(j, full_matrices=False)[2]
         for start in [*vt[:4], *j[:16]]:
             s = np.where(start >= 0, 1.0, -1.0)
             for _ in range(50):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stabilitykit_lipschitz.slopes import Activation
+from stabilitykit_lipschitz.slopes import Activation, Normalisation
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Layer:
 
     blocks: dict[int, np.ndarray]
     bias: np.ndarray
-    activation: Activation
+    activation: Activation | Normalisation
     alpha: np.ndarray
     beta: np.ndarray
     shared: bool = False

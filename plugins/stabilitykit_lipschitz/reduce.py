@@ -55,6 +55,7 @@ class Problem:
     exponent: int
     per_input: bool
     slack: float
+    used: np.ndarray  # which inputs of the network are read at all, (n,) bool
 
     @property
     def sizes(self) -> list[int]:
@@ -153,16 +154,17 @@ def prepare(network: Network, per_input: bool, shared: bool, slack: float = 0.0,
     outputs = renumber(outputs)
     inputs = network.inputs
     if outputs:
-        inputs = _drop_inputs(kept, outputs, inputs)
+        used = _drop_inputs(kept, outputs, inputs)
+        inputs = int(used.sum())
         exponent = _rescale(kept, outputs)
         if not per_input:
             inputs = _compress(kept, outputs, inputs)
     else:
-        exponent = 0
-    return Problem(inputs, kept, outputs, network.classes, exponent, per_input, slack)
+        exponent, used = 0, np.zeros(inputs, dtype=bool)
+    return Problem(inputs, kept, outputs, network.classes, exponent, per_input, slack, used)
 
 
-def _drop_inputs(parts: list[Part], outputs: dict[int, np.ndarray], inputs: int) -> int:
+def _drop_inputs(parts: list[Part], outputs: dict[int, np.ndarray], inputs: int) -> np.ndarray:
     readers = [p.blocks for p in parts] + [outputs]
     used = np.zeros(inputs, dtype=bool)
     for reader in readers:
@@ -171,7 +173,7 @@ def _drop_inputs(parts: list[Part], outputs: dict[int, np.ndarray], inputs: int)
     for reader in readers:
         if 0 in reader:
             reader[0] = np.ascontiguousarray(reader[0][:, used])
-    return int(used.sum())
+    return used
 
 
 def _exponents(blocks: dict[int, np.ndarray]) -> np.ndarray:

@@ -72,9 +72,14 @@ class Data:
 
     Only normalisation layers use it; the bound then holds for all pairs of inputs on which every LayerNorm's
     standard deviation is at least the smallest one measured here.
+
+    powers: the smallest mean square entering each normalisation layer, in order, where it was measured elsewhere
+    (over more inputs than fit in memory); count: how many inputs that was.
     """
 
     inputs: np.ndarray
+    powers: tuple[float, ...] | None = None
+    count: int = 0
 
 
 Region = Ball | Box | Data
@@ -99,6 +104,7 @@ def tighten(network: Network, region: Region | None) -> Network:
 
 
 def _refusal(layer: Layer) -> str:
+    assert isinstance(layer.activation, Normalisation)
     eps = layer.activation.eps
     known = f"1/sqrt(eps) = {eps ** -0.5:.3g}" if eps > 0 else "unbounded"
     return (f"normalisation layer {layer.name!r} has no useful global Lipschitz constant (its factor is {known}, "
@@ -106,19 +112,30 @@ def _refusal(layer: Layer) -> str:
             "deviation stays away from zero")
 
 
+def smallest_powers(network: Network, inputs: np.ndarray) -> tuple[float, ...]:
+    """Smallest mean square entering each normalisation layer over inputs (B, ...), less 1e-9 of it for rounding."""
+    x = np.asarray(inputs, dtype=np.float64)
+    pre, _ = network.states(x.reshape(len(x), -1))
+    return tuple(float((z * z).mean(1).min()) * (1 - 1e-9) for layer, z in zip(network.layers, pre)
+                 if isinstance(layer.activation, Normalisation))
+
+
 def _on_data(network: Network, region: Data) -> Network:
     from dataclasses import replace
 
-    inputs = np.asarray(region.inputs, dtype=np.float64)
-    pre, _ = network.states(inputs.reshape(len(inputs), -1))
-    layers, notes = [], []
-    for layer, z in zip(network.layers, pre):
+    powers = iter(smallest_powers(network, region.inputs) if region.powers is None else region.powers)
+    count = region.count or len(region.inputs)
+    layers: list[Layer] = []
+    notes: list[str] = []
+    for layer in network.layers:
         if isinstance(layer.activation, Normalisation):
-            power = float((z * z).mean(1).min()) * (1 - 1e-9)
+            power = next(powers)
+            if power + layer.activation.eps <= 0.0:
+                raise ValueError(f"normalisation layer {layer.name!r} sees a constant input and has eps = 0: no bound")
             gain = np.full(layer.size, (power + layer.activation.eps) ** -0.5 * (1 + 1e-12))
             layers.append(replace(layer, alpha=-gain, beta=gain))
             notes.append(f"holds for inputs on which the root mean square entering {layer.name!r} is at least "
-                         f"{power ** 0.5:.6g}, the smallest of {len(inputs)} given inputs")
+                         f"{power ** 0.5:.6g}, the smallest of {count} given inputs")
         else:
             layers.append(layer)
     return replace(network, layers=tuple(layers), assumptions=(*network.assumptions, *notes))
@@ -179,6 +196,7 @@ def _norm(w: np.ndarray) -> float:
 
 
 def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:
+    assert isinstance(layer.activation, Normalisation)
     nearest = np.where((low <= 0) & (high >= 0), 0.0, np.minimum(np.abs(low), np.abs(high)))
     power = float((nearest * nearest).mean()) * (1 - 1e-12)
     floor = power + layer.activation.eps

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -46,8 +47,8 @@ class Activation:
     name: str
     value: Function
     derivative: Function
-    turning: tuple[tuple[float, object, object], ...]
-    limits: tuple[object, object]
+    turning: tuple[tuple[float, Any, Any], ...]
+    limits: tuple[Any, Any]
     kinks: tuple[float, ...] = ()
     exact: bool = False
     piecewise_linear: bool = False
@@ -121,7 +122,7 @@ def _smooth(name: str, value: Function, first: Function, second: Callable[[float
     turning = []
     for a, b in brackets:
         root = brentq(second, a, b, xtol=1e-14, rtol=8.9e-16)
-        level = float(first(np.float64(root)))
+        level = float(first(np.array(root)))
         turning.append((root, level, level))
     return Activation(name, value, first, tuple(turning), limits)
 

@@ -43,7 +43,7 @@ INFLATE = 0.2
 SMALL, SMALL_TOL = 160, 1e-6
 
 
-def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 8, seconds: float = 60.0,
+def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 0, seconds: float = 60.0,
           rounds: int = 30, widen: float = 1.0, verbose: bool = False) -> Solution:
     """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or time is up."""
     began = time.perf_counter()
@@ -54,6 +54,7 @@ def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 8, seconds
     inflate = widen * INFLATE * tol / max(1, len(problem.parts))
     dual, true = Dual(problem, inflate), Dual(problem)
     rng = np.random.default_rng(seed)
+    columns = columns or (12 if problem.rows <= 1000 else 16)
     columns = max(1, min(columns, problem.inputs if not problem.per_input else 10**9, problem.rows))
     params = dual.start(columns, rng)
     point = dual.evaluate(params)
@@ -132,7 +133,7 @@ def _primal(problem: Problem, dual: Dual, point: Point) -> tuple[Solution, dict[
         block, pivot = factor.failed
         values, vectors = eigh(pivot, check_finite=False)
         negative = vectors[:, : max(1, min(3, int((values < 0).sum())))]
-        lifted = factor.lift(block, negative)
+        lifted: dict[int, np.ndarray] | None = factor.lift(block, negative)
         level = np.inf
     else:
         assert factor.rest is not None
@@ -174,7 +175,7 @@ def _escape(problem: Problem, dual: Dual, point: Point, escape: dict[int, np.nda
     for k, v in escape.items():
         columns[k] = v / top
     raw = []
-    for level, (q, n) in enumerate(zip(base, point.length)):
+    for level, n in enumerate(point.length):
         extra = columns[level]
         if level:
             part = problem.parts[level - 1]
