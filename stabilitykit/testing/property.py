@@ -116,8 +116,8 @@ def _dump(result: PropertyResult) -> str:
     """The result as text, without table columns called ``seconds``: a wall time differs from run to run."""
     data = result.to_json()
     for table in data["tables"].values():
-        kept = [k for k, column in enumerate(table["columns"]) if column != "seconds"]
-        table["rows"] = [[row[k] for k in kept] for row in table["rows"]]
+        timed = {k for k, column in enumerate(table["columns"]) if column == "seconds"}
+        table["rows"] = [[cell for k, cell in enumerate(row) if k not in timed] for row in table["rows"]]
     return json.dumps(data, sort_keys=True)
 
 
