@@ -20,10 +20,11 @@ from stabilitykit_lipschitz.network import Layer, Network
 from stabilitykit_lipschitz.operations import (
     Softmaxed,
     UnsupportedModule,
+    added,
     as_array,
     attribute,
     average,
-    bound,
+    bind,
     concatenate,
     default,
     double,
@@ -31,7 +32,6 @@ from stabilitykit_lipschitz.operations import (
     refuse,
     reshape,
     scaled,
-    sum,
 )
 from stabilitykit_lipschitz.rounding import UNIT
 from stabilitykit_lipschitz.slopes import Activation, Normalisation
@@ -251,7 +251,7 @@ class _Reader:
             target = node.target
             return getattr(first, target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
         if name in ("add", "iadd", "add_", "sub", "isub", "sub_"):
-            return sum(args, kwargs, -1.0 if "sub" in name else 1.0, self._where(node))
+            return added(args, kwargs, -1.0 if "sub" in name else 1.0, self._where(node))
         if name in ("mul", "imul", "mul_", "truediv", "div", "neg"):
             return scaled(name, args, self._where(node))
         if name in ("cat", "concat", "concatenate", "stack"):
@@ -261,7 +261,7 @@ class _Reader:
         if name in ("dropout", "dropout1d", "dropout2d", "alpha_dropout", "detach", "to", "identity"):
             return first
         rest = args[1:]
-        function = bound(node.target, rest, kwargs)
+        function = bind(node.target, rest, kwargs)
         if name in RESHAPES:
             return reshape(function, first)
         if name in AVERAGES:

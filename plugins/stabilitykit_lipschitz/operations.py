@@ -61,7 +61,7 @@ def mentions(value: Any) -> bool:
     return isinstance(value, (Affine, Softmaxed))
 
 
-def bound(target: Any, rest: tuple, kwargs: dict) -> Any:
+def bind(target: Any, rest: tuple, kwargs: dict) -> Any:
     if isinstance(target, str):
         return lambda tensor: getattr(tensor, target)(*rest, **kwargs)
     return lambda tensor: target(tensor, *rest, **kwargs)
@@ -73,11 +73,11 @@ def reshape(function: Any, value: Affine) -> Any:
     index = torch.arange(2 * size).reshape(2, *value.shape)
     moved = function(index)
     if isinstance(moved, (tuple, list)):
-        return tuple(moved(m, value) for m in moved)
-    return moved(moved, value)
+        return tuple(relocated(m, value) for m in moved)
+    return relocated(moved, value)
 
 
-def moved(moved: torch.Tensor, value: Affine) -> Affine:
+def relocated(moved: torch.Tensor, value: Affine) -> Affine:
     if moved.dim() < 1 or moved.shape[0] != 2 or not torch.equal(moved[1], moved[0] + value.size) \
             or int(moved[0].max()) >= value.size:
         raise UnsupportedModule("a reshape mixes samples of a batch; expected it to keep the batch dimension first")
@@ -98,7 +98,7 @@ def constant(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(array, shape).ravel()
 
 
-def sum(args: tuple, kwargs: dict, sign: float, where: str) -> Affine:
+def added(args: tuple, kwargs: dict, sign: float, where: str) -> Affine:
     a, b = args[0], args[1]
     if kwargs.get("alpha", 1) != 1:
         refuse(where)
