@@ -26,11 +26,14 @@ def limit_of(best, code, depths):
 
 
 @jit
-def box_gap(low_a, high_a, low_b, high_b, limit):
-    """Squared distance of two boxes at one depth; stops above the limit."""
+def box_gap(low, high, p, q, d, limit):
+    """Squared distance of the boxes p and q at depth position d; stops above the limit."""
     total = 0.0
-    for k in range(low_a.shape[0]):
-        gap = max(np.float64(low_a[k]) - np.float64(high_b[k]), np.float64(low_b[k]) - np.float64(high_a[k]))
+    for k in range(low.shape[2]):
+        gap = max(
+            np.float64(low[p, d, k]) - np.float64(high[q, d, k]),
+            np.float64(low[q, d, k]) - np.float64(high[p, d, k]),
+        )
         if gap > 0.0:
             total += gap * gap
             if total > limit:
@@ -39,12 +42,12 @@ def box_gap(low_a, high_a, low_b, high_b, limit):
 
 
 @jit
-def point_gap(x, low, high, limit):
-    """Squared distance of a point and a box at one depth; stops above the limit."""
+def point_gap(x, t, low, high, q, d, limit):
+    """Squared distance of x[t] and box q at depth position d; stops above the limit."""
     total = 0.0
-    for k in range(x.shape[0]):
-        v = np.float64(x[k])
-        gap = max(np.float64(low[k]) - v, v - np.float64(high[k]))
+    for k in range(x.shape[1]):
+        v = np.float64(x[t, k])
+        gap = max(np.float64(low[q, d, k]) - v, v - np.float64(high[q, d, k]))
         if gap > 0.0:
             total += gap * gap
             if total > limit:
@@ -53,11 +56,11 @@ def point_gap(x, low, high, limit):
 
 
 @jit
-def squared_up_to(a, b, limit):
-    """The canonical squared distance, or a partial sum above the limit."""
+def squared_up_to(x, y, t, limit):
+    """The canonical squared distance at depth t, or a partial sum above the limit."""
     total = 0.0
-    for k in range(a.shape[0]):
-        difference = np.float64(a[k]) - np.float64(b[k])
+    for k in range(x.shape[1]):
+        difference = np.float64(x[t, k]) - np.float64(y[t, k])
         total += difference * difference
         if total > limit:
             break
@@ -65,9 +68,11 @@ def squared_up_to(a, b, limit):
 
 
 @jit
-def side_gap(low_a, high_a, low_b, high_b, k):
-    """Squared gap of two intervals along coordinate k."""
-    gap = max(np.float64(low_a[k]) - np.float64(high_b[k]), np.float64(low_b[k]) - np.float64(high_a[k]))
+def side_gap(low, high, p, q, d, k):
+    """Squared gap of the boxes p and q at depth position d along coordinate k."""
+    gap = max(
+        np.float64(low[p, d, k]) - np.float64(high[q, d, k]), np.float64(low[q, d, k]) - np.float64(high[p, d, k])
+    )
     return gap * gap if gap > 0.0 else 0.0
 
 
@@ -81,8 +86,8 @@ def nodes_bound(low, high, p, q, code, limit, one, two):
     if one >= 0:
         result = 0.0
         for d in range(low.shape[1]):
-            gap = side_gap(low[p, d], high[p, d], low[q, d], high[q, d], one)
-            gap += side_gap(low[p, d], high[p, d], low[q, d], high[q, d], two)
+            gap = side_gap(low, high, p, q, d, one)
+            gap += side_gap(low, high, p, q, d, two)
             if code == MEAN:
                 result += np.sqrt(gap)
             elif gap > result:
@@ -92,7 +97,7 @@ def nodes_bound(low, high, p, q, code, limit, one, two):
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(low.shape[1]):
-        gap = box_gap(low[p, d], high[p, d], low[q, d], high[q, d], stop)
+        gap = box_gap(low, high, p, q, d, stop)
         if code == MEAN:
             result += np.sqrt(gap)
         elif gap > result:
@@ -108,7 +113,7 @@ def point_bound(x, depths, low, high, q, code, limit):
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(depths.shape[0]):
-        gap = point_gap(x[depths[d]], low[q, d], high[q, d], stop)
+        gap = point_gap(x, depths[d], low, high, q, d, stop)
         if code == MEAN:
             result += np.sqrt(gap)
         elif gap > result:
@@ -140,7 +145,7 @@ def pair_value(x, y, depths, code, limit, one, two):
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(depths.shape[0]):
-        square = squared_up_to(x[depths[d]], y[depths[d]], stop)
+        square = squared_up_to(x, y, depths[d], stop)
         if code == MEAN:
             result += np.sqrt(square)
         elif square > result:

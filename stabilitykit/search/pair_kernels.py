@@ -211,3 +211,11 @@ def sample_distances(values, sample, groups, found):
                 found[t, count] = total
             count += 1
     return count
+
+
+@jit
+def measure(values, rows, columns, code, cell, bound, value, first, second):
+    """Measure the pairs (rows[n], columns[n]) canonically and keep the best in the cell."""
+    for n in range(len(rows)):
+        found, _ = reduced(values, rows[n], columns[n], code)
+        keep(found, rows[n], columns[n], cell, bound, value, first, second)

@@ -22,6 +22,7 @@ def closest_pairs(
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
     backend: str = "numba",
+    device: str | None = None,
 ) -> ClosestPairs:
     """The closest pair for every two groups.
 
@@ -33,7 +34,8 @@ def closest_pairs(
         threads: default all cores.
         progress: called with (tasks done, tasks in all).
         shard: (rank, world): this call's part of the work; `merge` of all parts is the whole answer.
-        backend: "numba" or "torch".
+        backend: "numba" (CPU) or "torch" (tiles on `device`); both give the same answer.
+        device: of the torch backend; default "cuda" where there is one.
 
     Returns:
         ClosestPairs with arrays of shape (num_groups, num_groups).
@@ -41,6 +43,13 @@ def closest_pairs(
     values = as_values(values)
     groups, num_groups = as_groups(groups, values.shape[1], num_groups)
     check_question(reduction, shard)
+    if backend == "torch":
+        from stabilitykit.search import torch_tiles
+
+        found = torch_tiles.find(values, groups, num_groups, reduction, device=device, shard=shard, progress=progress)
+        return symmetric(ClosestPairs(*(x.reshape(num_groups, num_groups) for x in found), reduction=reduction))
+    if backend != "numba":
+        raise ValueError(f"backend: expected 'numba' or 'torch', got {backend!r}")
     from stabilitykit.search.pair_search import find
 
     return symmetric(
@@ -64,7 +73,6 @@ def closest_pair(
     *,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    backend: str = "numba",
 ) -> ClosestPair:
     """`closest_pairs(...).overall()`, found faster: one bound serves all groups."""
     values = as_values(values)
