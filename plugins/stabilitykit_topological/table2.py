@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +61,10 @@ class Table2(Property):
         columns = ["column", "in the paper", "value", "kind", "eps", "delta", "N", "note"]
         title = f"Table 2: {context.model.name} on {context.dataset.name}, N = {len(context.indices)}"
         return PropertyResult(measurements, {"table2": Table(columns, rows, title)}, list(images), notes)
+
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+        """The columns from the needed results again: that they were copied faithfully."""
+        return {m.name: m.value for m in self.evaluate(context).measurements}
 
 
 def _join(*parts: str) -> str:
