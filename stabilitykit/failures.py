@@ -39,22 +39,21 @@ def culprit_of(error: BaseException, default: Choice, parts: Sequence[tuple[Any,
     blamed = getattr(error, _BLAMED, None)
     if isinstance(blamed, Choice):
         return blamed
-    files: dict[str, Choice] = {}
-    packages: dict[str, Choice] = {}
-    for thing, choice in parts:
-        if thing is None:
-            continue
-        with contextlib.suppress(TypeError, OSError):
-            files.setdefault(inspect.getsourcefile(type(thing)) or "", choice)
+    present = [(thing, choice) for thing, choice in parts if thing is not None]
+    sources: dict[str, list[Choice]] = {}
+    for thing, choice in present:
         package = type(thing).__module__.partition(".")[0]
-        if package not in ("stabilitykit", "__main__", "builtins"):
-            packages.setdefault(package, choice)
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for frame in reversed(frames):
+        names = [] if package in ("stabilitykit", "__main__", "builtins") else [package]
+        with contextlib.suppress(TypeError, OSError):
+            names.append(inspect.getsourcefile(type(thing)) or "")
+        for name in names:
+            sources.setdefault(name, []).append(choice)
+    for frame in reversed([frame for frame, _ in traceback.walk_tb(error.__traceback__)]):
+        own = [choice for thing, choice in present if frame.f_locals.get("self") is thing]
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        found = files.get(frame.f_code.co_filename) or packages.get(package)
-        if found is not None:
-            return found
+        for found in (own, sources.get(frame.f_code.co_filename, []), sources.get(package, [])):
+            if len(found) == 1:  # code that several of them share tells nothing; a frame further out may
+                return found[0]
     return default
 
 
