@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from stabilitykit import Kind
-from stabilitykit.search import ClosestPair, closest_pairs
+from stabilitykit.distributed import World
+from stabilitykit.search import ClosestPair, closest_pairs, merge
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit.trajectory import Trajectory
 
@@ -78,9 +80,13 @@ def reduce_distances(distances: tuple[float, ...], reduction: str) -> tuple[floa
     return total / len(distances), nearest
 
 
-def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reduction: str) -> ClosestPairs:
-    """Closest pair of every two classes under ``reduction``."""
-    return closest_pairs(trajectory.values, groups, reduction, num_groups)
+def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reduction: str, world: World) -> ClosestPairs:
+    """Closest pair of every two classes under ``reduction``; the processes of ``world`` share the work.
+
+    Merging is exact, ties included: any number of processes gives the same answer.
+    """
+    part = closest_pairs(trajectory.values, groups, reduction, num_groups, shard=(world.rank, world.size))
+    return reduce(merge, world.all_gather(part))
 
 
 def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Constant:

@@ -38,6 +38,7 @@ class Expansivity(Property):
     """
 
     name = "expansivity"
+    parallel = True
 
     def __init__(
         self, pairs: str = "labels", curve: int = 5, median_pairs: int = 200_000, table_rows: int = 5_000,
@@ -62,7 +63,7 @@ class Expansivity(Property):
         """Measure; CellProblem unless at least two classes have an image."""
         groups = choose_groups(context, self.pairs)
         trajectory = context.trajectory
-        matrices = {r: search(trajectory, groups.ids, len(groups.names), r) for r in REDUCTIONS}
+        matrices = {r: search(trajectory, groups.ids, len(groups.names), r, context.world) for r in REDUCTIONS}
         whole = {r: matrix.overall() for r, matrix in matrices.items()}
         constants = {r: constant(trajectory, whole[r], r) for r in REDUCTIONS}
         profile = profiles.depths(trajectory, groups.ids, context.seed, self.median_pairs)
