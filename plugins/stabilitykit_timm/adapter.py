@@ -34,13 +34,15 @@ class AdaptedModel(Model):
         network: any module taking (B, *input_shape) to logits; used as it is, in eval mode.
         program, run: from :func:`stabilitykit_timm.discovery.discover`.
         preprocess: images -> network input; ``preprocessing`` describes it as plain data.
+        columns: outputs that stand for the dataset's classes, in their order; None: all.
         record: what ``describe`` adds: where the model came from.
     """
 
     def __init__(self, network: nn.Module, program: Program, run: Run, *, name: str = "module",
                  preprocess: Preprocess | None = None, preprocessing: Mapping[str, Any] | None = None,
-                 record: Mapping[str, Any] | None = None) -> None:
+                 columns: Sequence[int] | None = None, record: Mapping[str, Any] | None = None) -> None:
         self.name = name
+        self.columns = None if columns is None else list(columns)
         self.run = run
         self.program = program
         self.record = dict(record or {})
@@ -65,7 +67,8 @@ class AdaptedModel(Model):
 
     @property
     def num_classes(self) -> int:
-        return self.program.shapes[self.program.output_vertex].offsets[-1]
+        outputs = self.program.shapes[self.program.output_vertex].offsets[-1]
+        return outputs if self.columns is None else len(self.columns)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -91,11 +94,11 @@ class AdaptedModel(Model):
     def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
         """g: everything after the last block, applied to a state of any depth -> logits (B, K)."""
         tensors = self._inward(self.num_blocks - 1, state, self._end)
-        return self._replayer.run(self._tail, tensors, _batch(state), fill=fill)[0]
+        return self._chosen(self._replayer.run(self._tail, tensors, _batch(state), fill=fill)[0])
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The network's own forward pass."""
-        return self._replayer.forward(inputs)
+        """The network's own forward pass, in the mode it is in (training needs that)."""
+        return self._chosen(self._replayer.forward(inputs))
 
     def hooked_states(self, inputs: torch.Tensor) -> list[State]:
         """All states h_0 .. h_T of one plain forward pass, copied as they are computed (for the certificate)."""
@@ -114,7 +117,7 @@ class AdaptedModel(Model):
         """g as a chain of standard layers, where it is one (pooling, flatten, normalisation, linear...)."""
         if len(self._end) > 1:
             return None
-        return tail_module(self.module, self.program, self._tail)
+        return tail_module(self.module, self.program, self.run, self.columns)
 
     def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         return super().preprocess(images) if self._preprocess is None else self._preprocess(images)
@@ -124,7 +127,8 @@ class AdaptedModel(Model):
         return self._preprocessing or super().preprocessing
 
     def describe(self) -> Mapping[str, Any]:
-        return {**self.record, "run": self.run.to_json(), "recorded_on": self.program.device}
+        return {**self.record, "run": self.run.to_json(), "recorded_on": self.program.device, "columns": self.columns,
+                "parameters": sum(p.numel() for p in self.module.parameters())}
 
     def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
         from .certificate import certify
@@ -134,8 +138,12 @@ class AdaptedModel(Model):
     def fingerprint(self) -> str:
         import hashlib
 
-        own = repr((self.run.name, self.run.mode, [b.name for b in self.run.blocks]))
+        own = repr((self.run.name, self.run.mode, [b.name for b in self.run.blocks], self.columns,
+                    type(self.module).__qualname__))
         return hashlib.sha256((super().fingerprint() + own).encode()).hexdigest()
+
+    def _chosen(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.columns is None else logits[:, self.columns]
 
     def _outward(self, t: int, tensors: Sequence[torch.Tensor], vertices: Sequence[int]) -> State:
         """The network's tensors at block t -> a state in the coordinates of h_T."""

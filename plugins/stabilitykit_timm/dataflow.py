@@ -81,6 +81,7 @@ class Dataflow:
         order = _consistent_order(nodes, recording.input_node[0])
         self.nodes = sorted(nodes, key=lambda node: order[node])
         self._order = order
+        self._slice_additions = _additions_to_views(recording)
         deaths: dict[NodeKey, float] = {}
         for node in self.nodes:
             for source in _sources(node, self._input):
@@ -135,10 +136,10 @@ class Dataflow:
             done.add((vertex, added))
             node = self.keys[vertex][0]
             sources = [self._number[s] for s in _sources(node, self._input)]
-            step, adds = self._step(node.name(), node, vertex, sources)
+            step, adds = self._step(_name(node), node, vertex, sources)
             if step is None:
                 continue
-            for source in sources[:1] if node.name() in ("AddmmBackward0", "BaddbmmBackward0") else sources:
+            for source in sources[:1] if _name(node) in ("AddmmBackward0", "BaddbmmBackward0") else sources:
                 heapq.heappush(queue, (max(level, step), source, added or adds))
         return partial_without_add or "none"
 
@@ -166,7 +167,7 @@ class Dataflow:
             node = self.keys[vertex][0]
             sources = [self._number[s] for s in _sources(node, self._input)]
             whole = self.vertices[sources[0]].numel == self.vertices[vertex].numel if len(sources) == 1 else False
-            if not whole or node.name() not in PERMUTING | {"SliceBackward0", "ExpandBackward0"}:
+            if not whole or _name(node) not in PERMUTING | {"SliceBackward0", "ExpandBackward0"}:
                 return False
             vertex = sources[0]
         return True
@@ -185,16 +186,16 @@ class Dataflow:
 
     def signature(self, start: Iterable[int], end: Iterable[int]) -> tuple[str, ...]:
         """Sorted names of the operations between two states."""
-        return tuple(sorted(node.name() for node in self.between(start, end)))
+        return tuple(sorted(_name(node) for node in self.between(start, end)))
 
     def parameters_between(self, start: Iterable[int], end: Iterable[int]) -> bool:
         """Whether something that mixes coordinates (a product with weights, attention) lies between."""
-        return any(node.name() in MIXING for node in self.between(start, end))
+        return any(_mixes(_name(node)) for node in self.between(start, end))
 
     def _step(self, name: str, node: Any, vertex: int, sources: list[int]) -> tuple[int | None, bool]:
         """(how far this operation takes a path from a plain identity, whether it is the skip's addition)."""
         identity, activated, scaled, normalised, partial = range(5)
-        if name in ADDING:
+        if name in ADDING or node in self._slice_additions:
             return identity, len(sources) > 1
         if name in PERMUTING:
             return identity, False
@@ -223,6 +224,31 @@ class Dataflow:
             alive.difference_update(deaths.get(point, ()))
             live.append(frozenset(alive) if len(alive) <= LIVE_LIMIT else None)
         return points, live
+
+
+def _name(node: Any) -> str:
+    """Class of an autograd node without its C++ namespace."""
+    return node.name().rpartition("::")[2]
+
+
+def _additions_to_views(recording: Recording) -> set[Any]:
+    """Nodes by which autograd records ``x += y`` where x is a view: any in-place operation looks like that."""
+    found = set()
+    for event in recording.ops.values():
+        if event.name in ("__iadd__", "__isub__", "add_", "sub_"):
+            for leaf in event.outputs:
+                node = leaf.node[0] if leaf.node is not None else None
+                while node is not None and _name(node) in PERMUTING | PARTIAL and _name(node) != "CopySlices":
+                    node = node.next_functions[0][0] if node.next_functions else None
+                if node is not None and _name(node) == "CopySlices":
+                    found.add(node)
+    return found
+
+
+def _mixes(name: str) -> bool:
+    # Operations written by users (custom autograd functions) carry no number; what they do is unknown.
+    custom = name.endswith("Backward") and name != "CopyBackwards"
+    return name in MIXING or custom or any(part in name for part in ("Conv", "Rnn", "Gru", "Lstm", "Attention"))
 
 
 def _sources(node: Any, stop: NodeKey) -> list[NodeKey]:

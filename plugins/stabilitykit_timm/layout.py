@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -38,8 +39,7 @@ class Coordinates:
     """
 
     def __init__(self, replayer: Replayer, program: Program, run: Run) -> None:
-        self.orders: list[torch.Tensor | None] = [None] * run.depth
-        self.inverses: list[torch.Tensor | None] = [None] * run.depth
+        self.orders: list[_Order | None] = [None] * run.depth
         order: torch.Tensor | None = None
         for t in range(run.depth - 1, 0, -1):
             before, after = run.blocks[t - 1].end, run.blocks[t].start
@@ -48,22 +48,55 @@ class Coordinates:
                 order = step if order is None else step[order]
                 if torch.equal(order, torch.arange(order.numel(), device=order.device)):
                     order = None
-            self.orders[t - 1] = order
-            self.inverses[t - 1] = None if order is None else torch.argsort(order)
+            if order is not None:
+                local = program.shapes[before[0]].per_image
+                assert local is not None
+                self.orders[t - 1] = _Order(order, local, run.shape[0])
 
     def to_canonical(self, t: int, state: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """A state in the coordinates of block t -> those of h_T, shape (B, *shape)."""
         order = self.orders[t]
-        if order is None:
-            return state if state.shape[1:] == tuple(shape) else state.reshape(state.shape[0], *shape)
-        return state.flatten(1)[:, order.to(state.device)].reshape(state.shape[0], *shape)
+        if order is not None:
+            return order.apply(state)
+        return state if state.shape[1:] == tuple(shape) else state.reshape(state.shape[0], *shape)
 
     def from_canonical(self, t: int, state: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """Inverse of :meth:`to_canonical`: into the coordinates of block t, shape (B, *shape)."""
-        inverse = self.inverses[t]
-        if inverse is None:
-            return state if state.shape[1:] == tuple(shape) else state.reshape(state.shape[0], *shape)
-        return state.flatten(1)[:, inverse.to(state.device)].reshape(state.shape[0], *shape)
+        order = self.orders[t]
+        if order is not None:
+            return order.undo(state)
+        return state if state.shape[1:] == tuple(shape) else state.reshape(state.shape[0], *shape)
+
+
+class _Order:
+    """A permutation of coordinates between two shapes; a permutation of axes stays a view.
+
+    Views matter: a copy would lie in memory in another order than in the plain forward pass, and reductions
+    after it would round differently.
+    """
+
+    def __init__(self, order: torch.Tensor, local: tuple[int, ...], canonical: tuple[int, ...]) -> None:
+        self.local, self.canonical = local, canonical
+        self.axes: tuple[int, ...] | None = None
+        numbered = torch.arange(order.numel(), device=order.device).reshape(local)
+        if len(local) == len(canonical) <= 4:
+            for axes in itertools.permutations(range(len(local))):
+                moved = numbered.permute(axes)
+                if tuple(moved.shape) == canonical and torch.equal(moved.flatten(), order):
+                    self.axes = axes
+                    return
+        self.order, self.inverse = order, torch.argsort(order)
+
+    def apply(self, state: torch.Tensor) -> torch.Tensor:
+        if self.axes is not None:
+            return state.permute(0, *(a + 1 for a in self.axes))
+        return state.flatten(1)[:, self.order.to(state.device)].reshape(state.shape[0], *self.canonical)
+
+    def undo(self, state: torch.Tensor) -> torch.Tensor:
+        if self.axes is not None:
+            back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+            return state.permute(0, *(a + 1 for a in back))
+        return state.flatten(1)[:, self.inverse.to(state.device)].reshape(state.shape[0], *self.local)
 
 
 def _permutation(replayer: Replayer, program: Program, before: int, after: int) -> torch.Tensor:

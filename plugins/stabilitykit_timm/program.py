@@ -36,6 +36,8 @@ class Program:
         mutated: vertices whose memory is written to later in the pass.
         input_vertex, output_vertex, output_index: the model's input and logits (leaf number of the result).
         input_shape: (C, H, W), without the batch.
+        timeline: (tick, "op" | "start" | "end", key) of every event, in order.
+        first_seen: vertex -> tick of the first event that returns it (-1: the input).
         device: where it was recorded: ``"meta"`` unless that failed (then ``fallback`` says why).
     """
 
@@ -54,6 +56,19 @@ class Program:
     device: str = "meta"
     fallback: str = ""
     timeline: list[tuple[int, str, Any]] = field(default_factory=list)
+    first_seen: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.first_seen = {self.input_vertex: -1}
+        for tick, what, key in self.timeline:
+            if what != "start":
+                for leaf in self.event(what, key).outputs:
+                    if leaf.vertex is not None:
+                        self.first_seen.setdefault(leaf.vertex, tick)
+
+    def event(self, what: str, key: Any) -> Event:
+        """The event a timeline entry (tick, what, key) is about."""
+        return self.ops[key] if what == "op" else self.calls[key]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self  # never changed once built, and it holds no tensors
@@ -119,28 +134,43 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Program, Dat
     Raises:
         TraceProblem: the model cannot be recorded, naming why.
     """
-    fallback = ""
-    if all(p.device.type == "meta" for p in (*module.parameters(), *module.buffers())) and any(
-            True for _ in module.parameters()):
-        subject, device = module, torch.device("meta")
-    else:
-        real = next((p.device for p in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    tensors = (*module.parameters(), *module.buffers())
+    shape = f"inputs of shape (B, {', '.join(map(str, input_shape))})"
+    if tensors and all(tensor.device.type == "meta" for tensor in tensors):
         try:
-            subject, device = on_meta(module), torch.device("meta")
-            return _trace(subject, input_shape, device, "")
-        except Exception as error:  # user code may fail on meta in any way; the real device decides
-            subject, device = module, real
-            fallback = f"{type(error).__name__}: {error}".splitlines()[0]
-    return _trace(subject, input_shape, device, fallback)
+            return _trace(module, input_shape, torch.device("meta"), "")
+        except TraceProblem:
+            raise
+        except Exception as error:
+            raise TraceProblem(f"the forward pass failed on {shape}, without weights: {_first_line(error)}") from error
+    try:
+        return _trace(on_meta(module), input_shape, torch.device("meta"), "")
+    except Exception as error:  # user code may fail on meta in any way; the real device decides
+        fallback = _first_line(error)
+    try:
+        return _trace(module, input_shape, tensors[0].device if tensors else torch.device("cpu"), fallback)
+    except TraceProblem:
+        raise
+    except Exception as error:
+        raise TraceProblem(f"the forward pass failed on {shape}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _trace(module: nn.Module, input_shape: tuple[int, ...], device: torch.device,
            fallback: str) -> tuple[Program, Dataflow, Recording]:
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    first, second = (
-        record(module, torch.zeros(batch, *input_shape, device=device, dtype=dtype), count_flops=batch == BATCHES[0])
-        for batch in BATCHES
-    )
+
+    def recording(batch: int) -> Recording:
+        zeros = torch.zeros(batch, *input_shape, device=device, dtype=dtype)
+        return record(module, zeros, count_flops=batch == BATCHES[0])
+
+    first, second = map(recording, BATCHES)
+    if not _same_course(first, second):
+        # Networks that cache tables (attention biases, masks) build them in their first pass only.
+        first = recording(BATCHES[0])
     flow = Dataflow(first)
     program = _merge(module, first, second, flow, input_shape)
     program.device, program.fallback = device.type, fallback
@@ -160,15 +190,13 @@ def on_meta(module: nn.Module) -> nn.Module:
 
 def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflow,
            input_shape: tuple[int, ...]) -> Program:
-    if first.calls.keys() != second.calls.keys() or first.ops.keys() != second.ops.keys():
+    if not _same_course(first, second):
         raise TraceProblem("the forward pass takes another course at another batch size")
     shapes: dict[int, Template] = {}
     dtypes: dict[int, torch.dtype] = {}
     for events, others in ((first.calls, second.calls), (first.ops, second.ops)):
         for key, event in events.items():  # type: ignore[attr-defined]
             other = others[key]  # type: ignore[index]
-            if len(event.outputs) != len(other.outputs) or event.name != other.name:
-                raise TraceProblem("the forward pass takes another course at another batch size")
             for leaf, twin in zip(event.outputs, other.outputs):
                 _open_batch(leaf, twin, flow)
                 if leaf.vertex is not None and leaf.dtype is not None:
@@ -183,6 +211,14 @@ def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflo
         timeline += [(event.start, "start", path), (event.end, "end", path)]
     return Program(first.calls, first.ops, first.modules, [name for name, _ in module.named_modules()], shapes, dtypes,
                    {v.number: v.birth for v in flow.vertices}, mutated, flow.input, flow.output, first.output_index, input_shape, timeline=sorted(timeline))
+
+
+def _same_course(first: Recording, second: Recording) -> bool:
+    """Whether both passes made the same calls and operations."""
+    return all(
+        events.keys() == others.keys()
+        and all(e.name == others[k].name and len(e.outputs) == len(others[k].outputs) for k, e in events.items())
+        for events, others in ((first.calls, second.calls), (first.ops, second.ops)))  # type: ignore[attr-defined]
 
 
 def _open_batch(leaf: Leaf, twin: Leaf, flow: Dataflow) -> None:

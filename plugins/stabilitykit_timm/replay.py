@@ -7,17 +7,19 @@ state; the certificate checks that the result is the network's, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .program import Program, Template, Unreachable
-from .tracing import Event, Frame, Leaf, OpKey, Path, evaluating, makes_tensor, patched, plain_attention
+from .tracing import Event, Follower, Leaf, OpKey, Path, Routes, evaluating, makes_tensor, plain_attention, without_parameter_gradients
 
 
 class ReplayProblem(RuntimeError):
@@ -51,22 +53,14 @@ def point_of(program: Program, vertices: Sequence[int], at_least: int = -1) -> i
     Raises:
         Unreachable: one of them is returned by no call or operation.
     """
-    first: dict[int, int] = {program.input_vertex: -1}
-    for tick, what, key in program.timeline:
-        if what != "start":
-            event = program.ops[key] if what == "op" else program.calls[key]
-            for leaf in event.outputs:
-                if leaf.vertex is not None:
-                    first.setdefault(leaf.vertex, tick)
-    lost = [v for v in vertices if v not in first]
-    if lost:
+    if any(v not in program.first_seen for v in vertices):
         raise Unreachable("a tensor of the state is made where no call or operation can be seen")
-    point = max(at_least, *(first[v] for v in vertices))
+    point = max(at_least, *(program.first_seen[v] for v in vertices))
     newest = max(program.births[v] for v in vertices)
-    for tick, what, key in program.timeline:
-        if tick <= point or what == "start":
+    for tick, what, key in program.timeline[bisect_right(program.timeline, point, key=lambda entry: entry[0]):]:
+        if what == "start":
             continue
-        event = program.ops[key] if what == "op" else program.calls[key]
+        event = program.event(what, key)
         if what == "op" and event.carries_data:
             break
         if any(leaf.vertex is not None and program.births[leaf.vertex] > newest for leaf in event.outputs):
@@ -99,16 +93,30 @@ def _check_reachable(program: Program, point: int, vertices: Sequence[int]) -> N
 
 
 def segment(program: Program, point: int, inject: Sequence[int], capture: Sequence[int]) -> Segment:
-    """Prepare a part of the network; see :class:`Segment`."""
-    wanted = set(capture)
-    in_calls = {path: tuple(hits) for path, event in program.calls.items() if (hits := _hits(event, wanted))}
-    in_ops = {key: tuple(hits) for key, event in program.ops.items() if (hits := _hits(event, wanted))}
-    return Segment(point, tuple(inject), tuple(capture), in_calls, in_ops)
+    """Prepare a part of the network; see :class:`Segment`.
 
-
-def _hits(event: Event, wanted: set[int]) -> list[tuple[int, int]]:
-    return [(n, leaf.vertex) for n, leaf in enumerate(event.outputs) if leaf.vertex in wanted and leaf.kind == "data"
-            and leaf.vertex is not None]
+    A tensor is captured where the last call before anything new is computed returns it, so that hooks on that
+    call have had their say; inside a body only if no call returns it.
+    """
+    in_calls: dict[Path, list[tuple[int, int]]] = {}
+    in_ops: dict[OpKey, list[tuple[int, int]]] = {}
+    for vertex in dict.fromkeys(capture):
+        if vertex == program.input_vertex:
+            continue
+        point_after = point_of(program, (vertex,))
+        hits = [(event.end, path, n) for path, event in program.calls.items()
+                for n, leaf in enumerate(event.outputs) if leaf.vertex == vertex and leaf.kind == "data"
+                and event.end <= point_after]
+        if hits:
+            _, path, n = max(hits)
+            in_calls.setdefault(path, []).append((n, vertex))
+        else:
+            for key, event in program.ops.items():
+                for n, leaf in enumerate(event.outputs):
+                    if leaf.vertex == vertex and leaf.kind == "data":
+                        in_ops.setdefault(key, []).append((n, vertex))
+    return Segment(point, tuple(inject), tuple(capture), {k: tuple(v) for k, v in in_calls.items()},
+                   {k: tuple(v) for k, v in in_ops.items()})
 
 
 class Replayer:
@@ -118,23 +126,43 @@ class Replayer:
         self.module = module
         self.program = program
         self.modules = list(module.modules())
+        self._routes = Routes(self.modules)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Replayer:
+        return Replayer(copy.deepcopy(self.module, memo), self.program)
+
+    def __reduce__(self) -> Any:
+        return Replayer, (self.module, self.program)
 
     def run(self, part: Segment, tensors: Sequence[torch.Tensor], batch: int, *,
             fill: float = 0.0) -> tuple[torch.Tensor, ...]:
         """Execute ``part`` on ``tensors`` (one per injected vertex) -> captured tensors, or (logits,).
 
-        Runs in eval mode and in the caller's grad mode; differentiable with respect to the tensors. The module
+        Runs in eval mode and in the caller's grad mode; differentiable with respect to the tensors (not the parameters). The module
         is left as it was. Tensors may be written to where the network works in place. ``fill`` stands in for
         what is skipped: with NaN, a segment that read any of it would show it.
 
         Raises:
             ReplayProblem: the forward pass left the recorded course.
         """
+        try:
+            return self._run(part, tensors, batch, fill)
+        except ReplayProblem:
+            # Networks that cache tables build them in their first pass on a device; recorded was a later one.
+            with torch.no_grad(), evaluating(self.modules):
+                self.forward(torch.zeros(self.program.shapes[self.program.input_vertex].at(2), dtype=tensors[0].dtype,
+                                         device=tensors[0].device))
+            return self._run(part, tensors, batch, fill)
+
+    def _run(self, part: Segment, tensors: Sequence[torch.Tensor], batch: int, fill: float) -> tuple[torch.Tensor, ...]:
         execution = _Execution(self.modules, self.program, part, tensors, batch, fill)
         start = execution.start()
         if self.program.input_vertex in part.capture:
             return (start,)
-        with evaluating(self.modules), plain_attention(), patched(self.modules, execution.enter), execution:
+        # Gradients are wanted with respect to the state only; a frozen layer also keeps less for its backward pass,
+        # which lets networks that overwrite their own activations be differentiated.
+        fixed = without_parameter_gradients(self.module) if torch.is_grad_enabled() else contextlib.nullcontext()
+        with evaluating(self.modules), fixed, plain_attention(), self._routes.to(execution), execution:
             try:
                 output = self.module(start)
             except _Reached:
@@ -146,12 +174,12 @@ class Replayer:
         return (pytree.tree_leaves(output)[self.program.output_index],)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The network's plain forward pass -> logits (B, K), nothing routed."""
-        with evaluating(self.modules), plain_attention():
+        """The network's plain forward pass in the mode it is in -> logits (B, K), nothing routed."""
+        with plain_attention():
             return pytree.tree_leaves(self.module(inputs))[self.program.output_index]
 
 
-class _Execution(TorchFunctionMode):
+class _Execution(Follower):
     def __init__(self, modules: list[nn.Module], program: Program, part: Segment, tensors: Sequence[torch.Tensor],
                  batch: int, fill: float) -> None:
         super().__init__()
@@ -159,7 +187,6 @@ class _Execution(TorchFunctionMode):
         self.given = dict(zip(part.inject, tensors))
         self.missing = set(part.inject) - {program.input_vertex}
         self.captured: dict[int, torch.Tensor] = {}
-        self.stack: list[Frame] = []
         self.device = tensors[0].device
         self.own = False  # true while our own tensor operations run, which the mode must not count
 
@@ -173,9 +200,9 @@ class _Execution(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.own or not self.stack:
+        frame = self.frame
+        if self.own or frame is None:
             return func(*args, **kwargs)
-        frame = self.stack[-1]
         event = self.program.ops.get((frame.path, frame.ops))
         if event is not None and event.end <= self.part.point and _same(event, func):
             if event.skippable and event.carries_data:
@@ -194,8 +221,8 @@ class _Execution(TorchFunctionMode):
                 self._capture(hits, args[0] if result is None else result)
         return result
 
-    def enter(self, index: int, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        path = self.stack[-1].child() if self.stack else ()
+    def call(self, index: int, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.next_path()
         event = self.program.calls.get(path)
         if event is None or self.program.modules[path] != index:
             name = self.program.names[index]
@@ -207,11 +234,7 @@ class _Execution(TorchFunctionMode):
                 return self._rebuild(event, args, kwargs)
             finally:
                 self.own = False
-        self.stack.append(Frame(path))
-        try:
-            result = forward(*args, **kwargs)
-        finally:
-            self.stack.pop()
+        result = self.run(path, index, proceed, args, kwargs)
         hits = self.part.captures_in_calls.get(path)
         if hits:
             self._capture(hits, result)
@@ -256,8 +279,12 @@ class _Execution(TorchFunctionMode):
         return target
 
     def _zeros(self, shape: Template, dtype: torch.dtype | None) -> torch.Tensor:
-        # One element seen everywhere: no memory, and nothing is computed from it.
-        return torch.full((), self.fill, dtype=dtype, device=self.device).expand(shape.at(self.batch))
+        # One element seen everywhere: no memory, and nothing is computed from it. Not a view of that element:
+        # a view could not be given the state's memory where the network works in place.
+        sizes = shape.at(self.batch)
+        element = torch.full((1,), self.fill, dtype=dtype, device=self.device)
+        return torch.empty(0, dtype=dtype, device=self.device).set_(
+            element.untyped_storage(), 0, sizes, (0,) * len(sizes))
 
 
 def _same(event: Event, func: Any) -> bool:

@@ -60,6 +60,7 @@ class Event:
         seq_start, seq_end: autograd sequence numbers at these moments.
         inputs: data leaves of the arguments, in order of appearance (calls only).
         spec, outputs: how the result is put together, and its leaves.
+        rest: arguments after the first (operations on one tensor only): they say which axes, which index.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Event:
     inputs: list[Leaf] = field(default_factory=list)
     spec: Any = None
     outputs: list[Leaf] = field(default_factory=list)
+    rest: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @property
     def skippable(self) -> bool:
@@ -125,7 +127,7 @@ def record(module: nn.Module, inputs: torch.Tensor, *, count_flops: bool = True)
     with evaluating(recorder.modules), without_parameter_gradients(module), torch.enable_grad(), plain_attention():
         # A clone, because networks that work in place may not write to a leaf.
         leaf = inputs.detach().clone().requires_grad_(True).clone()
-        with patched(recorder.modules, recorder.enter), counter, recorder:
+        with Routes(recorder.modules).to(recorder), counter, recorder:
             output = module(leaf)
     found, position = _logits_leaf(output)
     flops = counter.events if isinstance(counter, _FlopCounter) else []
@@ -170,45 +172,20 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-Handler = Callable[[int, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-
-
-@contextlib.contextmanager
-def patched(modules: Sequence[nn.Module], handler: Handler) -> Iterator[None]:
-    """Route every module's ``forward`` through ``handler(index, forward, args, kwargs)`` inside."""
-    before: list[tuple[nn.Module, Any]] = []
-    missing = object()
-    try:
-        for index, module in enumerate(modules):
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # compiled: its inside cannot be routed, its result is seen by the caller
-            before.append((module, module.__dict__.get("forward", missing)))
-            module.__dict__["forward"] = _route(handler, index, module.forward)
-        yield
-    finally:
-        for module, old in before:
-            if old is missing:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = old
-
-
-def _route(handler: Handler, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
-    def routed(*args: Any, **kwargs: Any) -> Any:
-        return handler(index, forward, args, kwargs)
-
-    return routed
-
-
 class Frame:
-    """A call that is running: its path and how many calls and operations its body has made so far."""
+    """A call that is running: its path and how many calls and operations its body has made so far.
 
-    __slots__ = ("children", "ops", "path")
+    Operations count only while ``counting``: hooks run outside the body, and may come and go.
+    """
 
-    def __init__(self, path: Path) -> None:
+    __slots__ = ("children", "counting", "index", "ops", "path")
+
+    def __init__(self, path: Path, index: int) -> None:
         self.path = path
+        self.index = index
         self.children = 0
         self.ops = 0
+        self.counting = False
 
     def child(self) -> Path:
         path = (*self.path, self.children)
@@ -221,6 +198,96 @@ class Frame:
         return key
 
 
+class Follower(TorchFunctionMode):
+    """Follows a forward pass: knows at every moment which call's body is running. Base of recorder and replayer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[Frame] = []
+
+    def call(self, index: int, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A module is called: ``proceed(*args, **kwargs)`` runs it, hooks included."""
+        raise NotImplementedError
+
+    def next_path(self) -> Path:
+        return self.stack[-1].child() if self.stack else ()
+
+    def run(self, path: Path, index: int, proceed: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a call inside a frame of its own."""
+        self.stack.append(Frame(path, index))
+        try:
+            return proceed(*args, **kwargs)
+        finally:
+            self.stack.pop()
+
+    def body(self, index: int, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A module's forward begins; one called directly (``m.forward(x)``) belongs to the caller's body."""
+        frame = self.stack[-1] if self.stack else None
+        if frame is None or frame.index != index or frame.counting:
+            return forward(*args, **kwargs)
+        frame.counting = True
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            frame.counting = False
+
+    @property
+    def frame(self) -> Frame | None:
+        """The call whose body is running, None in hooks and outside."""
+        return self.stack[-1] if self.stack and self.stack[-1].counting else None
+
+
+class Routes:
+    """Routes the calls of a network's modules through a :class:`Follower`, and leaves no trace afterwards.
+
+    Compiled (script) modules cannot be routed; their results are seen by the caller.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = list(modules)
+        self.follower: Follower | None = None
+        self._entries = [(module.__dict__, self._call(index, module), self._body(index, module))
+                         for index, module in enumerate(self.modules)
+                         if not isinstance(module, torch.jit.ScriptModule)]
+
+    @contextlib.contextmanager
+    def to(self, follower: Follower) -> Iterator[None]:
+        before, outer = [], self.follower
+        self.follower = follower
+        try:
+            for attributes, call, body in self._entries:
+                if "forward" in attributes:
+                    before.append((attributes, attributes["forward"]))
+                # What nn.Module.__call__ looks up on the instance: the call with its hooks, and the body.
+                attributes["_call_impl"], attributes["forward"] = call, body
+            yield
+        finally:
+            self.follower = outer
+            for attributes, _, _ in self._entries:
+                attributes.pop("_call_impl", None)
+                attributes.pop("forward", None)
+            for attributes, old in before:
+                attributes["forward"] = old
+
+    def _call(self, index: int, module: nn.Module) -> Callable[..., Any]:
+        proceed = module._call_impl
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            assert self.follower is not None
+            return self.follower.call(index, proceed, args, kwargs)
+
+        return called
+
+    def _body(self, index: int, module: nn.Module) -> Callable[..., Any]:
+        forward = module.forward  # bound before routing, so this is the module's own
+
+        def body(*args: Any, **kwargs: Any) -> Any:
+            assert self.follower is not None
+            return self.follower.body(index, forward, args, kwargs)
+
+        return body
+
+
 def makes_tensor(result: Any, function: Any) -> bool:
     """Whether an operation counts: it returned a tensor, or wrote to one (``x[...] = y``)."""
     if isinstance(result, torch.Tensor):
@@ -230,40 +297,39 @@ def makes_tensor(result: Any, function: Any) -> bool:
     return getattr(function, "__name__", "") == "__setitem__"
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(Follower):
     def __init__(self, modules: list[nn.Module]) -> None:
         super().__init__()
         self.modules = modules
         self.calls: dict[Path, Event] = {}
         self.ops: dict[OpKey, Event] = {}
         self.owners: dict[Path, int] = {}
-        self.stack: list[Frame] = []
         self.clock = 0
         self.seen: dict[NodeKey, tuple[torch.Tensor, int]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self.stack and makes_tensor(result, func):
+        frame = self.frame
+        if frame is not None and makes_tensor(result, func):
             event = Event(getattr(func, "__name__", str(func)), self.clock, self.clock)
             event.seq_start = event.seq_end = torch._C._autograd._get_sequence_nr()
             # `x[...] = y` returns nothing: what it made is the new x.
             self._outputs(event, args[0] if result is None else result, (args, kwargs or {}))
-            self.ops[self.stack[-1].operation()] = event
+            others = pytree.tree_leaves((args[1:], kwargs or {}))
+            if event.carries_data and not any(isinstance(other, torch.Tensor) for other in others):
+                event.rest = (args[1:], dict(kwargs or {}))
+            self.ops[frame.operation()] = event
             self.clock += 1
         return result
 
-    def enter(self, index: int, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        path = self.stack[-1].child() if self.stack else ()
+    def call(self, index: int, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.next_path()
         event = Event(type(self.modules[index]).__name__, self.clock)
         event.seq_start = torch._C._autograd._get_sequence_nr()
         self.clock += 1
         self.calls[path], self.owners[path] = event, index
         event.inputs = [leaf for leaf in map(self._leaf, pytree.tree_leaves((args, kwargs))) if leaf.kind == "data"]
-        self.stack.append(Frame(path))
-        try:
-            result = forward(*args, **kwargs)
-        finally:
-            self.stack.pop()
+        result = self.run(path, index, proceed, args, kwargs)
         self._outputs(event, result, (args, kwargs))
         event.end, event.seq_end = self.clock, torch._C._autograd._get_sequence_nr()
         self.clock += 1

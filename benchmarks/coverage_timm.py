@@ -1,0 +1,209 @@
+"""Which image classifiers can be seen as equal-dimension blocks: every name of timm and of torchvision.
+
+    python benchmarks/coverage_timm.py discover [--seconds 1500]   # meta device, no weights; resumable
+    python benchmarks/coverage_timm.py certify  [--seconds 1500]   # exact round trips, one small member per family
+    python benchmarks/coverage_timm.py table                       # the tables from what is there
+
+Results: benchmarks/results/coverage_timm.jsonl (a line per model), coverage_certificates.jsonl (a line per family)
+and coverage_timm.md (per family). Run with OMP_NUM_THREADS=1 and nice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+LINES = RESULTS / "coverage_timm.jsonl"
+CERTIFICATES = RESULTS / "coverage_certificates.jsonl"
+TABLE = RESULTS / "coverage_timm.md"
+MODES = ("closed", "open", "plain")
+LARGEST = 120e6  # parameters: certified models also need room for their activations
+FLOPS = 60e9
+
+
+def names() -> list[tuple[str, str, str]]:
+    """(library, family, name) of every model, the families taking turns, so that a part is a fair sample."""
+    import timm
+    import torchvision
+
+    families = {("timm", module): timm.list_models(module=module) for module in timm.list_modules()}
+    for name in torchvision.models.list_models(module=torchvision.models):
+        families.setdefault(("torchvision", f"torchvision.{_torchvision_family(name)}"), []).append(name)
+    longest = max(map(len, families.values()))
+    return [(library, family, members[turn]) for turn in range(longest)
+            for (library, family), members in families.items() if turn < len(members)]
+
+
+def _torchvision_family(name: str) -> str:
+    from torchvision.models import get_model_builder
+
+    return get_model_builder(name).__module__.split(".")[-1]
+
+
+def build(library: str, name: str, device: str) -> tuple[Any, tuple[int, ...]]:
+    """An untrained network on ``device`` and the shape of its input."""
+    from stabilitykit_timm.loading import input_shape_of, skeleton
+
+    module = skeleton(f"{library}:{name}", device=device)
+    return module, input_shape_of(module)
+
+
+def discover_all(seconds: float) -> None:
+    from stabilitykit_timm.discovery import discover
+
+    done = {(row["library"], row["name"]) for row in rows(LINES)}
+    start = time.monotonic()
+    RESULTS.mkdir(exist_ok=True)
+    with open(LINES, "a") as out:
+        for library, family, name in names():
+            if (library, name) in done:
+                continue
+            if time.monotonic() - start > seconds:
+                return
+            row: dict[str, Any] = {"library": library, "family": family, "name": name}
+            began = time.process_time()
+            try:
+                module, shape = build(library, name, "meta")
+                row["parameters"] = sum(p.numel() for p in module.parameters())
+                found = discover(module, shape)
+                row["gflops"] = round(found.flops / 2e9, 3)
+                for mode in MODES:
+                    runs = found.of_mode(mode)
+                    if runs:
+                        best = max(runs, key=lambda r: r.depth)
+                        row[mode] = {"T": best.depth, "run": best.name, "cost": round(best.cost, 3),
+                                     "runs": len(runs), "kinds": best.kinds}
+                row["reasons"] = [[r.code, str(r)[:160]] for r in found.reasons[:4]]
+                row["notes"] = found.notes
+            except Exception as error:  # a name that cannot be built or recorded is a result, with its reason
+                row["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            row["seconds"] = round(time.process_time() - began, 2)
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+
+
+def certify_all(seconds: float) -> None:
+    """Exact round trips of every run of the smallest members of every covered family."""
+    import torch
+
+    from stabilitykit_timm.adapter import AdaptedModel
+    from stabilitykit_timm.certificate import certify, randomise
+    from stabilitykit_timm.discovery import discover
+
+    families: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows(LINES):
+        if any(mode in row for mode in MODES):
+            families[row["family"]].append(row)
+    done = {row["family"] for row in rows(CERTIFICATES)}
+    start = time.monotonic()
+    with open(CERTIFICATES, "a") as out:
+        for family, members in sorted(families.items()):
+            if family in done:
+                continue
+            if time.monotonic() - start > seconds:
+                return
+            member = min(members, key=lambda r: (next(i for i, m in enumerate(MODES) if m in r), r["gflops"]))
+            entry: dict[str, Any] = {"family": family, "name": member["name"], "library": member["library"]}
+            if member["parameters"] > LARGEST or member["gflops"] * 1e9 > FLOPS:
+                entry["skipped"] = f"smallest covered member has {member['parameters'] / 1e6:.0f} M parameters"
+            else:
+                try:
+                    module, shape = build(member["library"], member["name"], "cpu")
+                    randomise(module, seed=0)
+                    found = discover(module, shape)
+                    inputs = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+                    reports = [certify(AdaptedModel(module, found.program, run), inputs, thorough=False)
+                               for run in found.runs]
+                    entry |= {"runs": len(reports), "blocks": sum(r["blocks"] for r in reports),
+                              "exact": sum(r["bit_exact"] for r in reports),
+                              "vacuous": sum(bool(r["vacuous"]) for r in reports),
+                              "problems": [[run.name, run.mode, r["max_abs_difference"], r["vacuous"]]
+                                           for run, r in zip(found.runs, reports)
+                                           if not r["bit_exact"] or r["vacuous"]]}
+                except Exception as error:
+                    entry["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            out.write(json.dumps(entry) + "\n")
+            out.flush()
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table() -> str:
+    """Markdown: totals, and a row per family."""
+    found, certificates = rows(LINES), {row["family"]: row for row in rows(CERTIFICATES)}
+    lines = ["# Coverage", "", f"{len(found)} of {len(names())} names measured.", ""]
+    for library in ("timm", "torchvision"):
+        lines += _totals(library, [r for r in found if r["library"] == library])
+    lines += ["", "| family | models | closed T>=2 | with open | with plain | longest T | certified member | reason of the rest |",
+              "|---|---|---|---|---|---|---|---|"]
+    families: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        families[row["family"]].append(row)
+    for family, members in sorted(families.items()):
+        counts = [sum(any(m in r for m in MODES[:k + 1]) for r in members) for k in range(3)]
+        longest = max((r[m]["T"] for r in members for m in MODES if m in r), default=0)
+        lines.append(f"| {family} | {len(members)} | {counts[0]} | {counts[1]} | {counts[2]} | {longest} | "
+                     f"{_certificate(certificates.get(family))} | {_rest(members)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _totals(library: str, found: list[dict[str, Any]]) -> list[str]:
+    count = len(found) or 1
+    cells = []
+    for k in range(3):
+        covered = sum(any(m in r for m in MODES[:k + 1]) for r in found)
+        cells.append(f"{' or '.join(MODES[:k + 1])}: {covered} ({100 * covered / count:.1f} %)")
+    deep = sum(r.get("closed", {}).get("T", 0) >= 4 for r in found)
+    depths = sorted(r["closed"]["T"] for r in found if "closed" in r)
+    costs = sorted(r["closed"]["cost"] for r in found if "closed" in r)
+    if not depths:
+        return []
+    return [f"- {library}, {len(found)} names, T >= 2: " + "; ".join(cells) + f"; closed T >= 4: {deep}; median "
+            f"longest closed run {depths[len(depths) // 2]}, longest {depths[-1]}; median cost "
+            f"{costs[len(costs) // 2]:.2f} forwards; failed to record: {sum('error' in r for r in found)}; "
+            f"median {sorted(r['seconds'] for r in found)[len(found) // 2]:.2f} s a model"]
+
+
+def _certificate(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if "runs" not in row:
+        return f"{row['name']}: {row.get('skipped') or row.get('error')}"
+    vacuous = f", {row['vacuous']} vacuous" if row["vacuous"] else ""
+    return f"{row['name']}: {row['exact']} of {row['runs']} runs exact, {row['blocks']} blocks{vacuous}"
+
+
+def _rest(members: list[dict[str, Any]]) -> str:
+    reasons: dict[str, int] = defaultdict(int)
+    for row in members:
+        if "closed" not in row:
+            reasons[row.get("error") or (row["reasons"][0][0] if row.get("reasons") else "no candidate")] += 1
+    return "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda x: -x[1])[:3])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("discover", "certify", "table"))
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long; run again to go on")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.what == "discover":
+        discover_all(arguments.seconds)
+    elif arguments.what == "certify":
+        certify_all(arguments.seconds)
+    TABLE.write_text(table())
+    print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

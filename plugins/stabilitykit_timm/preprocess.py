@@ -1,0 +1,130 @@
+"""From dataset images (float32 in [0, 1]) to a network's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stabilitykit import CellProblem, UsageProblem
+
+Preprocess = Callable[[Sequence[np.ndarray]], torch.Tensor]
+
+STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Named means and standard deviations per channel."""
+
+
+def timm_preprocess(module: nn.Module) -> tuple[Preprocess, dict[str, Any]]:
+    """The evaluation transform a timm model was made for (its data_config), and that config as plain data.
+
+    timm's transforms take 8-bit images, so pixels are rounded to multiples of 1/255: exact for image files.
+    """
+    from timm.data import create_transform, resolve_model_data_config
+
+    config = resolve_model_data_config(module)
+    transform = create_transform(**config, is_training=False)
+    channels = int(config["input_size"][0])
+
+    def preprocess(images: Sequence[np.ndarray]) -> torch.Tensor:
+        return torch.stack([transform(_picture(image, channels)) for image in images])
+
+    return preprocess, {"by": "timm", **{key: _plain(value) for key, value in config.items()}}
+
+
+def torchvision_preprocess(shape: Sequence[int]) -> tuple[Preprocess, dict[str, Any]]:
+    """torchvision's recipe for classifiers: shorter side to size / 0.875, centre crop, ImageNet statistics."""
+    from torchvision.transforms import InterpolationMode, functional
+
+    mean, std = STATISTICS["imagenet"]
+    side = int(shape[-1])
+    larger = round(side / 0.875)
+
+    def preprocess(images: Sequence[np.ndarray]) -> torch.Tensor:
+        batch = []
+        for image in images:
+            tensor = functional.pil_to_tensor(functional.center_crop(functional.resize(
+                _picture(image, int(shape[0])), [larger], InterpolationMode.BILINEAR), [side, side]))
+            batch.append(functional.normalize(tensor.float() / 255, list(mean), list(std)))
+        return torch.stack(batch)
+
+    return preprocess, {"by": "torchvision", "resize": larger, "crop": side, "interpolation": "bilinear",
+                        "mean": list(mean), "std": list(std)}
+
+
+def plain_preprocess(shape: Sequence[int], normalise: str, resize: bool, owner: str) -> tuple[Preprocess, dict[str, Any]]:
+    """Pixels in [0, 1], resized (bilinear, antialiased) only if asked to, minus mean, over standard deviation.
+
+    Args:
+        shape: what one input looks like; images of another size are a CellProblem unless ``resize``.
+        normalise: ``none``, a name in :data:`STATISTICS`, or ``MEAN/STD`` with numbers separated by blanks, e.g.
+            ``"0.5/0.25"`` or ``"0.49 0.48 0.45/0.25 0.24 0.26"``.
+    """
+    statistics = _statistics(normalise, owner)
+
+    def preprocess(images: Sequence[np.ndarray]) -> torch.Tensor:
+        batch = torch.stack([_sized(image, shape, resize, owner) for image in images])
+        if statistics is None:
+            return batch
+        mean, std = (torch.tensor(values).reshape(-1, *(1,) * (batch.ndim - 2)) for values in statistics)
+        return (batch - mean) / std
+
+    described: dict[str, Any] = {"resize": list(shape) if resize else None, "normalise": normalise}
+    if statistics is not None:
+        described |= {"mean": list(statistics[0]), "std": list(statistics[1])}
+    return preprocess, described
+
+
+def _statistics(text: str, owner: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if text == "none":
+        return None
+    if text in STATISTICS:
+        return STATISTICS[text]
+    mean, slash, std = text.partition("/")
+    try:
+        values = tuple(map(float, mean.split())), tuple(map(float, std.split()))
+    except ValueError:
+        values = (), ()
+    if not slash or not values[0] or len(values[0]) != len(values[1]) or min(values[1]) <= 0:
+        raise UsageProblem(f"{owner}: normalise is none, {', '.join(STATISTICS)} or MEAN/STD (as many numbers on both "
+                           f"sides, std above 0, separated by blanks); got {text!r}")
+    return values
+
+
+def _sized(image: np.ndarray, shape: Sequence[int], resize: bool, owner: str) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    if tuple(tensor.shape) == tuple(shape):
+        return tensor
+    if tensor.ndim == 3 and len(shape) == 3:
+        if tensor.shape[0] == 1 and shape[0] == 3:
+            tensor = tensor.expand(3, -1, -1)
+        if resize and tensor.shape[0] == shape[0]:
+            return nn.functional.interpolate(tensor[None], tuple(shape[1:]), mode="bilinear", antialias=True)[0]
+    if tuple(tensor.shape) == tuple(shape):
+        return tensor
+    size, wanted = ("x".join(map(str, s)) for s in (image.shape, shape))
+    raise CellProblem(f"model {owner} takes images of {wanted}, got {size}; set input={size} if it takes those, or "
+                      "resize=true")
+
+
+def _picture(image: np.ndarray, channels: int) -> Any:
+    """(C, H, W) float in [0, 1] -> 8-bit PIL image with ``channels`` channels."""
+    from PIL import Image
+
+    pixels = np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+    if pixels.shape[0] == 1:
+        picture = Image.fromarray(pixels[0], mode="L")
+    else:
+        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    return picture.convert("RGB" if channels == 3 else "L")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
