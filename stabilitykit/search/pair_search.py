@@ -26,6 +26,9 @@ PROBES = 128
 # Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
 BOX_BYTES = 600 * 2**20
 SAMPLE_IMAGES = 192
+# Larger sets are first searched with every STRIDE-th image: its answers are upper bounds.
+STRIDE = 16
+LARGE = 16_000
 # Readouts at least this long are first compared at the two groups' own coordinates.
 LONG_READOUT = 24
 
@@ -106,9 +109,11 @@ def find(
     search = Search(values, groups, width, reduction, overall, threads, *shard)
     found = Found(search.cells)
     if len(search.pairs):
-        depths, nearest = depth_orders(search)
+        depths, apart = depth_orders(search)
+        if values.shape[1] >= LARGE:
+            bounds_from_part(search)
         if reduction == "min":
-            search_depths(search, nearest, found, progress)
+            search_depths(search, apart, found, progress)
         else:
             boxed = depths[: boxes_that_fit(search)]
             forest = grow(values, search.by_group, search.starts, boxed, threads=threads)
@@ -122,10 +127,26 @@ def find(
     )
 
 
+def bounds_from_part(search: Search) -> None:
+    """Set the bounds to the answers for every STRIDE-th image."""
+    part = find(
+        np.ascontiguousarray(search.values[:, ::STRIDE]),
+        np.ascontiguousarray(search.groups[::STRIDE]),
+        search.width,
+        search.reduction,
+        overall=search.overall,
+        threads=search.threads,
+        shard=(0, 1),
+        progress=None,
+    )
+    upper = part.value.ravel()
+    np.copyto(search.bound, upper, where=np.isfinite(upper))
+
+
 def search_depths(
     search: Search, depths: np.ndarray, found: Found, progress: Callable[[int, int], None] | None
 ) -> None:
-    """min over depths: the depth with the nearest pairs first by trees, then the others by what is cheaper.
+    """min over depths: the first depth on all threads for bounds, then the others side by side.
 
     Shards: with at least as many depths as shards each takes whole depths, otherwise several share one.
     """
@@ -290,7 +311,7 @@ def boxes_that_fit(search: Search) -> int:
 
 
 def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
-    """(depths by how many sample pairs they alone rule out, greedily; depths by their smallest distances)."""
+    """(depths by how many sample pairs they alone rule out, greedily; depths by their median distance)."""
     images = search.values.shape[1]
     sample = np.unique(np.linspace(0, images - 1, min(images, SAMPLE_IMAGES)).astype(np.int64))
     squares = np.empty((len(search.values), len(sample) ** 2 // 2 + 1))
@@ -299,7 +320,8 @@ def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
         natural = np.arange(len(squares))[::-1].copy()
         return natural, natural
     distances = np.sqrt(squares[:, :count])
-    nearest = np.argsort(np.sort(distances, axis=1)[:, : max(1, count // 500)].mean(axis=1), kind="stable")
+    # Where groups lie far apart the search is cheap, and its answers bound the other depths.
+    apart = np.argsort(-np.median(distances, axis=1), kind="stable")
     # The whole set is far larger than the sample, and its closest pair nearer: half of the sample's.
     threshold = 0.5 * (distances.max(axis=0) if search.reduction == "max" else distances.mean(axis=0)).min()
     ruled_out = distances > threshold
@@ -310,4 +332,4 @@ def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
         best = int(np.argmax(gains))
         order.append(best)
         open_pairs &= ~ruled_out[best]
-    return np.array(order, dtype=np.int64), nearest.astype(np.int64)
+    return np.array(order, dtype=np.int64), apart.astype(np.int64)

@@ -1,0 +1,268 @@
+"""Time, peak memory and error of the pair search against brute force by other libraries.
+
+    python benchmarks/pair_search.py --output benchmarks/results/pair_search.md
+
+Every method runs in its own process on the same memory-mapped trajectory, after a warm-up on 500 images, so
+that imports, compilation and thread pools are not counted. Memory is what the process grew by at its peak.
+The other libraries look for one number, min over depths of the closest cross-class distance; a run that
+would exceed --seconds stops after some tile rows and is scaled to all pairs ("~").
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stabilitykit.search import REDUCTIONS, closest_pair, closest_pairs
+from stabilitykit.search.synthetic import softmax_trajectory
+
+TILE = 1000
+
+
+def tile_rows(values: np.ndarray, groups: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """(rows, columns, mask of pairs of the same class) for tiles on and above the diagonal."""
+    for row in range(0, values.shape[1], TILE):
+        for column in range(row, values.shape[1], TILE):
+            rows, columns = slice(row, row + TILE), slice(column, column + TILE)
+            yield rows, columns, groups[rows, None] == groups[None, columns]
+
+
+def by_tiles(distance: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+    """A brute-force search that calls `distance` on every tile and depth; (value, share of pairs done)."""
+
+    def search(values: np.ndarray, groups: np.ndarray, seconds: float) -> tuple[float, float]:
+        best, done = np.inf, 0
+        tiles = -(-values.shape[1] // TILE)
+        start = time.perf_counter()
+        for number, (rows, columns, same) in enumerate(tile_rows(values, groups)):
+            for layer in values:
+                table = distance(layer[rows], layer[columns])
+                table[same] = np.inf
+                best = min(best, float(table.min()))
+            done = number + 1
+            if time.perf_counter() - start > seconds:
+                break
+        return best, done / (tiles * (tiles + 1) // 2)
+
+    return search
+
+
+def scipy_cdist():
+    from scipy.spatial.distance import cdist
+
+    return by_tiles(lambda a, b: cdist(a, b))
+
+
+def torch_cdist():
+    import torch
+
+    return by_tiles(lambda a, b: torch.cdist(torch.from_numpy(a), torch.from_numpy(b)).numpy())
+
+
+def sklearn_euclidean():
+    from sklearn.metrics import euclidean_distances
+
+    return by_tiles(lambda a, b: euclidean_distances(a, b))
+
+
+def faiss_flat():
+    import faiss
+
+    def search(values: np.ndarray, groups: np.ndarray, seconds: float) -> tuple[float, float]:
+        best, done, total = np.inf, 0, 0
+        start = time.perf_counter()
+        classes = range(int(groups.max()) + 1)
+        jobs = [(layer, c, int((groups == c).sum()) * int((groups > c).sum())) for layer in values for c in classes]
+        total = sum(job[2] for job in jobs)
+        for layer, c, size in jobs:
+            if size:
+                index = faiss.IndexFlatL2(layer.shape[1])
+                index.add(np.ascontiguousarray(layer[groups > c]))
+                queries = np.ascontiguousarray(layer[groups == c])
+                for row in range(0, len(queries), TILE):
+                    squares, _ = index.search(queries[row : row + TILE], 1)
+                    best = min(best, float(np.sqrt(max(float(squares.min()), 0.0))))
+                    done += len(queries[row : row + TILE]) * index.ntotal
+                    if time.perf_counter() - start > seconds:
+                        return best, done / total
+        return best, 1.0
+
+    return search
+
+
+def ours(function, reduction: str):
+    def search(values: np.ndarray, groups: np.ndarray, seconds: float) -> tuple[float, float]:
+        answer = function(values, groups, reduction)
+        return (answer.overall() if function is closest_pairs else answer).value, 1.0
+
+    return lambda: search
+
+
+OURS = {
+    f"ours, {reduction}, {what}": ours(function, reduction)
+    for reduction in REDUCTIONS
+    for what, function in (("overall", closest_pair), ("class matrix", closest_pairs))
+}
+OTHERS = {
+    "scipy cdist, tiled": scipy_cdist,
+    "torch.cdist, tiled": torch_cdist,
+    "scikit-learn euclidean_distances, tiled": sklearn_euclidean,
+    "faiss IndexFlatL2 per class": faiss_flat,
+}
+METHODS = {**OURS, **OTHERS}
+
+
+def adversarial(images: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Sets on which approximate distances fail, or pruning could."""
+    random = np.random.default_rng(0)
+    values, labels = softmax_trajectory(images)
+    near = values.astype(np.float64)
+    near[:, images // 2 :] = near[:, : images - images // 2]
+    near += 1e-9 * random.standard_normal(near.shape)
+    doubled = values.copy()
+    doubled[:, images // 2 :] = doubled[:, : images - images // 2]
+    return {
+        "near ties (1e-9)": (near, labels),
+        "duplicates across classes": (doubled, labels),
+        "saturated softmax": softmax_trajectory(images, gain=60),
+        "all identical": (np.full_like(values, 0.1), labels),
+    }
+
+
+def child(method: str, folder: str, seconds: float) -> None:
+    """Run one method and print its figures as JSON."""
+    values = np.load(f"{folder}/values.npy", mmap_mode="r")
+    groups = np.load(f"{folder}/groups.npy")
+    try:
+        search = METHODS[method]()
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}))
+        return
+    search(values[:, :500].copy(), groups[:500], seconds)
+    resident = np.array(values)  # counted before the run, so growth is what the method itself takes
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, cpu = time.perf_counter(), time.process_time()
+    value, share = search(resident, groups, seconds)
+    took, cpu = time.perf_counter() - start, time.process_time() - cpu
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"value": value, "share": share, "wall": took, "cpu": cpu, "mib": (after - before) / 1024}))
+
+
+def measure(values: np.ndarray, groups: np.ndarray, methods: list[str], seconds: float) -> dict[str, dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/values.npy", values)
+        np.save(f"{folder}/groups.npy", groups)
+        found = {}
+        for method in methods:
+            command = [sys.executable, __file__, "--child", method, "--folder", folder, "--seconds", str(seconds)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[method] = json.loads(done.stdout)
+            print(f"{values.shape[1]:>9} {method}: {found[method]}", file=sys.stderr, flush=True)
+    return found
+
+
+def rows(name: str, found: dict[str, dict]) -> Iterator[str]:
+    """Markdown rows; errors are against ours for the same reduction, which the tests hold to brute force."""
+    exact = found["ours, min, overall"]["value"]
+    for method, figures in found.items():
+        if "missing" in figures:
+            yield f"| {name} | {method} | not installed | | | | |"
+            continue
+        whole = figures["share"] >= 1
+        mark = "" if whole else "~"
+        error = f"{abs(figures['value'] - exact):.1e}" if whole and "max" not in method and "mean" not in method else ""
+        yield (
+            f"| {name} | {method} | {mark}{figures['wall'] / figures['share']:.3g} | "
+            f"{mark}{figures['cpu'] / figures['share']:.3g} | {figures['mib']:.0f} | "
+            f"{figures['value']:.6g} | {error} |"
+        )
+
+
+def exponent(sizes: list[int], times: list[float]) -> float:
+    """Slope of log time over log N, least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="5000,20000,60000", help="sizes for all methods")
+    parser.add_argument("--large", default="250000,1000000", help="sizes for ours only")
+    parser.add_argument("--gains", default="3,12,40", help="sharpness of the softmax: unsure, good, saturated")
+    parser.add_argument("--adversarial", type=int, default=5000, help="images in each adversarial set")
+    parser.add_argument("--seconds", type=float, default=20.0, help="limit for each other method")
+    parser.add_argument("--output", type=Path, help="write the table here as Markdown")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child, options.folder, options.seconds)
+        return
+    text = [
+        "# Closest pairs of different classes",
+        "",
+        f"`{' '.join(['python', 'benchmarks/pair_search.py', *sys.argv[1:]])}`",
+        "",
+        f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores usable, load average at the start "
+        f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}, numpy {np.__version__}. "
+        "9 depths, 10 classes, float32 softmax trajectories.",
+        "",
+        __doc__.split("\n\n")[-1].strip(),
+        "",
+        "| set | method | wall s | CPU s | peak MiB | value | error of min |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    growth: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    small = [int(n) for n in options.images.split(",") if n]
+    large = [int(n) for n in options.large.split(",") if n]
+    speedups = []
+    for gain in options.gains.split(","):
+        for images in small + large:
+            values, groups = softmax_trajectory(images, gain=float(gain))
+            every = images in small and gain == options.gains.split(",")[len(options.gains.split(",")) // 2]
+            found = measure(values, groups, list(METHODS) if every else list(OURS), options.seconds)
+            text += rows(f"N = {images:,}, gain {gain}", found)
+            for method in OURS:
+                growth.setdefault((gain, method), []).append((images, found[method]["cpu"]))
+            if every:
+                scipy = found["scipy cdist, tiled"]
+                speedups += [
+                    f"| {images:,} | {method} | {scipy['wall'] / scipy['share'] / found[method]['wall']:,.0f} |"
+                    for method in OURS
+                ]
+    if options.adversarial:
+        for name, (values, groups) in adversarial(options.adversarial).items():
+            text += rows(
+                f"{name}, N = {options.adversarial:,}", measure(values, groups, list(METHODS), options.seconds)
+            )
+    text += ["", "Times faster than scipy (wall, same run):", "", "| N | method | times |", "|---|---|---|", *speedups]
+    text += ["", "Growth exponent of CPU time over N:", "", "| gain | method | exponent |", "|---|---|---|"]
+    for (gain, method), points in growth.items():
+        if len(points) > 1:
+            text.append(f"| {gain} | {method} | {exponent(*(list(x) for x in zip(*points, strict=True))):.2f} |")
+    report = "\n".join(text) + "\n"
+    print(report)
+    if options.output:
+        options.output.write_text(report)
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
