@@ -28,9 +28,10 @@ class RecordedModel(Model):
     def __init__(self, path: str) -> None:
         depths, _, classes = read_recording(path).values.shape
         self._shape = (depths, classes)
-        self._head = nn.Sequential(nn.Flatten(), nn.Linear(depths * classes, classes, bias=False)).double()
+        first = nn.Linear(depths * classes, classes, bias=False)
+        self._head = nn.Sequential(nn.Flatten(), first).double()
         with torch.no_grad():
-            self._head[1].weight.copy_(torch.eye(classes, depths * classes, dtype=torch.float64))
+            first.weight.copy_(torch.eye(classes, depths * classes, dtype=torch.float64))
         self._head.requires_grad_(False).eval()
 
     @property

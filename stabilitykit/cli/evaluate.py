@@ -31,9 +31,9 @@ def evaluation_options(function: Any) -> Any:
         click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True,
                      help="Fixed for the whole run: it moves logits by about 1e-6."),
         click.option("--extract-dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
-                     default="float32", show_default=True, help="Precision of the network while trajectories are extracted "
-                     "(recorded; the low ones move logits by about 1 percent: for screening only; float64 shows what float32 "
-                     "rounding does)."),
+                     default="float32", show_default=True,
+                     help="Precision of the network while trajectories are extracted (recorded; the low ones move "
+                     "logits by about 1 percent: for screening only; float64 shows what float32 rounding does)."),
         click.option("--channels-last", is_flag=True, help="Run convolutions in NHWC layout (recorded)."),
         click.option("--any-classes", is_flag=True,
                      help="Accept a dataset whose classes are not the model's; labels then only group images."),
