@@ -76,7 +76,13 @@ def apply(matrix: Matrix, value: Affine, shape: tuple[int, ...], error: float = 
 def scale(factors: np.ndarray, value: Affine, relative: float) -> Affine:
     """Row-wise product with `factors` (numel,), each known to `relative` accuracy."""
     diagonal = sparse.diags(factors, format="csr")
-    return apply(diagonal, value, value.shape, relative * frobenius(factors))
+    largest = float(np.abs(factors).max(initial=0.0)) * (1.0 + relative)
+    maps, errors = {}, {}
+    for state, inner in value.maps.items():
+        maps[state] = product(diagonal, inner)
+        # entry by entry: the factor's own error and one rounding
+        errors[state] = largest * value.errors.get(state, 0.0) + (relative + 2 * UNIT) * norm(maps[state])
+    return Affine(value.shape, maps, factors * value.bias, errors)
 
 
 def gather(index: np.ndarray, value: Affine, shape: tuple[int, ...]) -> Affine:

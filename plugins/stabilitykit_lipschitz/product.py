@@ -49,15 +49,15 @@ def fold_slack(network: Network, errors: dict[tuple[int, int], float], per_input
     for index, layer in enumerate(network.layers, start=1):
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
         steep.append(steepest)
-        before.append(steepest * sum((frobenius(w) + errors.get((index, k), 0.0)) * before[k]
+        before.append(steepest * sum((norm_bound(w) + errors.get((index, k), 0.0)) * before[k]
                                      for k, w in layer.blocks.items()))
     after = [0.0] * (last + 1)
     after[last] = 1.0
     for k, c in network.outputs.items():
-        after[k] += frobenius(c) + errors.get((last, k), 0.0)
+        after[k] += norm_bound(c) + errors.get((last, k), 0.0)
     for index in range(len(network.layers), 0, -1):
         for k, w in network.layers[index - 1].blocks.items():
-            after[k] += after[index] * steep[index - 1] * (frobenius(w) + errors.get((index, k), 0.0))
+            after[k] += after[index] * steep[index - 1] * (norm_bound(w) + errors.get((index, k), 0.0))
     total = 0.0
     for (index, k), error in errors.items():
         gain = 1.0 if index == last else steep[index - 1] * after[index]

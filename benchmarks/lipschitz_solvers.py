@@ -1,0 +1,179 @@
+"""Certified solver for LipSDP-Neuron beside cvxpy (Clarabel, SCS), one process each, in one run.
+
+    python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--skip-cvxpy] [--large]
+
+Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise; cvxpy gets the same
+compressed matrix inequality (after QR-like input compression and removal of dead neurons) that ours solves, and is
+stopped after --limit seconds. Times: `wall` is the solver's own time (for ours reduction, solution and certificate; for
+cvxpy building and solving, without its certificate); `cpu` the processor time of the same span, the fairer figure on a
+busy machine. The upper bound shown is always the certified one; "solver says" is cvxpy's unproven value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from typing import Any
+
+SMALL = ["random 784-50-10", "trained 784-100-10", "random 784-100-10", "random 784-64x4-10", "random 784-256-128-10",
+         "trained 784-256-128-10", "trained 784-512-256-128-10", "random 20 layers of 40", "gelu 784-100-10",
+         "leaky 64-64x2-10"]
+LARGE = ["random 784-2048x4-10", "random 784-8192-10", "gelu 784-4096x2-10", "random 784-1024x8-10"]
+# cvxpy is not started above this many rows: it needs gigabytes and far more than the limit.
+MOST_ROWS = 420
+
+
+def _sizes(text: str) -> list[int]:
+    sizes: list[int] = []
+    for part in text.split("-"):
+        width, _, times = part.partition("x")
+        sizes += [int(width)] * int(times or 1)
+    return sizes
+
+
+def network(name: str) -> Any:
+    """The network of that name; trained ones are fitted to a seeded synthetic 10-class problem."""
+    import numpy as np
+
+    from stabilitykit_lipschitz.network import dense
+    from stabilitykit_lipschitz.slopes import named
+
+    if name == "random 20 layers of 40":
+        sizes, kind, activation = [40] * 21 + [10], "random", "relu"
+    else:
+        kind, text = name.split()
+        sizes, activation = _sizes(text), {"gelu": "gelu", "leaky": "leaky relu"}.get(kind, "relu")
+    if kind == "trained":
+        return dense(_train(sizes), None, named(activation))
+    rng = np.random.default_rng(0)
+    return dense([rng.standard_normal((b, a)) * math.sqrt(2.0 / a) for a, b in pairwise(sizes)], None,
+                 named(activation))
+
+
+def _train(sizes: list[int]) -> list[Any]:
+    """Weights after 300 Adam steps on Gaussian clusters (two per class)."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    centers = torch.randn(2 * sizes[-1], sizes[0])
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(300):
+        which = torch.randint(len(centers), (128,))
+        x = centers[which] + 2.0 * torch.randn(128, sizes[0])
+        loss = nn.functional.cross_entropy(model(x), which % sizes[-1])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return [m.weight.detach().double().numpy() for m in model if isinstance(m, nn.Linear)]
+
+
+def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
+    """One solver on one network, in this process."""
+    import numpy as np
+
+    from stabilitykit_lipschitz.api import constant, dual_constant, repaired, solve_certified
+    from stabilitykit_lipschitz.lower import search
+    from stabilitykit_lipschitz.reduce import prepare
+
+    net = network(name)
+    if solver == "ours":
+        warm = network("random 784-50-10")  # first calls load LAPACK and allocate
+        solve_certified(prepare(warm, False, False), 1e-4, 10.0, 0)
+    wall, cpu = time.perf_counter(), time.process_time()
+    problem = prepare(net, False, False)
+    if solver == "ours":
+        found = solve_certified(problem, tol, limit, 0)
+        assert found is not None
+        certificate, dual, rank, _ = found
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        upper, value = constant(problem, certificate), dual_constant(problem, dual)
+        lower = search(net, seconds=5.0).value
+        return {"rows": problem.rows, "wall": wall, "cpu": cpu, "upper": upper, "dual": value, "rank": rank,
+                "lower": lower}
+    from stabilitykit_lipschitz.cvxpy_solver import propose
+
+    proposal = propose(problem, solver, tol, None)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    proof = repaired(problem, proposal.mu, proposal.t)
+    return {"rows": problem.rows, "wall": wall, "cpu": cpu, "status": proposal.status,
+            "says": dual_constant(problem, max(proposal.level, 0.0)),
+            "upper": float(np.inf) if proof is None else constant(problem, proof)}
+
+
+def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dict[str, Any]:
+    """`run` in a process that is killed after `limit` seconds (twice that for ours, which stops by itself)."""
+    threads_env = {v: str(threads) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+                                             "RAYON_NUM_THREADS")}
+    command = [sys.executable, __file__, "--child", name, solver, str(tol), str(limit)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads_env},
+                              timeout=limit if solver != "ours" else 2 * limit + 120)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no answer in {limit:.0f} s", "wall": limit}
+    if done.returncode != 0:
+        return {"failed": done.stderr.strip().splitlines()[-1][:80] if done.stderr.strip() else "died", "wall": 0.0}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def row(name: str, tol: float, limit: float, threads: int, cvxpy: bool) -> str:
+    """One line of the table."""
+    ours = child(name, "ours", tol, limit, threads)
+    if "failed" in ours:
+        return f"| {name} | | {ours['failed']} | | | | | |"
+    cells = [name, str(ours["rows"]), f"[{ours['lower']:.6g}, {ours['upper']:.8g}]",
+             f"{ours['upper'] / ours['dual'] - 1:.1e}", f"{ours['wall']:.3g} / {ours['cpu']:.3g}"]
+    for solver in ("CLARABEL", "SCS"):
+        if not cvxpy or ours["rows"] > MOST_ROWS:
+            cells.append("not run")
+            continue
+        other = child(name, solver, tol, limit, threads)
+        if "failed" in other:
+            ratio = f" (> {other['wall'] / ours['wall']:.0f}x)" if other["wall"] else ""
+            cells.append(other["failed"] + ratio)
+            continue
+        apart = other["says"] / ours["upper"] - 1
+        proof = "no proof" if math.isinf(other["upper"]) else f"certified {other['upper'] / ours['upper'] - 1:+.0e}"
+        cells.append(f"{other['wall']:.3g} / {other['cpu']:.3g} s, {other['status']}, says {apart:+.0e}, {proof} "
+                     f"(**{other['wall'] / ours['wall']:.0f}x**, cpu {other['cpu'] / ours['cpu']:.0f}x)")
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=float, default=120.0)
+    parser.add_argument("--tol", type=float, default=1e-6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only")
+    parser.add_argument("--large", action="store_true", help="the large networks, ours only, tol 1e-4")
+    parser.add_argument("--skip-cvxpy", action="store_true")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        name, solver, tol, limit = args.child
+        print(json.dumps(run(name, solver, float(tol), float(limit))))
+        return
+    names = [args.only] if args.only else LARGE if args.large else SMALL
+    tol = 1e-4 if args.large else args.tol
+    load = os.getloadavg()[0]
+    print(f"tol {tol:g}, {args.threads} BLAS thread(s), cvxpy stopped after {args.limit:.0f} s; "
+          f"{os.cpu_count()} cores, load average at the start {load:.1f} (wall times suffer above the core count)\n")
+    print("| network | rows | [realised, certified] | gap to dual | ours s wall / cpu | Clarabel | SCS |")
+    print("|---|---|---|---|---|---|---|")
+    for name in names:
+        print(row(name, tol, args.limit, args.threads, not args.skip_cvxpy), flush=True)
+
+
+if __name__ == "__main__":
+    main()

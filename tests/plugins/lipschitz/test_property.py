@@ -1,0 +1,47 @@
+"""The property: contract, verification, readouts without a rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stabilitykit_lipschitz.property import Lipschitz
+from stabilitykit_lipschitz.realised import largest_jacobian
+
+from stabilitykit.results import Kind
+from stabilitykit.testing.fixtures import tiny_context
+from stabilitykit.testing.property import check_property
+
+
+def test_contract() -> None:
+    failed = [check for check in check_property(Lipschitz) if not check.ok]
+    assert not failed
+
+
+def test_interval_and_verification() -> None:
+    context = tiny_context()
+    result = Lipschitz().evaluate(context)
+    by_name = {m.name: m for m in result.measurements}
+    upper, realised = by_name["lipschitz"], by_name["lipschitz.realised"]
+    assert upper.kind == Kind.UPPER and upper.value is not None and realised.value is not None
+    assert realised.value <= upper.value
+    assert by_name["lipschitz.probabilities"].value == pytest.approx(upper.value / 2)
+    again = Lipschitz().verify(context, result)
+    assert again["lipschitz"] == pytest.approx(upper.value, rel=1e-9)
+    assert again["lipschitz.realised"] == pytest.approx(realised.value, rel=1e-9)
+
+
+def test_realised_by_autograd_stays_below_the_certificate() -> None:
+    context = tiny_context()
+    upper = Lipschitz().evaluate(context).measurements[0].value
+    found = largest_jacobian(context, 8)
+    assert 0 < found.logits.norm <= upper * (1 + 1e-5)
+    assert found.probabilities.norm <= upper / 2 * (1 + 1e-5)
+
+
+def test_readout_without_a_module_gets_a_lower_bound_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = tiny_context()
+    monkeypatch.setattr(type(context.readout), "head", lambda self, t: None)
+    result = Lipschitz().evaluate(context)
+    assert {m.kind for m in result.measurements} == {Kind.LOWER}
+    assert all("no certified upper bound" in m.note for m in result.measurements)
+    assert all(np.isfinite(m.value) for m in result.measurements)
