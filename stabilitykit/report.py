@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from . import __version__
 from .component import ReportSection
-from .errors import UsageProblem
+from .errors import StabilityKitError, UsageProblem
 from .files import write_atomic
 from .plugins import PluginHost, load_plugins
 from .reporting import core_sections
@@ -60,8 +60,13 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
         raise UsageProblem(f"{path} is a folder; give the name of an HTML file")
     page = render(run, host)
     write_atomic(path, page)
-    for name, svg in run.figures.items():
-        write_atomic(run.path / "figures" / f"{name}.svg", svg)
+    try:
+        for name, svg in run.figures.items():
+            write_atomic(run.path / "figures" / f"{name}.svg", svg)
+    except StabilityKitError as error:
+        if output is None:
+            raise
+        print(f"warning: the report is written, its figures are not: {error}", file=sys.stderr)
     return path
 
 
@@ -74,7 +79,7 @@ def render(run: RunData, host: PluginHost | None = None) -> str:
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html.j2").render(
         run=run, title=_title(run), sections=_sections(run, host), version=__version__,
-        status=run.info.get("status", "unknown"), created=(run.info.get("provenance") or {}).get("created", ""),
+        status=run.info.get("status", "unknown"), created=run.info.get("provenance", {}).get("created", ""),
         failed=[c for c in run.cells if not c.ok], broken=host.failures,
         style=Markup(f":root{{{LIGHT_VARIABLES}}}@media (prefers-color-scheme:dark){{:root{{{DARK_VARIABLES}}}}}"
                      + CHART_CSS))

@@ -44,8 +44,9 @@ class PairData:
 
     @property
     def class_names(self) -> list[str]:
-        names = (self.record.get("dataset") or {}).get("class_names") or []
-        return [str(name) for name in names]
+        dataset = self.record.get("dataset")
+        names = dataset.get("class_names") if isinstance(dataset, Mapping) else None
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def results(self, name: str) -> Iterator[tuple[Cell, PropertyResult]]:
         """Finished cells of the property ``name`` (several when it was measured with several options)."""
@@ -76,12 +77,12 @@ class RunData:
     def read(cls, folder: Path | str) -> RunData:
         """Read a run folder; UsageProblem when it is none."""
         info, cells = load_run(folder)
-        return cls(Path(folder), info, cells)
+        return cls(Path(folder), _sound(info), cells)
 
     @property
     def pairs(self) -> list[PairData]:
         """The (model, dataset) pairs in the order of the run."""
-        known = {(p.get("model"), p.get("dataset")): p for p in self.info.get("pairs") or [] if isinstance(p, dict)}
+        known = {(p["model"], p["dataset"]): p for p in self.info.get("pairs") or []}
         groups: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.cells:
             groups.setdefault((cell.model, cell.dataset), []).append(cell)
@@ -123,6 +124,18 @@ class RunData:
             unique = f"{_file_name(name)}-{counter}"
         self.figures[unique] = standalone(svg)
         return tag("figure", tag("div", svg, class_="scroll"), tag("figcaption", caption), class_="chart-figure")
+
+
+def _sound(info: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json with the parts a report reads in the form they should have; what is not is left out."""
+    found: dict[str, Any] = dict(info)
+    for key in ("provenance", "request"):
+        found[key] = dict(info[key]) if isinstance(info.get(key), Mapping) else {}
+    pairs = info.get("pairs")
+    found["pairs"] = [p for p in pairs if isinstance(p, Mapping) and isinstance(p.get("model"), str)
+                      and isinstance(p.get("dataset"), str)] if isinstance(pairs, list) else []
+    found["status"] = str(info.get("status", "unknown"))
+    return found
 
 
 def records(table: Table) -> list[dict[str, Any]]:

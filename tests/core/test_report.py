@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import stabilitykit.files
 from stabilitykit.cli import run as run_cli
 from stabilitykit.component import ReportSection
 from stabilitykit.errors import StabilityKitError, UsageProblem
-from stabilitykit.plugins import PluginHost, PluginRecord
-from stabilitykit.report import check_balanced, write_report
+from stabilitykit.plugins import PluginHost, PluginRecord, load_plugins
+from stabilitykit.report import check_balanced, render, write_report
+from stabilitykit.reporting import RunData
 from tests.core.report_runs import CLASSES, HOSTILE, make_run
 
 
@@ -204,3 +209,55 @@ def test_output_elsewhere_and_command(run_folder, tmp_path, capsys) -> None:
     assert capsys.readouterr().out.strip() == str(target)
     assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert not (run_folder / "report.html").exists()
+
+
+def test_a_read_only_run_can_be_reported_elsewhere(run_folder, tmp_path, monkeypatch, capsys) -> None:
+    import stabilitykit.report as report
+
+    real = report.write_atomic
+
+    def refuse(path, data):
+        if run_folder in path.parents:
+            raise StabilityKitError(f"cannot write {path}: Read-only file system")
+        real(path, data)
+
+    monkeypatch.setattr(report, "write_atomic", refuse)
+    assert write_report(run_folder, tmp_path / "r.html").exists()
+    assert "Read-only" in capsys.readouterr().err
+    with pytest.raises(StabilityKitError):
+        write_report(run_folder)
+
+
+@pytest.fixture(scope="module")
+def host() -> PluginHost:
+    return load_plugins()
+
+
+def _mutate(data: Any, path: list[int], value: Any) -> Any:
+    """``data`` with the part that ``path`` leads to replaced by ``value``."""
+    if not path or not isinstance(data, (dict, list)) or not data:
+        return value
+    if isinstance(data, dict):
+        key = list(data)[path[0] % len(data)]
+        return {**data, key: _mutate(data[key], path[1:], value)}
+    place = path[0] % len(data)
+    return [*data[:place], _mutate(data[place], path[1:], value), *data[place + 1:]]
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=st.lists(st.integers(0, 50), min_size=1, max_size=7), which=st.integers(0, 2), value=st.one_of(
+    st.none(), st.text(max_size=5), st.integers(-5, 5), st.just("nan"), st.just({}), st.just([]), st.just(1e308),
+    st.just([[1]]), st.just({"a": "<b>"})))
+def test_damaged_runs_give_a_page_or_one_clear_error(run_folder, host, path, which, value) -> None:
+    files = [run_folder / "run.json", *sorted((run_folder / "cells").glob("*.json"))]
+    target = files[which % len(files)]
+    before = target.read_text(encoding="utf-8")
+    try:
+        target.write_text(json.dumps(_mutate(json.loads(before), path, value)), encoding="utf-8")
+        try:
+            page = Page(render(RunData.read(run_folder), host))
+        except UsageProblem:
+            return
+        assert "provenance" in page.sections and "script" not in page.tags
+    finally:
+        target.write_text(before, encoding="utf-8")
