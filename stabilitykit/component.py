@@ -99,7 +99,8 @@ class Component:
         options: the options schema.
         primary: option fed by a bare value, so that ``timm:resnet50`` means ``timm:name=resnet50``.
         reference: where the thing is defined ("Definition 1").
-        needs: for properties, the names of other properties whose results it reads.
+        needs: for properties, the names of other properties whose results it reads; when one fails, so does it.
+        wants: the same, but it is evaluated without the results of those that failed.
         distribution, version: filled in by the loader.
     """
 
@@ -111,6 +112,7 @@ class Component:
     primary: str | None = None
     reference: str = ""
     needs: Sequence[str] = ()
+    wants: Sequence[str] = ()
     distribution: str = ""
     version: str = ""
 

@@ -38,7 +38,7 @@ class Context:
         options: this property's parsed options.
         seed: base seed; derive generators from it.
         device, batch_size: how the network is run. Batch size is fixed: it moves logits by about 1e-6.
-        results: results of the properties named in the component's ``needs``, by name.
+        results: results of the properties named in the component's ``needs`` and ``wants``, by name.
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
     """

@@ -220,7 +220,8 @@ class _Job:
                     if not prop.parallel and not self.world.leads:
                         return self._shared(None)
                 # Copies: a property that writes into what it needs must not change what another one measured.
-                needed = {name: copy.deepcopy(results[name]) for name in choice.needs}
+                needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
+                          if name in results}
                 result = prop.evaluate(pair.context(choice, needed))
             cell.result = _stored_form(result)
         except KeyboardInterrupt:

@@ -26,6 +26,7 @@ class Choice:
     given: Mapping[str, Any] = field(default_factory=dict)
     component: Component | None = None
     needs: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
     requested: bool = True
 
     @property
@@ -45,6 +46,7 @@ def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mappin
     if isinstance(what, _CLASSES[kind]):
         name = str(getattr(what, "name", type(what).__name__))
         return Choice(kind, name, name, lambda **_: what, needs=tuple(getattr(what, "needs", ())),
+                      wants=tuple(getattr(what, "wants", ())),
                       requested=requested)
     if not isinstance(what, (str, Mapping, Spec)):
         raise UsageProblem(f"a {kind} is a name, a mapping or a stabilitykit.{_CLASSES[kind].__name__}; "
@@ -57,7 +59,7 @@ def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mappin
                 raise UsageProblem(f"{kind} {spec.component.name} takes no {key}")
         spec = Spec(spec.component, dict(spec.given) | dict(overrides), spec.prefix)
     return Choice(kind, spec.label, spec.component.name, spec.build, spec.options, dict(spec.given), spec.component,
-                  tuple(spec.component.needs), requested)
+                  tuple(spec.component.needs), tuple(spec.component.wants), requested)
 
 
 def order_properties(registry: Registry, chosen: Sequence[Choice]) -> list[Choice]:
@@ -73,7 +75,7 @@ def order_properties(registry: Registry, chosen: Sequence[Choice]) -> list[Choic
             raise UsageProblem(f"properties need each other in a circle: {' -> '.join((*path, choice.name))}")
         if id(choice) in placed:
             return
-        for need in choice.needs:
+        for need in (*choice.needs, *choice.wants):
             if need not in by_name:
                 by_name[need] = choose(registry, "property", need, requested=False)
             place(by_name[need], (*path, choice.name))

@@ -135,7 +135,8 @@ def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[st
         with shielded(pair.settings.seed):
             pair.require_intact()
             choice = choose(registry, "property", cell.property)
-            needed = {name: copy.deepcopy(results[name]) for name in choice.needs if name in results}
+            needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
+                      if name in results}
             found = choice.make().verify(pair.context(choice, needed), copy.deepcopy(cell.result))
             recomputed = {str(k): None if v is None else float(v) for k, v in to_plain(dict(found)).items()}
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ def stabilitykit_properties() -> list[Component]:
             target="stabilitykit_topological.table2:Table2",
             summary="the paper's Table 2: g-expansive, g-shadowing, Lip(g), topological g-stable, each with its kind",
             reference="Table 2",
-            needs=("expansivity", "shadowing", "lipschitz", "topological"),
+            wants=("expansivity", "shadowing", "lipschitz", "topological"),
         ),
     ]
 

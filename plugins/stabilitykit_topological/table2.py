@@ -28,7 +28,7 @@ class Table2(Property):
     """Collects the four columns; computes nothing."""
 
     name = "table2"
-    needs = ("expansivity", "shadowing", "lipschitz", "topological")
+    wants = ("expansivity", "shadowing", "lipschitz", "topological")
 
     def evaluate(self, context: Context) -> PropertyResult:
         """The needed measurements under their own names and kinds; table ``table2`` with the paper's columns.

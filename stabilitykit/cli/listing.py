@@ -52,7 +52,8 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
             return 0
         click.echo(f"{component.name}: {component.summary}\nfrom {component.owner}, {component.target}"
                    + (f"\nreference: {component.reference}" if component.reference else "")
-                   + (f"\nneeds: {', '.join(component.needs)}" if component.needs else ""))
+                   + (f"\nneeds: {', '.join(component.needs)}" if component.needs else "")
+                   + (f"\nwants: {', '.join(component.wants)}" if component.wants else ""))
         rows = [(("* " if o.name == component.primary else "") + o.name, o.type,
                  "required" if o.required else str(o.default),
                  o.help + (f" [{', '.join(map(str, o.choices))}]" if o.choices else "")) for o in component.options]
@@ -108,7 +109,7 @@ def _as_json(component: Any) -> dict[str, Any]:
     return {
         "name": component.name, "summary": component.summary, "distribution": component.distribution,
         "version": component.version, "target": component.target, "reference": component.reference,
-        "needs": list(component.needs), "primary": component.primary,
+        "needs": list(component.needs), "wants": list(component.wants), "primary": component.primary,
         "options": [{"name": o.name, "type": o.type, "default": o.default, "required": o.required, "help": o.help,
                      "choices": o.choices} for o in component.options],
     }

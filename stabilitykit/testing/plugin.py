@@ -90,7 +90,7 @@ def check_component(
         return found.checks + check_dataset(built[0])
     results: dict[str, PropertyResult] = {}
     with found.check("the properties it needs give results"):
-        for name in component.needs:
+        for name in (*component.needs, *component.wants):
             require(registry is not None, f"it needs {name}; pass a registry")
             assert registry is not None
             results[name] = _result_of(registry, name)
@@ -101,7 +101,7 @@ def check_component(
 
 def _result_of(registry: Registry, name: str) -> PropertyResult:
     spec = registry.resolve("property", name)
-    needed = {need: _result_of(registry, need) for need in spec.component.needs}
+    needed = {need: _result_of(registry, need) for need in (*spec.component.needs, *spec.component.wants)}
     return spec.build().evaluate(tiny_context(options=spec.options, results=needed))
 
 

@@ -41,6 +41,11 @@ class Doubled(Property):
         return PropertyResult([Measurement("doubled", 2 * context.results["spread"]["spread"].value, Kind.EXACT, 1)])
 
 
+class Names(Property):
+    def evaluate(self, context):
+        return PropertyResult([Measurement("count", len(context.results), Kind.EXACT, 1)], notes=sorted(context.results))
+
+
 class Raises(Property):
     def evaluate(self, context):
         raise RuntimeError("something\nwith two lines")
@@ -92,6 +97,7 @@ def registry():
     properties = [component("property", "spread", "Spread", options=(Option("scale", "float", 1.0),)),
                   component("property", "doubled", "Doubled", needs=("spread",)),
                   component("property", "needs-raises", "Doubled", needs=("raises",)),
+                  component("property", "wants", "Names", wants=("spread", "raises")),
                   component("property", "circle-a", "Doubled", needs=("circle-b",)),
                   component("property", "circle-b", "Doubled", needs=("circle-a",))]
     for name in ("Raises", "Clear", "ReturnsNan", "ReturnsDict", "Prints", "Modifies", "Exits", "NotAProperty"):
@@ -127,6 +133,12 @@ def test_one_bad_property_leaves_the_rest_and_is_named(registry, name, message, 
     assert "\n" not in bad.error["message"] and "test-dist 7" in bad.error["culprit"]
     reference = run(registry, ["spread"])
     assert outcome["spread"].to_json() == reference["spread"].to_json()
+
+
+def test_a_wanted_property_may_fail(registry):
+    outcome = run(registry, ["wants"])
+    assert outcome["wants"].notes == ["spread"]
+    assert {c.property: c.ok for c in outcome.cells} == {"spread": True, "raises": False, "wants": True}
 
 
 def test_stdout_of_properties_stays_clean(registry, capsys):
