@@ -134,6 +134,7 @@ def main() -> int:
     runs: dict[str, Path] = {}
     metrics: dict[str, dict[str, Any]] = {}
     left_out = {}
+    failed = False
     for name in given.only:
         weights = given.checkpoints / f"{name}.safetensors"
         data = data_of(name, given)
@@ -154,6 +155,7 @@ def main() -> int:
                                      probe_dataset=data[0] if given.readout == "probe" else None)
         for cell in done.cells:
             if not cell.ok:
+                failed = True
                 print(f"failed: {cell.property} of {name}: {cell.error['message']}", file=sys.stderr)
         runs[name] = folder
     if not runs:
@@ -163,14 +165,14 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     tables = {"table_1": table_1(metrics), "table_2": table_2(runs, given.readout), "table_3": table_3(runs, classes),
               "tables_4_5": tables_4_5(runs, given.out)}
-    drawn = figures(runs, given.out) + [f"strip-{n}.png" for n in runs]
+    drawn = figures(runs, given.out) + sorted(p.name for p in (given.out / "figures").glob("strip-*.png"))
     write(given.out, tables, {
         "models": {TITLES[n]: {k: m[k] for k in ("epochs", "seed", "fingerprint", "n", "accuracy")}
                    for n, m in metrics.items()},
         "left out": {TITLES[n]: why for n, why in left_out.items()}, "readout": given.readout, "space": "probabilities",
         "stabilitykit": stabilitykit.__version__, "figures": drawn})
     print(f"wrote {given.out / 'results.md'}")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import math
 
 from markupsafe import Markup
 
-from stabilitykit import Kind
-from stabilitykit.reporting import Axis, RunData, interval_chart, kind_badge, note, number, table
+from stabilitykit import Kind, PropertyResult
+from stabilitykit.reporting import Axis, Curve, RunData, interval_chart, kind_badge, line_chart, note, number, table
+from stabilitykit.reporting.rundata import records
+from stabilitykit.store import Cell
 
 
 def intervals(run: RunData) -> Markup | None:
@@ -35,9 +37,24 @@ def intervals(run: RunData) -> Markup | None:
         caption = "From the largest slope realised to the certified upper bound; the dot is the number reported."
         columns = ["constant", "value", "kind", "realised from", "certified to", "relative width", "unit", "note"]
         parts += [run.heading(cell), run.figure(f"lipschitz-{cell.slug}", svg, caption),
-                  table(columns, listed, stacked=True)]
+                  table(columns, listed, stacked=True), _per_depth(run, cell, result)]
     if not parts:
         return None
     return Markup("").join([
         note("Lip(g) lies between the largest Jacobian norm found at an actual input and a bound proven by a "
              "certificate that is checked independently of the solver."), *parts])
+
+
+def _per_depth(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
+    """With one readout per depth (probes): the interval at every depth."""
+    rows = records(result.tables["readouts"]) if "readouts" in result.tables else []
+    rows = [r for r in rows if isinstance(r["depth"], int)]
+    if len(rows) < 2:
+        return Markup("")
+    curves = [Curve(name, [(r["depth"], None if r[key] is None else float(r[key])) for r in rows], dashed=dashed)
+              for name, key, dashed in (("certified upper bound", "certified upper", False),
+                                        ("realised", "realised", True))]
+    svg = line_chart(curves, x=Axis("depth t (blocks passed)", 0, rows[-1]["depth"]),
+                     y=Axis.over("Lip(g_t)", [v for c in curves for _, v in c.points], zero=True, log=False),
+                     title="Lipschitz constant of the readout at every depth")
+    return run.figure(f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval.")

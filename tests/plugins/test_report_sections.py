@@ -36,6 +36,8 @@ def run_folder(tmp_path_factory) -> Path:
         made = registry.create("property", {"name": name, "options": options})
         context = tiny_context(TinyModel(), dataset, options=options, results=dict(results))
         results[name], labels[name] = made.evaluate(context), name
+    made = registry.create("property", {"name": "blocks", "options": {"sample": 8}})
+    results["blocks"], labels["blocks"] = made.evaluate(tiny_context(TinyModel(), dataset)), "blocks"
     labels["noise"] = "shadowing:noise"
     results["noise"] = registry.create("property", "shadowing:noise").evaluate(tiny_context(TinyModel(), dataset))
     cells = []
@@ -162,3 +164,28 @@ def test_figures_are_exported(run_folder, page):
     names = {p.name.split("-tiny")[0] for p in (run_folder / "figures").glob("*.svg")}
     assert {"figure-2", "figure-3", "profile", "lipschitz", "accuracy", "distances", "perturbation-eps",
             "class-pairs-min", "orbit-Sh_paper-eps"} <= names
+
+
+def test_blocks_that_matter(run_folder, page):
+    text = words(section(page, "blocks"))
+    found = result(run_folder, "blocks")
+    assert "decisions that change without it" in text and "Images decided last" in text
+    table = found.tables["blocks"]
+    last = dict(zip(table.columns, table.rows[-1]))
+    assert number(last["left_out_moves"]) in text and last["name"] in text
+
+
+def test_lipschitz_per_depth_is_drawn_for_probes(run_folder):
+    from stabilitykit_lipschitz.sections import intervals
+
+    from stabilitykit.results import Table
+
+    columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank", "seconds"]
+    rows = [[t, 1.0 + t, 1.5 + t, 1.5 + t, "spectral", 0, 0, 0.1] for t in range(4)]
+    several = PropertyResult(LIPSCHITZ.measurements, {"readouts": Table(columns, rows)})
+    cell = Cell("m", "d", "lipschitz", result=several)
+    run = RunData(run_folder, {}, [cell])
+    assert "Lip(g_t)" in intervals(run)
+    assert any(name.startswith("lipschitz-depth") for name in run.figures)
+    one = PropertyResult(LIPSCHITZ.measurements, {"readouts": Table(columns, [["all", *rows[0][1:]]])})
+    assert "Lip(g_t)" not in intervals(RunData(run_folder, {}, [Cell("m", "d", "lipschitz", result=one)]))
