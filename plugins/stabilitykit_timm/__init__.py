@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stabilitykit import Command, Component, Option, hookimpl
+from stabilitykit import Command, Component, Option, ReportSection, hookimpl
 
 REFERENCE = "sections 2.1 and 3: F = g o phi_{T-1} o ... o phi_0 with blocks R^n -> R^n"
 
@@ -73,3 +73,9 @@ def stabilitykit_commands() -> list[Command]:
         Command("audit", "stabilitykit_timm.cli_audit:command", "Measure everything about any timm model or nn.Module."),
         Command("convert", "stabilitykit_timm.cli_convert:command", "Build the equal-dimension version of a network."),
     ]
+
+
+@hookimpl
+def stabilitykit_report_sections() -> list[ReportSection]:
+    """Which blocks matter."""
+    return [ReportSection("blocks", "Which blocks matter", "stabilitykit_timm.sections:blocks", 25)]
