@@ -60,10 +60,12 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
     if output.suffix != ".safetensors":
         raise UsageProblem(f"--output is a .safetensors file; got {output}")
 
-    from ..files import lock
+    from ..files import lock, remove_leftovers
+    from ..training import state_path
 
     with lock(output.with_name(f".{output.name}.lock"), wait=False, what=f"checkpoint {output}"):
         _refuse_overwriting(output, resume)
+        remove_leftovers(output.parent, output.name, state_path(output).name)
         result = _train(registry, model, data_spec, validation, output, resume, given)
     if given["output_format"] == "json":
         print(json.dumps(result, indent=1, ensure_ascii=False))
