@@ -11,11 +11,12 @@ from torch import nn
 
 from stabilitykit.interfaces import Model
 
-from .layout import Coordinates, from_image_first, to_image_first
+from .layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from .program import Program
 from .replay import Replayer, Segment, point_of, segment
 from .runs import Run
 from .tail import tail_module
+from .tracing import memory_order
 
 if TYPE_CHECKING:
     from stabilitykit.interfaces import State
@@ -48,6 +49,7 @@ class AdaptedModel(Model):
         self.record = dict(record or {})
         self._preprocess, self._preprocessing = preprocess, dict(preprocessing or {})
         self._replayer = Replayer(network.eval(), program)
+        self._memory: dict[int, tuple[int, ...]] = {}  # as seen on this device; the recording's may differ
         self._coordinates = Coordinates(self._replayer, program, run)
         blocks, sides = run.blocks, run.sides
         starts = [point_of(program, (*b.start, *sides), b.ticks[0]) for b in blocks]
@@ -149,6 +151,7 @@ class AdaptedModel(Model):
         """The network's tensors at block t -> a state in the coordinates of h_T."""
         parts = []
         for number, (tensor, vertex) in enumerate(zip(tensors, vertices)):
+            self._memory[vertex] = memory_order(tensor)
             state = to_image_first(tensor, self.program.shapes[vertex])
             if number == 0 and len(self.run.shape) == 1:
                 state = self._coordinates.to_canonical(t, state, self.run.shape[0])
@@ -165,6 +168,8 @@ class AdaptedModel(Model):
             if number == 0 and len(self.run.shape) == 1:
                 part = self._coordinates.from_canonical(t, part, local)
             tensor = from_image_first(part, shape)
+            if number == 0 and len(self.run.shape) == 1 and self._coordinates.copies(t):
+                tensor = in_memory_order(tensor, self._memory.get(vertex, self.program.memory[vertex]))
             tensors.append(tensor.clone() if vertex in self.program.mutated else tensor)
         return tensors
 

@@ -31,6 +31,15 @@ def from_image_first(state: torch.Tensor, shape: Template) -> torch.Tensor:
     return state if shape.slopes[0] == 1 else state.flatten(0, 1)
 
 
+def in_memory_order(tensor: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+    """The same tensor, its memory laid out with ``axes`` from the slowest to the fastest.
+
+    Kernels differ between layouts, and so do the last bits of what they compute.
+    """
+    back = sorted(range(len(axes)), key=lambda position: axes[position])
+    return tensor.permute(*axes).contiguous().permute(*back)
+
+
 class Coordinates:
     """Per block the order in which its coordinates stand in the last block's.
 
@@ -52,6 +61,11 @@ class Coordinates:
                 local = program.shapes[before[0]].per_image
                 assert local is not None
                 self.orders[t - 1] = _Order(order, local, run.shape[0])
+
+    def copies(self, t: int) -> bool:
+        """Whether a state changes coordinates before block t by more than a permutation of axes."""
+        order = self.orders[t]
+        return order is not None and order.axes is None
 
     def to_canonical(self, t: int, state: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """A state in the coordinates of block t -> those of h_T, shape (B, *shape)."""

@@ -32,6 +32,7 @@ class Program:
         modules: path -> index in ``list(module.modules())``; names: that index -> dotted name.
         shapes: vertex -> shape with the batch size left open, only for tensors that calls or operations return.
         dtypes: vertex -> dtype.
+        memory: vertex -> its axes from the slowest to the fastest in memory.
         births: vertex -> moment it is computed.
         mutated: vertices whose memory is written to later in the pass.
         input_vertex, output_vertex, output_index: the model's input and logits (leaf number of the result).
@@ -47,6 +48,7 @@ class Program:
     names: list[str]
     shapes: dict[int, Template]
     dtypes: dict[int, torch.dtype]
+    memory: dict[int, tuple[int, ...]]
     births: dict[int, float]
     mutated: set[int]
     input_vertex: int
@@ -194,6 +196,7 @@ def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflo
         raise TraceProblem("the forward pass takes another course at another batch size")
     shapes: dict[int, Template] = {}
     dtypes: dict[int, torch.dtype] = {}
+    memory: dict[int, tuple[int, ...]] = {}
     for events, others in ((first.calls, second.calls), (first.ops, second.ops)):
         for key, event in events.items():  # type: ignore[attr-defined]
             other = others[key]  # type: ignore[index]
@@ -201,6 +204,7 @@ def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflo
                 _open_batch(leaf, twin, flow)
                 if leaf.vertex is not None and leaf.dtype is not None:
                     shapes[leaf.vertex], dtypes[leaf.vertex] = leaf.value, leaf.dtype
+                    memory.setdefault(leaf.vertex, leaf.axes)
             for leaf in event.inputs:
                 leaf.vertex, leaf.node = flow.vertex(leaf.node), None
     batch = (BATCHES[0], *input_shape)
@@ -209,7 +213,7 @@ def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflo
     timeline: list[tuple[int, str, Any]] = [(e.start, "op", key) for key, e in first.ops.items()]
     for path, event in first.calls.items():
         timeline += [(event.start, "start", path), (event.end, "end", path)]
-    return Program(first.calls, first.ops, first.modules, [name for name, _ in module.named_modules()], shapes, dtypes,
+    return Program(first.calls, first.ops, first.modules, [name for name, _ in module.named_modules()], shapes, dtypes, memory,
                    {v.number: v.birth for v in flow.vertices}, mutated, flow.input, flow.output, first.output_index, input_shape, timeline=sorted(timeline))
 
 

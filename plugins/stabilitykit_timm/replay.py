@@ -7,7 +7,6 @@ state; the certificate checks that the result is the network's, bit for bit.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from .program import Program, Template, Unreachable
-from .tracing import Event, Follower, Leaf, OpKey, Path, Routes, evaluating, makes_tensor, plain_attention, without_parameter_gradients
+from .tracing import Event, Follower, Leaf, OpKey, Path, Routes, evaluating, makes_tensor, plain_attention
 
 
 class ReplayProblem(RuntimeError):
@@ -138,7 +137,7 @@ class Replayer:
             fill: float = 0.0) -> tuple[torch.Tensor, ...]:
         """Execute ``part`` on ``tensors`` (one per injected vertex) -> captured tensors, or (logits,).
 
-        Runs in eval mode and in the caller's grad mode; differentiable with respect to the tensors (not the parameters). The module
+        Runs in eval mode and in the caller's grad mode; differentiable with respect to the tensors. The module
         is left as it was. Tensors may be written to where the network works in place. ``fill`` stands in for
         what is skipped: with NaN, a segment that read any of it would show it.
 
@@ -159,10 +158,7 @@ class Replayer:
         start = execution.start()
         if self.program.input_vertex in part.capture:
             return (start,)
-        # Gradients are wanted with respect to the state only; a frozen layer also keeps less for its backward pass,
-        # which lets networks that overwrite their own activations be differentiated.
-        fixed = without_parameter_gradients(self.module) if torch.is_grad_enabled() else contextlib.nullcontext()
-        with evaluating(self.modules), fixed, plain_attention(), self._routes.to(execution), execution:
+        with evaluating(self.modules), plain_attention(), self._routes.to(execution), execution:
             try:
                 output = self.module(start)
             except _Reached:
@@ -204,10 +200,10 @@ class _Execution(Follower):
         if self.own or frame is None:
             return func(*args, **kwargs)
         event = self.program.ops.get((frame.path, frame.ops))
-        if event is not None and event.end <= self.part.point and _same(event, func):
-            if event.skippable and event.carries_data:
-                frame.ops += 1
-                return self._rebuild(event, args, kwargs, func)
+        skipped = event is not None and event.end <= self.part.point and event.skippable and event.carries_data
+        if event is not None and skipped and _same(event, func):
+            frame.ops += 1
+            return self._rebuild(event, args, kwargs, func)
         result = func(*args, **kwargs)
         if makes_tensor(result, func):
             key = frame.operation()

@@ -43,7 +43,8 @@ class Operation(nn.Module):
         return f"{self.name}, {self.args}"
 
 
-def tail_module(module: nn.Module, program: Program, run: Run, columns: Sequence[int] | None = None) -> nn.Module | None:
+def tail_module(module: nn.Module, program: Program, run: Run,
+                columns: Sequence[int] | None = None) -> nn.Module | None:
     """g as an ``nn.Sequential`` on states (B, *shape), sharing the network's layers; None where it is no chain.
 
     The adapter's certificate compares it with the re-executed tail; subclasses of standard layers count as what

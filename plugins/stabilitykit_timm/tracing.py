@@ -39,6 +39,7 @@ class Leaf:
         vertex: number of the dataflow vertex (``"data"`` only).
         shape, dtype: of tensors.
         value: of ``"plain"`` leaves.
+        axes: axes from the slowest to the fastest in memory.
         written: position, among the leaves of the arguments, of the tensor that was written to and returned.
     """
 
@@ -48,6 +49,7 @@ class Leaf:
     shape: tuple[int, ...] = ()
     dtype: torch.dtype | None = None
     value: Any = None
+    axes: tuple[int, ...] = ()
     written: int | None = None
 
 
@@ -351,7 +353,7 @@ class _Recorder(Follower):
             if value.requires_grad and value.grad_fn is not None:
                 key = _node_key(value)
                 self.seen.setdefault(key, (value, value._version))
-                return Leaf("data", node=key, shape=tuple(value.shape), dtype=value.dtype)
+                return Leaf("data", node=key, shape=tuple(value.shape), dtype=value.dtype, axes=memory_order(value))
             return Leaf("constant", shape=tuple(value.shape), dtype=value.dtype)
         if value is None or isinstance(value, (bool, int, float, str, torch.Size, torch.dtype, torch.device)):
             return Leaf("plain", value=value)
@@ -385,6 +387,12 @@ class _FlopCounter(TorchDispatchMode):
 
 def _node_key(tensor: torch.Tensor) -> NodeKey:
     return (tensor.grad_fn, tensor.output_nr)
+
+
+def memory_order(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Axes from the slowest to the fastest in memory."""
+    strides = tensor.stride()
+    return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 
 
 LOGIT_KEYS = ("logits", "out", "output", "pred", "cls")
