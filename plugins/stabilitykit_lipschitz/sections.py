@@ -29,6 +29,9 @@ def intervals(run: RunData) -> Markup | None:
             width = "" if low is None or high is None or low <= 0 or math.isinf(high) else number(high / low - 1, 2)
             listed.append((m.name, m.value, kind_badge(m.kind), "" if low is None else low,
                            "" if high is None else high, width, m.unit, m.note))
+        # A bound from below alone says nothing beside an interval that starts with it.
+        starts = {low for _, low, _, high in rows if high is not None}
+        rows = [r for r in rows if r[3] is not None or r[1] not in starts]
         if not rows:
             continue
         ends = [v for r in rows for v in r[1:] if v is not None]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ..display import witness_text
 from ..results import Measurement
 from ..store import Cell
-from .html import details, dotted, interval, kind_badge, note, number, pair_heading, picture, table, tag
+from .html import details, dotted, interval, kind_badge, note, number, pair_heading, picture, short, table, tag
 from .rundata import PairData, RunData
 
 TABLE_ROWS = 60
@@ -98,8 +98,8 @@ def tables(run: RunData) -> Markup | None:
     parts = []
     for cell in run.cells:
         for name, found in (cell.result.tables if cell.result else {}).items():
-            where = f"{cell.model} on {cell.dataset}, {len(found.rows)} rows"
-            heading = f"{cell.property} · {found.title or name} ({where})"
+            where = "" if len(run.pairs) == 1 else f"{short(cell.model)} on {short(cell.dataset)}, "
+            heading = f"{cell.property} · {found.title or name} ({where}{len(found.rows)} rows)"
             rows = [[_plain(value) for value in row] for row in found.rows]
             parts.append(details(heading, table(found.columns, rows, limit=TABLE_ROWS)))
     return Markup("").join(parts) if parts else None
@@ -117,8 +117,8 @@ def certificate(run: RunData) -> Markup | None:
         if not isinstance(found, Mapping):
             continue
         for key, value in found.items():
-            rows.append((pair.model, pair.dataset, key.replace("_", " "),
-                         ("yes" if value else "no") if isinstance(value, bool) else _plain(value)))
+            shown = ("yes" if value else "no") if isinstance(value, bool) else str(_plain(value))
+            rows.append((short(pair.model), short(pair.dataset), str(key).replace("_", " "), shown))
     if not rows:
         return None
     return Markup("").join([
