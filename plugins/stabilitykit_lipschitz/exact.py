@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linprog
@@ -17,7 +17,9 @@ from scipy.optimize import linprog
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, at_kink, jacobian_norm, search
 from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.reduce import compressed
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
+from stabilitykit_lipschitz.rounding import frobenius
 from stabilitykit_lipschitz.slopes import Activation
 
 MOST = 256
@@ -33,6 +35,7 @@ class _Bound:
     rank: int
     doubt: np.ndarray
     side: np.ndarray
+    start: list[np.ndarray] | None  # the dual solution, rows of all neurons (zero where fixed), for the children
 
 
 def exact_constant(network: Network, region: Region | None, data: np.ndarray | None, per_input: bool, tol: float,
@@ -70,6 +73,28 @@ def _suitable(network: Network, region: Region | None, per_input: bool) -> None:
                          f"PReLU); got {activation.name!r}; use method='sdp'")
 
 
+def _narrowed(start: list[np.ndarray], columns: int = 8) -> list[np.ndarray]:
+    """The same point up to a rotation of columns, only the strongest ones kept: children need few."""
+    if start[0].shape[1] <= columns:
+        return start
+    basis = np.linalg.svd(np.vstack(start), full_matrices=False)[2][:columns]
+    return [block @ basis.T for block in start]
+
+
+def _compressed(network: Network) -> Network:
+    """The network on min(n, rows) inputs: its bounds are bounds of the original, and all nodes share coordinates."""
+    layer = network.layers[0]
+    stacked = layer.blocks[0] if 0 not in network.outputs else np.vstack([layer.blocks[0], network.outputs[0]])
+    if network.inputs <= len(stacked):
+        return network
+    factor = compressed(stacked)
+    outputs = dict(network.outputs)
+    if 0 in outputs:
+        outputs[0] = factor[layer.size:]
+    return replace(network, inputs=len(stacked), layers=(replace(layer, blocks={0: factor[: layer.size]}),),
+                   outputs=outputs)
+
+
 class _Tree:
     """Best-first search. A node is a vector of fixed sides: +1 beyond the kink, -1 before it, 0 free."""
 
@@ -78,6 +103,7 @@ class _Tree:
         assert isinstance(layer.activation, Activation)
         self.network, self.region, self.seed, self.tol, self.until = network, region, seed, tol, until
         self.w = layer.blocks[0]
+        self.small = _compressed(network)
         self.bias = layer.bias
         self.c = network.outputs.get(1, np.zeros((network.classes, layer.size)))
         self.skip = network.outputs.get(0, np.zeros((network.classes, network.inputs)))
@@ -100,7 +126,7 @@ class _Tree:
             if value > self.best.value:
                 self.best = Witness(value, x)
 
-    def bound(self, sides: np.ndarray, coarse: float | None = None) -> _Bound:
+    def bound(self, sides: np.ndarray, coarse: float | None = None, parent: _Bound | None = None) -> _Bound:
         """LipSDP with the fixed sides' slopes, certified, plus hints for branching."""
         from stabilitykit_lipschitz.api import _original, constant, dual_constant
         from stabilitykit_lipschitz.certificate import certify
@@ -113,13 +139,18 @@ class _Tree:
         alpha, beta = layer.alpha.copy(), layer.beta.copy()
         for side in (-1, 1):
             alpha[sides == side] = beta[sides == side] = self.slope[side][sides == side]
-        node = self.network.with_slopes([(alpha, beta)])
+        node = self.small.with_slopes([(alpha, beta)])
         parts, outputs, errors = substitute(node, False)
-        problem = prepare(node, False, False, fold_slack(node, errors, False), (parts, outputs))
+        slack = fold_slack(node, errors, False, frobenius)
+        problem = prepare(node, False, False, slack, (parts, outputs), compress=False)
         doubt, guess = np.zeros(layer.size), np.where(sides == 0, 1.0, sides)
         if problem.empty():
-            return _Bound(problem.slack, [np.full(layer.size, np.inf)], 0.0, 0, doubt, guess)
-        solution = solve(problem, coarse or 0.2 * self.tol, self.seed)
+            return _Bound(problem.slack, [np.full(layer.size, np.inf)], 0.0, 0, doubt, guess, None)
+        start = None
+        if parent is not None and parent.start is not None and problem.parts:
+            start = _narrowed([parent.start[0], parent.start[1][problem.parts[0].kept]])
+        solution = solve(problem, coarse or 0.2 * self.tol, self.seed, start=start)
+        again = None
         certificate = certify(problem, solution.mu, solution.t) if np.isfinite(solution.level) else None
         upper = product_bound(node) if certificate is None else constant(problem, certificate)
         multipliers = [] if certificate is None else _original(node, problem, certificate)
@@ -129,7 +160,10 @@ class _Tree:
             weight = np.linalg.norm(point.grad[1], axis=1) * point.length[1] * part.radius
             doubt[part.kept] = weight * (1.0 - along**2) + 1e-12 * weight
             guess[part.kept] = np.where(along >= 0, 1.0, -1.0)
-        return _Bound(upper, multipliers, dual_constant(problem, solution.dual), solution.rank, doubt, guess)
+            rows = np.zeros((layer.size, point.unit[1].shape[1]))
+            rows[part.kept] = point.unit[1]
+            again = [point.unit[0], rows]
+        return _Bound(upper, multipliers, dual_constant(problem, solution.dual), solution.rank, doubt, guess, again)
 
     def polish(self, sides: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Alternate between top singular vectors and the best pattern for them, fixed sides kept."""
@@ -212,7 +246,7 @@ class _Tree:
                 child[index] = side
                 if not self.free_patterns and self.realise(child, child != 0)[1]:
                     continue
-                bound = self.bound(child, coarse=max(0.2 * self.tol, 0.05 * (upper / self.best.value - 1.0)))
+                bound = self.bound(child, max(0.2 * self.tol, 0.05 * (upper / self.best.value - 1.0)), found)
                 self.incumbent(child, bound)
                 value = min(bound.upper, upper)
                 if value > self.best.value * (1 + self.tol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stabilitykit_lipschitz.network import Network
@@ -34,11 +36,13 @@ def _norm(w: np.ndarray, state: int, per_input: bool, error: float) -> float:
     return (bound + error) * (1 + 1e-14)
 
 
-def fold_slack(network: Network, errors: dict[tuple[int, int], float], per_input: bool) -> float:
+def fold_slack(network: Network, errors: dict[tuple[int, int], float], per_input: bool,
+               norm: Callable[[np.ndarray], float] = norm_bound) -> float:
     """How much the constant can change when each block moves by its Frobenius error bound.
 
     The supremum over all slope matrices of the Jacobian's norm moves by at most
     sum (norms after the block) * error * (norms before the block), all norms with slopes included.
+    norm: any upper bound of the spectral norm.
     """
     if not errors:
         return 0.0
@@ -49,15 +53,15 @@ def fold_slack(network: Network, errors: dict[tuple[int, int], float], per_input
     for index, layer in enumerate(network.layers, start=1):
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
         steep.append(steepest)
-        before.append(steepest * sum((norm_bound(w) + errors.get((index, k), 0.0)) * before[k]
+        before.append(steepest * sum((norm(w) + errors.get((index, k), 0.0)) * before[k]
                                      for k, w in layer.blocks.items()))
     after = [0.0] * (last + 1)
     after[last] = 1.0
     for k, c in network.outputs.items():
-        after[k] += norm_bound(c) + errors.get((last, k), 0.0)
+        after[k] += norm(c) + errors.get((last, k), 0.0)
     for index in range(len(network.layers), 0, -1):
         for k, w in network.layers[index - 1].blocks.items():
-            after[k] += after[index] * steep[index - 1] * (norm_bound(w) + errors.get((index, k), 0.0))
+            after[k] += after[index] * steep[index - 1] * (norm(w) + errors.get((index, k), 0.0))
     total = 0.0
     for (index, k), error in errors.items():
         gain = 1.0 if index == last else steep[index - 1] * after[index]

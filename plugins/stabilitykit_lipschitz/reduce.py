@@ -137,8 +137,11 @@ def _restrict(parts: list[Part], outputs: dict[int, np.ndarray], level: int, kee
 
 
 def prepare(network: Network, per_input: bool, shared: bool, slack: float = 0.0,
-            reduced: tuple[list[Part], dict[int, np.ndarray]] | None = None) -> Problem:
-    """Reduce, renumber, rescale and compress. `slack`: absolute rounding allowance for folded weights."""
+            reduced: tuple[list[Part], dict[int, np.ndarray]] | None = None, compress: bool = True) -> Problem:
+    """Reduce, renumber, rescale and compress. `slack`: absolute rounding allowance for folded weights.
+
+    compress=False keeps the input coordinates (unread ones included), so that solutions of related problems fit.
+    """
     parts, outputs = reduced if reduced is not None else substitute(network, shared)[:2]
     alive = [level for level, part in enumerate(parts, start=1) if part.size]
     number = {0: 0} | {old: new for new, old in enumerate(alive, start=1)}
@@ -154,10 +157,10 @@ def prepare(network: Network, per_input: bool, shared: bool, slack: float = 0.0,
     outputs = renumber(outputs)
     inputs = network.inputs
     if outputs:
-        used = _drop_inputs(kept, outputs, inputs)
+        used = _drop_inputs(kept, outputs, inputs) if compress else np.ones(inputs, dtype=bool)
         inputs = int(used.sum())
         exponent = _rescale(kept, outputs)
-        if not per_input:
+        if compress and not per_input:
             inputs = _compress(kept, outputs, inputs)
     else:
         exponent, used = 0, np.zeros(inputs, dtype=bool)
@@ -212,14 +215,19 @@ def _compress(parts: list[Part], outputs: dict[int, np.ndarray], inputs: int) ->
     stacked = np.concatenate([r[0] for r in readers])
     if inputs <= len(stacked):
         return inputs
-    exps = _exponents({0: stacked})
-    factor = np.ldexp(gram_factor(np.ldexp(stacked, -exps[:, None])), exps[:, None])
+    factor = compressed(stacked)
     start = 0
     for reader in readers:
         stop = start + len(reader[0])
         reader[0] = factor[start:stop]
         start = stop
     return len(stacked)
+
+
+def compressed(stacked: np.ndarray) -> np.ndarray:
+    """Square L (M, M) with L L' >= W W' for W = `stacked` (M, n), rows brought to one scale for the factorisation."""
+    exps = _exponents({0: stacked})
+    return np.ldexp(gram_factor(np.ldexp(stacked, -exps[:, None])), exps[:, None])
 
 
 def gram_factor(w: np.ndarray) -> np.ndarray:

@@ -44,21 +44,24 @@ SMALL, SMALL_TOL = 160, 1e-6
 
 
 def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 0, seconds: float = 60.0,
-          rounds: int = 30, widen: float = 1.0, verbose: bool = False) -> Solution:
-    """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or time is up."""
+          rounds: int = 30, widen: float = 1.0, start: list[np.ndarray] | None = None,
+          verbose: bool = False) -> Solution:
+    """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or time is up.
+
+    start: raw parameters (per state) to start from, instead of random ones.
+    """
     began = time.perf_counter()
     if not problem.parts and not problem.per_input:
         return _linear(problem)
-    if problem.rows <= SMALL:
+    if problem.rows <= SMALL and start is None:
         tol = min(tol, SMALL_TOL)
     inflate = widen * INFLATE * tol / max(1, len(problem.parts))
     dual, true = Dual(problem, inflate), Dual(problem)
     rng = np.random.default_rng(seed)
     columns = columns or (12 if problem.rows <= 1000 else 16)
     columns = max(1, min(columns, problem.inputs if not problem.per_input else 10**9, problem.rows))
-    params = dual.start(columns, rng)
-    point = dual.evaluate(params)
-    for _ in range(10):
+    point = dual.evaluate(dual.start(columns, rng) if start is None else start)
+    for _ in range(10 if start is None else 2):
         params = dual.fixed_point(point)
         point = dual.evaluate(params)
     best: Solution | None = None

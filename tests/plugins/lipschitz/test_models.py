@@ -99,7 +99,7 @@ def test_bad_arguments_say_what_was_expected() -> None:
 
 def test_layernorm_needs_a_region_and_states_its_assumption() -> None:
     model = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 3)).double()
-    with pytest.raises(ValueError, match="LayerNorm|normalisation"):
+    with pytest.raises(ValueError, match="no useful global"):
         lipschitz(model)
     x = torch.randn(50, 12, dtype=torch.float64)
     found = lipschitz(model, region=Data(x.numpy()))
