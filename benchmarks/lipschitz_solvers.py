@@ -2,11 +2,12 @@
 
     python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--skip-cvxpy] [--large]
 
-Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise; cvxpy gets the same
-compressed matrix inequality (after QR-like input compression and removal of dead neurons) that ours solves, and is
-stopped after --limit seconds of processor time (so a busy machine does not stop it early). Times: `wall` is the solver's own time (for ours reduction, solution and certificate; for
-cvxpy building and solving, without its certificate); `cpu` the processor time of the same span, the fairer figure on a
-busy machine. The upper bound shown is always the certified one; "solver says" is cvxpy's unproven value.
+Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise. cvxpy gets the same
+compressed matrix inequality (inputs compressed, dead neurons removed) that ours solves, and is stopped after --limit
+seconds of processor time, so that a busy machine does not stop it early. `wall` is the solver's own time (for ours
+reduction, solution and certificate; for cvxpy building and solving, without its certificate) and `cpu` the processor
+time of the same span, the fairer figure on a busy machine. The upper bound shown is always the certified one; what
+cvxpy "says" is its unproven value relative to our certified bound.
 """
 
 from __future__ import annotations
