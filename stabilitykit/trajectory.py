@@ -18,7 +18,7 @@ from .readout import Readout, Space, to_space
 FLOAT64_LIMIT = 1 << 30
 
 
-@dataclass
+@dataclass(frozen=True)
 class Trajectory:
     """Readouts of N images at depths t = 0..T (t = 0: before any block).
 
@@ -40,7 +40,12 @@ class Trajectory:
 
     @cached_property
     def values(self) -> np.ndarray:
-        """(T+1, N, K) in ``space``: float64, or float32 above 1 GiB (see ``storage``)."""
+        """(T+1, N, K) in ``space``: float64, or float32 above 1 GiB (see ``storage``). Read-only: all share it."""
+        values = self._computed_values()
+        values.flags.writeable = False
+        return values
+
+    def _computed_values(self) -> np.ndarray:
         if self.storage == "float64":
             return np.ascontiguousarray(to_space(self.logits, self.space))
         if self.space == "logits":
