@@ -16,6 +16,10 @@ from .plugins import PluginHost
 PACKAGES = ("stabilitykit", "torch", "torchvision", "timm", "numpy", "scipy", "numba", "cvxpy", "clarabel", "scs",
             "scikit-learn", "pandas", "pluggy", "click")
 
+# Other batch sizes and thread counts sum floats in another order; no logit was seen to move by more than this
+# fraction of the largest one (benchmarks/determinism.py measures it).
+LOGIT_BOUND = 1e-5
+
 
 def package_versions() -> dict[str, str]:
     """Installed versions of what can change a number; "absent" where a package is missing."""
@@ -59,6 +63,12 @@ def provenance(host: PluginHost, device: Any, seed: int) -> dict[str, Any]:
         "device": {"type": device.type, "name": name, "threads": torch.get_num_threads(),
                    "cpus": os.cpu_count()},
         "seed": seed,
+        "determinism": {
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "tf32": bool(torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),
+            "same_seed_same_machine": "identical to the last bit",
+            "other_batch_size_or_threads": f"logits move by at most {LOGIT_BOUND:g} of the largest one (float32)",
+        },
         "plugins": [{"name": r.name, "distribution": r.distribution, "version": r.version, "status": r.status,
                      "error": r.error} for r in host.records],
     }
