@@ -77,7 +77,10 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """Parsed JSON; UsageProblem when the file is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+        # An escaped lone surrogate is valid JSON but cannot be printed or written again.
+        return to_plain(data) if "\\ud" in text.lower() else data
     except FileNotFoundError:
         raise UsageProblem(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
