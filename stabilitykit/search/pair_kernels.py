@@ -11,10 +11,9 @@ import numpy as np
 
 from stabilitykit.search.bounds import limit_of, nodes_bound, pair_value, point_bound
 from stabilitykit.search.jit import jit
-from stabilitykit.search.metric import CODES, reduced
+from stabilitykit.search.metric import reduced
 
 SMALL = 16
-MIN = CODES["min"]
 
 
 @jit
@@ -152,7 +151,7 @@ def search_tasks(
 
 
 @jit
-def probe(values, depths, forest, root, groups, images, width, bound, budget):
+def probe(values, boxed, forest, root, groups, images, width, code, bound, budget):
     """Steps that some images need to search the trees of all other groups; -1 once above the budget.
 
     One step is a node or an image met. Decides between methods only, so it skips no pair for good.
@@ -167,7 +166,7 @@ def probe(values, depths, forest, root, groups, images, width, bound, budget):
             cell = 0
             if width > 0:
                 cell = min(g, groups[i]) * width + max(g, groups[i])
-            limit = limit_of(bound[cell], MIN, 1)
+            limit = limit_of(bound[cell], code, values.shape[0])
             stack[0] = root[g]
             waiting = 1
             while waiting > 0:
@@ -176,7 +175,7 @@ def probe(values, depths, forest, root, groups, images, width, bound, budget):
                 steps += 1
                 if steps > budget:
                     return -1
-                if point_bound(values[:, i], depths, low, high, q, MIN, limit) > limit:
+                if point_bound(values[:, i], boxed, low, high, q, code, limit) > limit:
                     continue
                 if child[q] < 0:
                     steps += (stop[q] - start[q]) // 4

@@ -1,97 +1,25 @@
-"""The fast search of closest pairs: which depth by which method, on how many threads."""
+"""The fast search of closest pairs: bounds from a part of the images, then layer after layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from stabilitykit.search import pair_kernels, sweep_kernels
-from stabilitykit.search.metric import CODES
+from stabilitykit.search import pair_kernels
+from stabilitykit.search.layer import Layer, search_layer
 from stabilitykit.search.parallel import run
 from stabilitykit.search.results import ClosestPairs
-from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
-from stabilitykit.search.tree import Forest, grow
+from stabilitykit.search.search_state import Found, Search
+from stabilitykit.search.sweep import Forecast, keys_of
 
-# Candidates per image: of a sweep that only seeks bounds, of one that needs no comparison with the trees,
-# and of the largest one (its cost no longer depends on how the bound shrinks).
-SEED_CANDIDATES = 40
-CHEAP_CANDIDATES = 150
-MOST_CANDIDATES = 20_000
-# Nanoseconds per candidate of a sweep and per step of a tree search, measured; they choose, they never prune.
-SWEEP_COST = 3.0
-TREE_COST = 35.0
-PROBES = 128
 # Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
 BOX_BYTES = 600 * 2**20
 SAMPLE_IMAGES = 192
 # Larger sets are first searched with every STRIDE-th image: its answers are upper bounds.
 STRIDE = 16
 LARGE = 16_000
-# Readouts at least this long are first compared at the two groups' own coordinates.
-LONG_READOUT = 24
-
-
-@dataclass
-class Search:
-    """One question and the bounds found so far.
-
-    Attributes:
-        values, groups: the checked arrays.
-        width: number of groups.
-        cells: width * width, or 1 if only the overall pair is wanted.
-        by_group, starts: images sorted by group, and where each group starts.
-        pairs: (n, 2) the pairs of groups (a < b), both with images.
-        bound: (cells,) upper bounds, shared by threads and depths.
-        rank, world: this process's share.
-    """
-
-    values: np.ndarray
-    groups: np.ndarray
-    width: int
-    reduction: str
-    overall: bool
-    threads: int
-    rank: int
-    world: int
-
-    def __post_init__(self) -> None:
-        sizes = np.bincount(self.groups, minlength=self.width)
-        self.by_group = np.argsort(self.groups, kind="stable")
-        self.starts = np.concatenate([[0], np.cumsum(sizes)])
-        present = np.flatnonzero(sizes)
-        lower, higher = np.triu_indices(len(present), 1)
-        self.pairs = np.stack([present[lower], present[higher]], axis=1)
-        self.cells = 1 if self.overall else self.width**2
-        self.bound = np.full(self.cells, np.inf)
-
-    @property
-    def code(self) -> int:
-        return CODES[self.reduction]
-
-    def cell_of(self, pairs: np.ndarray) -> np.ndarray:
-        if self.overall:
-            return np.zeros(len(pairs), dtype=np.int64)
-        return pairs[:, 0] * self.width + pairs[:, 1]
-
-
-class Found:
-    """Answers of one thread: value, first, second, each (cells,)."""
-
-    def __init__(self, cells: int) -> None:
-        self.value = np.full(cells, np.inf)
-        self.first = np.full(cells, -1, dtype=np.int64)
-        self.second = np.full(cells, -1, dtype=np.int64)
-
-    def take(self, other: Found) -> None:
-        """Keep the better answer of each cell."""
-        lower = (other.first < self.first) | ((other.first == self.first) & (other.second < self.second))
-        better = (other.first >= 0) & (
-            (self.first < 0) | (other.value < self.value) | ((other.value == self.value) & lower)
-        )
-        for name in ("value", "first", "second"):
-            np.copyto(getattr(self, name), getattr(other, name), where=better)
+PROBE_IMAGES = 8192
 
 
 def find(
@@ -115,9 +43,7 @@ def find(
         if reduction == "min":
             search_depths(search, apart, found, progress)
         else:
-            boxed = depths[: boxes_that_fit(search)]
-            forest = grow(values, search.by_group, search.starts, boxed, threads=threads)
-            search_trees(search, forest, depths, search.pairs, found, threads, search.rank, search.world, progress)
+            search_layer(search, best_layer(search, depths), search.rank, search.world, found, threads, progress)
     block = np.full(search.cells, -1, dtype=np.int64)
     pair_kernels.finish(values, search.code, found.value, found.first, found.second, block)
     found.value[found.first < 0] = np.nan
@@ -153,154 +79,40 @@ def search_depths(
     owners = -(-search.world // len(depths))
     units = [(int(t), owner) for t in depths for owner in range(owners)][search.rank :: search.world]
 
-    def work(unit: tuple[int, int]) -> Found:
-        mine = Found(search.cells)
-        one_depth(search, *unit, owners, mine, 1)
+    def one(unit: tuple[int, int], threads: int, mine: Found) -> Found:
+        only = np.array([unit[0]], dtype=np.int64)
+        search_layer(search, Layer(search.values[unit[0]], 0.0, only, only), unit[1], owners, mine, threads, None)
         return mine
 
     if units:
-        one_depth(search, *units[0], owners, found, search.threads)
+        one(units[0], search.threads, found)
         if progress:
             progress(1, len(units))
         report = (lambda done, total: progress(done + 1, total + 1)) if progress else None
-        for mine in run(work, units[1:], search.threads, report):
+        for mine in run(lambda unit: one(unit, 1, Found(search.cells)), units[1:], search.threads, report):
             found.take(mine)
 
 
-def one_depth(search: Search, t: int, owner: int, owners: int, found: Found, threads: int) -> None:
-    """All pairs at one depth: a small sweep for bounds if they are loose, then a sweep or the trees."""
-    points = search.values[t]
-    images = len(points)
-    cells = search.cell_of(search.pairs)
-    keys = keys_of(points)
-    forecast = Forecast(keys)
-    widest = float(search.bound[cells].max())
+def best_layer(search: Search, depths: np.ndarray) -> Layer:
+    """max: the depth at which fewest pairs lie within the bound; mean: the mean readout over depths.
 
-    def swept(bound: float, cap: float) -> bool:
-        ready = plan(keys, bound, cap)
-        if ready is None:
-            return False
-        sweep(search, points, ready, owner, owners, found)
-        return True
-
-    if forecast.candidates(widest, CHEAP_CANDIDATES * images) <= CHEAP_CANDIDATES * images:
-        if swept(widest, 4 * CHEAP_CANDIDATES * images):
-            return
-    else:
-        reach = forecast.reach(SEED_CANDIDATES * images)
-        if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
-            left = search.bound[cells] > reach
-            if not left.any():
-                return
-            search_left(search, t, owner, owners, found, threads, left, forecast, swept)
-            return
-    search_left(search, t, owner, owners, found, threads, np.ones(len(cells), dtype=bool), forecast, swept)
-
-
-def search_left(
-    search: Search,
-    t: int,
-    owner: int,
-    owners: int,
-    found: Found,
-    threads: int,
-    left: np.ndarray,
-    forecast: Forecast,
-    swept: Callable[[float, float], bool],
-) -> None:
-    """The pairs of groups that remain at one depth, by whatever is forecast to be cheaper."""
-    pairs = search.pairs[left]
-    images = search.values.shape[1]
-    most = MOST_CANDIDATES * images
-    widest = float(search.bound[search.cell_of(pairs)].max())
-    candidates = forecast.candidates(widest, most)
-    if candidates <= CHEAP_CANDIDATES * images and swept(widest, 4 * candidates + images):
-        return
-    depth = np.array([t], dtype=np.int64)
-    sizes = np.diff(search.starts)
-    needed = np.isin(np.arange(search.width), pairs)
-    by_group = search.by_group[np.repeat(needed, sizes)]
-    starts = np.concatenate([[0], np.cumsum(sizes * needed)])
-    forest = grow(search.values, by_group, starts, depth, threads=threads)
-    if np.isfinite(candidates):
-        steps = pair_kernels.probe(
-            search.values,
-            depth,
-            forest.arrays,
-            forest.root,
-            search.groups,
-            by_group[:: max(1, len(by_group) // PROBES)],
-            search.width if search.cells > 1 else 0,
-            search.bound,
-            int(SWEEP_COST * candidates / TREE_COST * 2 * PROBES / len(by_group)),
-        )
-        if steps < 0 and swept(widest, 4 * candidates + images):
-            return
-    search_trees(search, forest, depth, pairs, found, threads, owner, owners, None)
-
-
-def sweep(search: Search, points: np.ndarray, ready: Plan, owner: int, owners: int, found: Found) -> None:
-    """Run a planned sweep over the images of one depth."""
-    sweep_kernels.sweep(
-        ready.codes,
-        ready.offsets,
-        ready.window,
-        points[ready.order],
-        ready.order,
-        search.groups[ready.order],
-        owner,
-        owners,
-        0 if search.overall else search.width,
-        search.bound,
-        found.value,
-        found.first,
-        found.second,
-    )
-
-
-def search_trees(
-    search: Search,
-    forest: Forest,
-    depths: np.ndarray,
-    pairs: np.ndarray,
-    found: Found,
-    threads: int,
-    owner: int,
-    owners: int,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Search the trees of all given pairs of groups."""
-    own = pairs if LONG_READOUT <= search.values.shape[2] >= search.width else np.full_like(pairs, -1)
-    tasks = np.column_stack([forest.root[pairs], search.cell_of(pairs), own])
-    pieces = min(len(tasks), 8 * threads) if threads > 1 or progress else 1
-
-    def work(piece: int) -> Found:
-        mine = Found(search.cells)
-        done = np.zeros(1, dtype=np.int64)
-        part = np.ascontiguousarray(tasks[piece::pieces])
-        room = 1024
-        while not pair_kernels.search_tasks(
-            search.values,
-            forest.depths,
-            depths,
-            forest.arrays,
-            part,
-            search.code,
-            owner,
-            owners,
-            search.bound,
-            mine.value,
-            mine.first,
-            mine.second,
-            np.empty((room, 2), dtype=np.int64),
-            np.empty(room, dtype=np.int64),
-            done,
-        ):
-            room *= 4
-        return mine
-
-    for mine in run(work, list(range(pieces)), threads, progress):
-        found.take(mine)
+    The mean readout is 1-Lipschitz: || mean of differences || is at most the mean of their norms.
+    """
+    values = search.values
+    boxed = depths[: boxes_that_fit(search)]
+    if search.reduction == "mean":
+        points = values.mean(axis=0, dtype=np.float64)
+        largest = max(float(values.max()), -float(values.min()))
+        # Rounding of the mean, and of the sum of squares of a difference of means.
+        error = 4 * sum(values.shape[::2], 8) * 2.0**-52 * np.sqrt(values.shape[2]) * largest
+        return Layer(points, error, depths, boxed)
+    widest = search.widest()
+    chosen = int(depths[0])
+    if np.isfinite(widest):
+        part = values[:, :: max(1, values.shape[1] // PROBE_IMAGES)]
+        forecasts = [Forecast(keys_of(part[t])).candidates(widest, np.inf) for t in range(len(values))]
+        chosen = int(np.argmin(forecasts))
+    return Layer(values[chosen], 0.0, depths, boxed)
 
 
 def boxes_that_fit(search: Search) -> int:

@@ -1,4 +1,4 @@
-"""The sorted sweep at one depth, in numba: three 1-Lipschitz keys, cells of two, sorted by the third.
+"""The sorted sweep of one layer, in numba: three 1-Lipschitz keys, cells of two, sorted by the third.
 
 A pair within reach w differs by at most w in every key. Cells are at least w wide, so partners lie in the
 same cell or one of its neighbours; inside a cell images are sorted by the third key, so partners lie in a
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.bounds import limit_of
+from stabilitykit.search.bounds import TINY, limit_of, pair_value
 from stabilitykit.search.jit import jit
-from stabilitykit.search.metric import MIN
 from stabilitykit.search.pair_kernels import keep
 
 CELL = np.int64(1) << 32
@@ -63,19 +62,50 @@ def count_candidates(codes, offsets, window, cap):
 
 
 @jit
-def sweep(codes, offsets, window, rows, images, kinds, owner, owners, width, bound, value, first, second):
-    """Compare all pairs in the windows at one depth.
+def row_limit(best, error):
+    """What the squared distance of two rows must exceed for their pair to be above `best`."""
+    reach = best + error
+    return reach * reach * (1.0 + 1e-14) + TINY
 
-    rows (images, readout), images, kinds: in the order of codes. `width` is the number of groups, or 0 to
-    keep one answer for all. Only pairs whose image of the lower group is congruent to owner are kept.
+
+@jit
+def sweep(
+    codes,
+    offsets,
+    window,
+    start,
+    stop,
+    rows,
+    error,
+    values,
+    depths,
+    code,
+    images,
+    kinds,
+    owner,
+    owners,
+    width,
+    bound,
+    value,
+    first,
+    second,
+):
+    """Compare the images at positions start..stop-1 with all later ones in their windows.
+
+    rows (images, readout), images, kinds: in the order of codes; rows are 1-Lipschitz but for `error`.
+    `width` is the number of groups, or 0 to keep one answer for all. Only pairs whose image of the lower
+    group is congruent to owner are kept.
     """
     count = len(codes)
     readout = rows.shape[1]
+    total_depths = values.shape[0]
     limit = np.empty(len(bound))
     for cell in range(len(bound)):
-        limit[cell] = limit_of(min(bound[cell], value[cell]), MIN, 1)
-    begin = np.zeros(len(offsets), dtype=np.int64)
-    for p in range(count):
+        limit[cell] = row_limit(min(bound[cell], value[cell]), error)
+    begin = np.empty(len(offsets), dtype=np.int64)
+    for n in range(len(offsets)):
+        begin[n] = np.searchsorted(codes, codes[start] + offsets[n] - window)
+    for p in range(start, stop):
         a = kinds[p]
         for n in range(len(offsets)):
             target = codes[p] + offsets[n]
@@ -97,11 +127,11 @@ def sweep(codes, offsets, window, rows, images, kinds, owner, owners, width, bou
                         total += difference * difference
                         if total > top:
                             break
-                    mine = owners == 1 or (images[p] if a < b else images[q]) % owners == owner
-                    if (
-                        total <= top
-                        and mine
-                        and keep(np.sqrt(total), images[p], images[q], cell, bound, value, first, second)
-                    ):
-                        limit[cell] = limit_of(min(value[cell], bound[cell]), MIN, 1)
+                    if total <= top and (owners == 1 or (images[p] if a < b else images[q]) % owners == owner):
+                        i = images[p]
+                        j = images[q]
+                        best = limit_of(min(bound[cell], value[cell]), code, total_depths)
+                        found = pair_value(values[:, i], values[:, j], depths, code, best, -1, -1)
+                        if found >= 0.0 and keep(found, i, j, cell, bound, value, first, second):
+                            limit[cell] = row_limit(min(value[cell], bound[cell]), error)
                 q += 1

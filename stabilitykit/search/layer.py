@@ -1,0 +1,198 @@
+"""Search of one layer: all pairs whose images may lie within the bounds at one depth, or in the mean readout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search import pair_kernels, sweep_kernels
+from stabilitykit.search.parallel import run, spans
+from stabilitykit.search.search_state import Found, Search
+from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
+from stabilitykit.search.tree import Forest, grow
+
+# Candidates per image: of a sweep that only seeks bounds, of one that needs no comparison with the trees,
+# and of the largest one (its cost no longer depends on how the bound shrinks).
+SEED_CANDIDATES = 40
+CHEAP_CANDIDATES = 150
+MOST_CANDIDATES = 20_000
+# Nanoseconds per candidate of a sweep and per step of a tree search, measured; they choose, they never prune.
+SWEEP_COST = 3.0
+TREE_COST = 35.0
+PROBES = 128
+# Readouts at least this long are first compared at the two groups' own coordinates.
+LONG_READOUT = 24
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A 1-Lipschitz image of the trajectories, and the depths that count.
+
+    Attributes:
+        points: (images, readout); two points are never farther apart than the reduced distance, but for
+            `error`, the rounding of points that were computed.
+        depths: the depths over which pairs are reduced (one depth for "min").
+        boxed: the depths of which trees keep boxes.
+    """
+
+    points: np.ndarray
+    error: float
+    depths: np.ndarray
+    boxed: np.ndarray
+
+
+def search_layer(
+    search: Search,
+    layer: Layer,
+    owner: int,
+    owners: int,
+    found: Found,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """A small sweep for bounds if they are loose; then what remains by a sweep or by trees.
+
+    Shards: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
+    """
+    images = len(layer.points)
+    keys = keys_of(layer.points)
+    forecast = Forecast(keys)
+    cells = search.cell_of(search.pairs)
+
+    def swept(bound: float, cap: float) -> bool:
+        ready = plan(keys, bound + layer.error, cap)
+        if ready is not None:
+            sweep(search, layer, ready, owner, owners, found, threads)
+        return ready is not None
+
+    left = np.ones(len(cells), dtype=bool)
+    if forecast.candidates(search.widest(), CHEAP_CANDIDATES * images) > CHEAP_CANDIDATES * images:
+        reach = forecast.reach(SEED_CANDIDATES * images)
+        if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
+            left = search.bound[cells] > reach
+    if left.any():
+        search_left(search, layer, owner, owners, found, threads, search.pairs[left], forecast, swept, progress)
+    elif progress:
+        progress(1, 1)
+
+
+def search_left(
+    search: Search,
+    layer: Layer,
+    owner: int,
+    owners: int,
+    found: Found,
+    threads: int,
+    pairs: np.ndarray,
+    forecast: Forecast,
+    swept: Callable[[float, float], bool],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """The pairs of groups that remain, by whatever is forecast to be cheaper."""
+    images = len(layer.points)
+    widest = float(search.bound[search.cell_of(pairs)].max())
+    candidates = forecast.candidates(widest, MOST_CANDIDATES * images)
+    done = candidates <= CHEAP_CANDIDATES * images and swept(widest, 4 * candidates + images)
+    if not done:
+        sizes = np.diff(search.starts)
+        needed = np.isin(np.arange(search.width), pairs)
+        by_group = search.by_group[np.repeat(needed, sizes)]
+        starts = np.concatenate([[0], np.cumsum(sizes * needed)])
+        forest = grow(search.values, by_group, starts, layer.boxed, threads=threads)
+        if np.isfinite(candidates):
+            steps = pair_kernels.probe(
+                search.values,
+                layer.boxed,
+                forest.arrays,
+                forest.root,
+                search.groups,
+                by_group[:: max(1, len(by_group) // PROBES)],
+                search.width if search.cells > 1 else 0,
+                search.code,
+                search.bound,
+                int(SWEEP_COST * candidates / TREE_COST * 2 * PROBES / len(by_group)),
+            )
+            done = steps < 0 and swept(widest, 4 * candidates + images)
+    if not done:
+        search_trees(search, forest, layer.depths, pairs, found, threads, owner, owners, progress)
+    elif progress:
+        progress(1, 1)
+
+
+def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, found: Found, threads: int) -> None:
+    """Run a planned sweep over the images of a layer."""
+    rows, kinds = layer.points[ready.order], search.groups[ready.order]
+
+    def work(span: tuple[int, int]) -> Found:
+        mine = Found(search.cells)
+        sweep_kernels.sweep(
+            ready.codes,
+            ready.offsets,
+            ready.window,
+            *span,
+            rows,
+            layer.error,
+            search.values,
+            layer.depths,
+            search.code,
+            ready.order,
+            kinds,
+            owner,
+            owners,
+            0 if search.overall else search.width,
+            search.bound,
+            mine.value,
+            mine.first,
+            mine.second,
+        )
+        return mine
+
+    for mine in run(work, spans(len(rows), 8 * threads if threads > 1 else 1), threads):
+        found.take(mine)
+
+
+def search_trees(
+    search: Search,
+    forest: Forest,
+    depths: np.ndarray,
+    pairs: np.ndarray,
+    found: Found,
+    threads: int,
+    owner: int,
+    owners: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Search the trees of all given pairs of groups."""
+    own = pairs if LONG_READOUT <= search.values.shape[2] >= search.width else np.full_like(pairs, -1)
+    tasks = np.column_stack([forest.root[pairs], search.cell_of(pairs), own])
+    pieces = min(len(tasks), 8 * threads) if threads > 1 or progress else 1
+
+    def work(piece: int) -> Found:
+        mine = Found(search.cells)
+        done = np.zeros(1, dtype=np.int64)
+        part = np.ascontiguousarray(tasks[piece::pieces])
+        room = 1024
+        while not pair_kernels.search_tasks(
+            search.values,
+            forest.depths,
+            depths,
+            forest.arrays,
+            part,
+            search.code,
+            owner,
+            owners,
+            search.bound,
+            mine.value,
+            mine.first,
+            mine.second,
+            np.empty((room, 2), dtype=np.int64),
+            np.empty(room, dtype=np.int64),
+            done,
+        ):
+            room *= 4
+        return mine
+
+    for mine in run(work, list(range(pieces)), threads, progress):
+        found.take(mine)

@@ -1,0 +1,74 @@
+"""One pair search: the question, the bounds shared by its threads, and the answers of each thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search.metric import CODES
+
+
+@dataclass
+class Search:
+    """One question and the bounds found so far.
+
+    Attributes:
+        values, groups: the checked arrays.
+        width: number of groups.
+        cells: width * width, or 1 if only the overall pair is wanted.
+        by_group, starts: images sorted by group, and where each group starts.
+        pairs: (n, 2) the pairs of groups (a < b), both with images.
+        bound: (cells,) upper bounds, shared by threads and depths.
+        rank, world: this process's share.
+    """
+
+    values: np.ndarray
+    groups: np.ndarray
+    width: int
+    reduction: str
+    overall: bool
+    threads: int
+    rank: int
+    world: int
+
+    def __post_init__(self) -> None:
+        sizes = np.bincount(self.groups, minlength=self.width)
+        self.by_group = np.argsort(self.groups, kind="stable")
+        self.starts = np.concatenate([[0], np.cumsum(sizes)])
+        present = np.flatnonzero(sizes)
+        lower, higher = np.triu_indices(len(present), 1)
+        self.pairs = np.stack([present[lower], present[higher]], axis=1)
+        self.cells = 1 if self.overall else self.width**2
+        self.bound = np.full(self.cells, np.inf)
+
+    @property
+    def code(self) -> int:
+        return CODES[self.reduction]
+
+    def widest(self) -> float:
+        """The largest bound of any two groups that both have images."""
+        return float(self.bound[self.cell_of(self.pairs)].max())
+
+    def cell_of(self, pairs: np.ndarray) -> np.ndarray:
+        if self.overall:
+            return np.zeros(len(pairs), dtype=np.int64)
+        return pairs[:, 0] * self.width + pairs[:, 1]
+
+
+class Found:
+    """Answers of one thread: value, first, second, each (cells,)."""
+
+    def __init__(self, cells: int) -> None:
+        self.value = np.full(cells, np.inf)
+        self.first = np.full(cells, -1, dtype=np.int64)
+        self.second = np.full(cells, -1, dtype=np.int64)
+
+    def take(self, other: Found) -> None:
+        """Keep the better answer of each cell."""
+        lower = (other.first < self.first) | ((other.first == self.first) & (other.second < self.second))
+        better = (other.first >= 0) & (
+            (self.first < 0) | (other.value < self.value) | ((other.value == self.value) & lower)
+        )
+        for name in ("value", "first", "second"):
+            np.copyto(getattr(self, name), getattr(other, name), where=better)
