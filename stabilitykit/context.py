@@ -41,6 +41,7 @@ class Context:
         results: results of the properties named in the component's ``needs`` and ``wants``, by name.
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
+        autocast, channels_last: how trajectories were extracted; :meth:`readouts` repeats it.
     """
 
     model: Model
@@ -56,6 +57,8 @@ class Context:
     progress: Callable[..., Iterator[Any]] = no_progress
     make_trajectory: Callable[[], Trajectory] | None = None
     world: World = field(default_factory=World)
+    autocast: torch.dtype | None = None
+    channels_last: bool = False
 
     @property
     def trajectory(self) -> Trajectory:
@@ -74,7 +77,8 @@ class Context:
         from .trajectory import batches
 
         rows = np.arange(len(self.indices)) if rows is None else np.asarray(rows)
-        for part, inputs in batches(self.model, self.dataset, self.indices[rows], self.batch_size, self.device):
+        for part, inputs in batches(self.model, self.dataset, self.indices[rows], self.batch_size, self.device,
+                                    channels_last=self.channels_last):
             yield rows[part], inputs
 
     def readouts(self, rows: np.ndarray) -> np.ndarray:
@@ -90,7 +94,7 @@ class Context:
         for number in np.unique(rows // self.batch_size):
             members = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.indices)))
             for part, inputs in self.batches(members):
-                logits = batch_logits(self.model, self.readout, inputs)
+                logits = batch_logits(self.model, self.readout, inputs, self.autocast)
                 for column, row in enumerate(part):
                     if row in rows:
                         found[int(row)] = logits[:, column]

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,8 +222,9 @@ class _Job:
                 # Copies: a property that writes into what it needs must not change what another one measured.
                 needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
                           if name in results}
-                result = prop.evaluate(pair.context(choice, needed))
-            cell.result = _stored_form(result)
+                context = pair.context(choice, needed)
+                result = _stored_form(prop.evaluate(context))
+                cell.result = _rechecked(prop, context, result, choice) if self.world.leads else result
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
@@ -317,6 +318,27 @@ def _stored_form(result: Any) -> PropertyResult:
         raise PluginProblem(f"the result takes {len(text) / 1e6:.0f} MB as JSON, above the limit of "
                             f"{MAX_RESULT_BYTES / 1e6:.0f} MB; report summaries, not arrays")
     return PropertyResult.from_json(json.loads(text))
+
+
+def _rechecked(prop: Property, context: Any, result: PropertyResult, choice: Choice) -> PropertyResult:
+    """``result`` with the residuals of an independent recomputation, as `verify` does it, where it has none yet.
+
+    A recomputation that fails is said on stderr and costs no number: `verify` will report it.
+    """
+    if all(m.recheck is not None or m.value is None for m in result.measurements):
+        return result
+    try:
+        found = dict(prop.verify(context, copy.deepcopy(result)))
+        for number, m in enumerate(result.measurements):
+            again = found.get(m.name)
+            if again is None or m.value is None or m.recheck is not None:
+                continue
+            residual = 0.0 if float(again) == m.value else abs(float(again) - m.value)
+            result.measurements[number] = replace(m, recheck=residual)
+    except Exception as error:
+        reason = describe_failure(choice, error)
+        print(f"warning: {reason['culprit']}: the recheck failed ({reason['message']})", file=sys.stderr)
+    return result
 
 
 def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:

@@ -291,7 +291,8 @@ class Pair:
         """What one property is given."""
         return Context(self.model, self.dataset, self.indices, self.readout, self.settings.space, self.device,
                        self.settings.batch_size, self.settings.seed, dict(choice.options), dict(results),
-                       self.progress, self.trajectory, self.world)
+                       self.progress, self.trajectory, self.world, EXTRACT_DTYPES[self.settings.extract_dtype],
+                       self.settings.channels_last)
 
     def close(self) -> None:
         """Free what only this pair used."""
