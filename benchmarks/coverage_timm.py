@@ -92,7 +92,6 @@ def discover_all(seconds: float) -> None:
 def certify_all(seconds: float) -> None:
     """Exact round trips of every run of the smallest members of every covered family."""
     import torch
-
     from stabilitykit_timm.adapter import AdaptedModel
     from stabilitykit_timm.certificate import certify, randomise
     from stabilitykit_timm.discovery import discover
@@ -143,7 +142,8 @@ def table() -> str:
     lines = ["# Coverage", "", f"{len(found)} of {len(names())} names measured.", ""]
     for library in ("timm", "torchvision"):
         lines += _totals(library, [r for r in found if r["library"] == library])
-    lines += ["", "| family | models | closed T>=2 | with open | with plain | longest T | certified member | reason of the rest |",
+    lines += ["", "| family | models | closed T>=2 | with open | with plain | longest T | certified member | "
+              "reason of the rest |",
               "|---|---|---|---|---|---|---|---|"]
     families: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in found:

@@ -47,7 +47,7 @@ def stabilitykit_models() -> list[Component]:
                    Option("checkpoint", "path", help="weights of the converted network; untrained without"),
                    Option("num_classes", "int", minimum=2, help="classes of the head"),
                    Option("patch", choices=("tiles", "phases"), default="tiles",
-                          help="how maps are cut between stages: contiguous tiles (the paper) or pixel-unshuffle phases"),
+                          help="how maps are cut between stages: contiguous tiles (the paper) or pixel phases"),
                    Option("input", "ints", default=(3, 32, 32), help="what one input looks like"),
                    Option("width", "int", minimum=1, help="channels of the first stage (default: the network's)"),
                    Option("seed", "int", default=0, minimum=0, help="seed of untrained weights")),
@@ -70,7 +70,7 @@ def stabilitykit_properties() -> list[Component]:
 def stabilitykit_commands() -> list[Command]:
     """audit and convert."""
     return [
-        Command("audit", "stabilitykit_timm.cli_audit:command", "Measure everything about any timm model or nn.Module."),
+        Command("audit", "stabilitykit_timm.cli_audit:command", "Measure every property of any timm model or module."),
         Command("convert", "stabilitykit_timm.cli_convert:command", "Build the equal-dimension version of a network."),
     ]
 

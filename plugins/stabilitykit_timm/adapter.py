@@ -13,7 +13,7 @@ from stabilitykit.interfaces import Model
 
 from .layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from .program import Program
-from .replay import Replayer, Segment, point_of, segment
+from .replay import Replayer, point_of, segment, sides_at
 from .runs import Run
 from .tail import tail_module
 from .tracing import memory_order
@@ -52,12 +52,12 @@ class AdaptedModel(Model):
         self._memory: dict[int, tuple[int, ...]] = {}  # as seen on this device; the recording's may differ
         self._coordinates = Coordinates(self._replayer, program, run)
         blocks, sides = run.blocks, run.sides
-        starts = [point_of(program, (*b.start, *sides), b.ticks[0]) for b in blocks]
+        self._starts = [(*b.start, *sides_at(program, sides, b.start, b.ticks[0])) for b in blocks]
+        self._end = (*blocks[-1].end, *sides_at(program, sides, blocks[-1].end, blocks[-1].ticks[1]))
         self._prefix = segment(program, -1, (program.input_vertex,), (*blocks[0].start, *sides))
-        self._parts = [segment(program, point, (*b.start, *sides), b.end) for point, b in zip(starts, blocks)]
-        last = blocks[-1]
-        self._end = (*last.end, *sides)
-        self._tail = segment(program, point_of(program, self._end, last.ticks[1]), self._end, ())
+        self._parts = [segment(program, point_of(program, given, b.ticks[0]), given, b.end)
+                       for given, b in zip(self._starts, blocks)]
+        self._tail = segment(program, point_of(program, self._end, blocks[-1].ticks[1]), self._end, ())
 
     @property
     def module(self) -> nn.Module:
@@ -85,7 +85,7 @@ class AdaptedModel(Model):
     def block(self, t: int, state: State) -> State:
         """phi_t: h_t -> h_{t+1}."""
         block, sides = self.run.blocks[t], self.run.sides
-        tensors = self._inward(t, state, (*block.start, *sides))
+        tensors = self._inward(t, state, (*block.start, *sides), self._starts[t])
         result = self._replayer.run(self._parts[t], tensors, _batch(state))
         after = self._outward(t, result, block.end)
         if not sides:
@@ -95,7 +95,8 @@ class AdaptedModel(Model):
 
     def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
         """g: everything after the last block, applied to a state of any depth -> logits (B, K)."""
-        tensors = self._inward(self.num_blocks - 1, state, self._end)
+        last = self.run.blocks[-1].end
+        tensors = self._inward(self.num_blocks - 1, state, (*last, *self.run.sides), self._end)
         return self._chosen(self._replayer.run(self._tail, tensors, _batch(state), fill=fill)[0])
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -158,10 +159,16 @@ class AdaptedModel(Model):
             parts.append(state)
         return parts[0] if len(parts) == 1 else tuple(parts)
 
-    def _inward(self, t: int, state: State, vertices: Sequence[int]) -> list[torch.Tensor]:
-        """A state in the coordinates of h_T -> the network's tensors at block t, copied where it would write."""
-        tensors = []
+    def _inward(self, t: int, state: State, vertices: Sequence[int], wanted: Sequence[int]) -> list[torch.Tensor]:
+        """A state in the coordinates of h_T -> the network's tensors at block t, copied where it would write.
+
+        ``vertices`` says what the parts of the state are, ``wanted`` which of them the network takes there. A side
+        tensor that is also the state at this block gives way to it.
+        """
+        tensors: dict[int, torch.Tensor] = {}
         for number, (part, vertex) in enumerate(zip(state if isinstance(state, tuple) else (state,), vertices)):
+            if vertex not in wanted or vertex in tensors:
+                continue
             shape = self.program.shapes[vertex]
             local = shape.per_image
             assert local is not None
@@ -170,8 +177,8 @@ class AdaptedModel(Model):
             tensor = from_image_first(part, shape)
             if number == 0 and len(self.run.shape) == 1 and self._coordinates.copies(t):
                 tensor = in_memory_order(tensor, self._memory.get(vertex, self.program.memory[vertex]))
-            tensors.append(tensor.clone() if vertex in self.program.mutated else tensor)
-        return tensors
+            tensors[vertex] = tensor.clone() if vertex in self.program.mutated else tensor
+        return [tensors[vertex] for vertex in wanted]
 
 
 def _batch(state: State) -> int:

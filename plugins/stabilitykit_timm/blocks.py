@@ -83,7 +83,7 @@ class Blocks(Property):
         again = certificate.get("randomised")
         if not certificate["bit_exact"] or (again and not again["bit_exact"]):
             raise CellProblem(f"model {context.model.name}: the chained blocks are not the model (largest difference "
-                              f"{certificate['max_abs_difference']}); try another run with --run, or report the network")
+                              f"{certificate['max_abs_difference']}); choose another run with --run")
         return certificate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
 
 def _vacuity(model: AdaptedModel, inputs: torch.Tensor, states: list[State], logits: torch.Tensor) -> list[str]:
     reasons = []
-    idle = sum(_difference(a, b) == 0.0 for a, b in zip(states, states[1:]))
+    idle = sum(_difference(a, b) == 0.0 for a, b in itertools.pairwise(states))
     if idle:
         reasons.append(f"{idle} of {model.num_blocks} blocks return their input unchanged")
     if not bool(torch.isfinite(logits).all()):

@@ -81,8 +81,9 @@ def command(model: str, datasets: tuple[str, ...], properties: tuple[str, ...], 
 def _resolve(registry: Registry, text: str) -> Spec:
     head = text.partition(":")[0]
     if head not in OURS:
-        raise UsageProblem(f"audit takes timm:NAME, torchvision:NAME, hf-hub:ORG/NAME, module:PACKAGE.MODULE:BUILDER or "
-                           f"converted:NAME; got {text!r}" + (f"; did you mean timm:{text}?" if ":" not in text else ""))
+        raise UsageProblem("audit takes timm:NAME, torchvision:NAME, hf-hub:ORG/NAME, module:PACKAGE.MODULE:BUILDER "
+                           f"or converted:NAME; got {text!r}"
+                           + (f"; did you mean timm:{text}?" if ":" not in text else ""))
     return registry.resolve("model", text)
 
 
@@ -125,11 +126,11 @@ def _discover(spec: Spec) -> Discovery:
     if spec.component.name == "converted":
         from .convert import convert
 
-        module = convert(options["name"], num_classes=options["num_classes"] or 10, patch=options["patch"],
+        module: Any = convert(options["name"], num_classes=options["num_classes"] or 10, patch=options["patch"],
                          input_shape=options["input"], width=options["width"])
         shape = tuple(options["input"])
     else:
-        builder = {"num_classes": options.get("num_classes"), "img_size": options.get("img_size")}
+        builder: dict[str, Any] = {"num_classes": options.get("num_classes"), "img_size": options.get("img_size")}
         if spec.component.name == "hf-hub":
             builder["download"] = options.get("download") or None
         module = skeleton(name, **builder)
@@ -163,7 +164,8 @@ def _print_runs(label: str, found: Discovery, mode: Any) -> None:
     if rows:
         table = Table(title=f"runs of {escape(label)} (cost in forward passes)", title_justify="left")
         for column in COLUMNS:
-            table.add_column(column, justify="right" if column in ("T", "dimension", "cost") else "left", overflow="fold")
+            number = column in ("T", "dimension", "cost")
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
         console.print(table)

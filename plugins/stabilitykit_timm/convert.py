@@ -124,8 +124,9 @@ def converted_model(name: str, *, checkpoint: str | None = None, num_classes: in
         fit_weights(net, state, f"{owner} ({checkpoint})")
     found = discover(net, tuple(input))
     run = choose_run(found, "longest", "closed", owner)
-    if sum(len(stage) for stage in net.stages) - sum(isinstance(m, Patching) for m in net.modules()) != run.depth:
-        raise CellProblem(f"{owner}: only {run.depth} blocks join into one run of equal dimension")
+    count = sum(type(part).__name__ in BLOCKS for part in net.modules())
+    if count != run.depth:
+        raise CellProblem(f"{owner}: only {run.depth} of {count} blocks join into one run of equal dimension")
     preprocess, preprocessing = plain_preprocess(tuple(input), "none", False, owner)
     return AdaptedModel(net, found.program, run, name=owner, preprocess=preprocess, preprocessing=preprocessing,
                         record=record)
@@ -140,10 +141,11 @@ def initialise(module: nn.Module, seed: int) -> None:
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
-            elif hasattr(part, "reset_parameters"):
-                part.reset_parameters()
-            elif isinstance(getattr(part, "gamma", None), nn.Parameter):
-                nn.init.constant_(part.gamma, 1e-6)
+            elif callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
+            gamma = getattr(part, "gamma", None)
+            if isinstance(gamma, nn.Parameter):
+                nn.init.constant_(gamma, 1e-6)
 
 
 def _anatomy(model: nn.Module, name: str) -> tuple[nn.Module, list[list[nn.Module]], nn.Module]:
@@ -151,7 +153,8 @@ def _anatomy(model: nn.Module, name: str) -> tuple[nn.Module, list[list[nn.Modul
     part: Any = model
     kind = type(model).__name__
     if kind == "ResNet":
-        stem = nn.Sequential(*(m for n, m in model.named_children() if n in ("conv1", "bn1", "act1", "relu", "maxpool")))
+        names = ("conv1", "bn1", "act1", "relu", "maxpool")
+        stem = nn.Sequential(*(child for name, child in model.named_children() if name in names))
         stages, norm = [list(getattr(part, f"layer{i}")) for i in (1, 2, 3, 4)], nn.Identity()
     elif kind == "ConvNeXt" and hasattr(model, "stages"):
         stem, stages, norm = part.stem, [list(stage.blocks) for stage in part.stages], part.head.norm

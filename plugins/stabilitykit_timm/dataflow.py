@@ -118,30 +118,38 @@ class Dataflow:
         same followed by a pointwise function, a factor, a normalisation. ``partial``: some coordinates are
         carried over. ``none``: no such path ("inner" is decided by the caller).
         """
+        return self._trace(start, end)[0]
+
+    def adds(self, start: Iterable[int], end: int) -> bool:
+        """Whether (part of) the state reaches the result through an addition."""
+        return self._trace(start, end)[1]
+
+    def _trace(self, start: Iterable[int], end: int) -> tuple[str, bool]:
+        """(kind of skip, whether it runs through an addition), the plainest first."""
         start = set(start)
         queue: list[tuple[int, int, bool]] = [(0, end, False)]
         done: set[tuple[int, bool]] = set()
         low = self.birth(start)
-        partial_without_add = None
+        carried = "none"
         while queue:
             level, vertex, added = heapq.heappop(queue)
             if vertex in start:
                 if added:
-                    return KINDS[level]
+                    return KINDS[level], True
                 if level >= KINDS.index("partial"):
-                    partial_without_add = "partial"
+                    carried = "partial"
                 continue
             if (vertex, added) in done or self.vertices[vertex].birth <= low:
                 continue
             done.add((vertex, added))
             node = self.keys[vertex][0]
             sources = [self._number[s] for s in _sources(node, self._input)]
-            step, adds = self._step(_name(node), node, vertex, sources)
+            step, adds = self._step(node_name(node), node, vertex, sources)
             if step is None:
                 continue
-            for source in sources[:1] if _name(node) in ("AddmmBackward0", "BaddbmmBackward0") else sources:
+            for source in sources[:1] if node_name(node) in ("AddmmBackward0", "BaddbmmBackward0") else sources:
                 heapq.heappush(queue, (max(level, step), source, added or adds))
-        return partial_without_add or "none"
+        return carried, False
 
     def inner_skip(self, start: tuple[int, ...], end: tuple[int, ...], sides: frozenset[int]) -> bool:
         """Whether a skip runs somewhere between the states, without reaching from one to the other.
@@ -167,7 +175,7 @@ class Dataflow:
             node = self.keys[vertex][0]
             sources = [self._number[s] for s in _sources(node, self._input)]
             whole = self.vertices[sources[0]].numel == self.vertices[vertex].numel if len(sources) == 1 else False
-            if not whole or _name(node) not in PERMUTING | {"SliceBackward0", "ExpandBackward0"}:
+            if not whole or node_name(node) not in PERMUTING | {"SliceBackward0", "ExpandBackward0"}:
                 return False
             vertex = sources[0]
         return True
@@ -186,11 +194,11 @@ class Dataflow:
 
     def signature(self, start: Iterable[int], end: Iterable[int]) -> tuple[str, ...]:
         """Sorted names of the operations between two states."""
-        return tuple(sorted(_name(node) for node in self.between(start, end)))
+        return tuple(sorted(node_name(node) for node in self.between(start, end)))
 
     def parameters_between(self, start: Iterable[int], end: Iterable[int]) -> bool:
         """Whether something that mixes coordinates (a product with weights, attention) lies between."""
-        return any(_mixes(_name(node)) for node in self.between(start, end))
+        return any(_mixes(node_name(node)) for node in self.between(start, end))
 
     def _step(self, name: str, node: Any, vertex: int, sources: list[int]) -> tuple[int | None, bool]:
         """(how far this operation takes a path from a plain identity, whether it is the skip's addition)."""
@@ -226,7 +234,7 @@ class Dataflow:
         return points, live
 
 
-def _name(node: Any) -> str:
+def node_name(node: Any) -> str:
     """Class of an autograd node without its C++ namespace."""
     return node.name().rpartition("::")[2]
 
@@ -238,9 +246,9 @@ def _additions_to_views(recording: Recording) -> set[Any]:
         if event.name in ("__iadd__", "__isub__", "add_", "sub_"):
             for leaf in event.outputs:
                 node = leaf.node[0] if leaf.node is not None else None
-                while node is not None and _name(node) in PERMUTING | PARTIAL and _name(node) != "CopySlices":
+                while node is not None and node_name(node) in PERMUTING | PARTIAL and node_name(node) != "CopySlices":
                     node = node.next_functions[0][0] if node.next_functions else None
-                if node is not None and _name(node) == "CopySlices":
+                if node is not None and node_name(node) == "CopySlices":
                     found.add(node)
     return found
 

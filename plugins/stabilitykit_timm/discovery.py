@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from .dataflow import KINDS, Dataflow
+from .following import Path
 from .functional import functional_blocks
 from .program import Program, Unreachable, image_shape_of, trace
 from .reasons import explain
-from .replay import point_of
+from .replay import point_of, sides_at
 from .runs import MODES, Block, Discovery, Mode, Reason, Run
-from .tracing import Path, Recording
+from .tracing import Recording
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Candidate:
     Attributes:
         start, end: vertices of the state before and after the call.
         sides: what else is alive on both sides (empty: the states are cuts); None: it changes.
+        around: what else is alive before or after the call, None: too much to say.
         skip: one of :data:`stabilitykit_timm.dataflow.KINDS`.
     """
 
@@ -32,6 +34,7 @@ class Candidate:
     sides: frozenset[int] | None
     skip: str
     ticks: tuple[int, int]
+    around: frozenset[int] | None = frozenset()
 
     @property
     def closed(self) -> bool:
@@ -71,17 +74,18 @@ class _Search:
 
     def runs(self) -> list[Run]:
         found: list[Run] = []
-        by_mode: dict[Mode, list[Run]] = {mode: [] for mode in MODES}
         for mode in MODES:
-            atoms = sorted(self._atoms((), mode), key=lambda c: self.program.calls[c.path].start)
-            for blocks, sides in self._chains(atoms, mode):
-                by_mode[mode] += self._finish(blocks, mode, sides)
+            for history in (False, True) if mode == "open" else (False,):
+                fresh: list[Run] = []
+                atoms = sorted(self._atoms((), mode, history), key=lambda c: self.program.calls[c.path].start)
+                for blocks, sides in self._chains(atoms, mode, history):
+                    fresh += self._finish(blocks, mode, sides)
+                found += self._new(fresh, found)
             if mode != "open":
-                covered = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end))
-                           for r in (*found, *by_mode[mode])]
-                for blocks in functional_blocks(self.program, self.flow, covered, plain=mode == "plain"):
-                    by_mode[mode] += self._finish(blocks, mode, ())
-            found += self._new(by_mode[mode], found)
+                covered = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end)) for r in found]
+                fresh = [run for blocks in functional_blocks(self.program, self.flow, covered, plain=mode == "plain")
+                         for run in self._finish(blocks, mode, ())]
+                found += self._new(fresh, found)
         found.sort(key=lambda r: (MODES.index(r.mode), -r.depth, -r.share))
         return _named(found)
 
@@ -98,13 +102,15 @@ class _Search:
             return None
         start, end = tuple(paired), tuple(ends)
         sides: frozenset[int] | None = frozenset()
+        around: frozenset[int] | None = sides
         ticks = (-1, -1)
         if not (self._cut(start) and self._cut(end)):
             before, after = flow.live(event.seq_start - 0.5), flow.live(event.seq_end - 0.5)
-            sides = None
-            if before is not None and after is not None and set(end) <= after and before - set(start) == after - set(end):
-                sides, ticks = after - set(end), (event.start, event.end)
-        return Candidate(path, start, end, sides, self._skip(start, end, sides or frozenset()), ticks)
+            sides = around = None
+            if before is not None and after is not None and set(end) <= after:
+                around, ticks = (before - set(start)) | (after - set(end)), (event.start, event.end)
+                sides = around if before - set(start) == after - set(end) else None
+        return Candidate(path, start, end, sides, self._skip(start, end, sides or frozenset()), ticks, around)
 
     def _cut(self, state: tuple[int, ...]) -> bool:
         live = self.flow.live(self._birth(state))
@@ -119,34 +125,40 @@ class _Search:
 
     # From candidates to blocks
 
-    def _atoms(self, path: Path, mode: Mode) -> list[Candidate]:
+    def _atoms(self, path: Path, mode: Mode, history: bool) -> list[Candidate]:
         """Blocks at the finest level that still has a skip in each (plain: at the coarsest below a container)."""
-        below = [atom for child in self.program.children(path) for atom in self._atoms(child, mode)]
+        below = [atom for child in self.program.children(path) for atom in self._atoms(child, mode, history)]
         own = self.candidates.get(path)
-        if own is None or not _eligible(own, mode):
+        if own is None or not _eligible(own, mode, history):
             return below
         if mode == "plain":
             container = isinstance(self.modules[self.program.modules[path]], (nn.Sequential, nn.ModuleList))
             return below if container and len(below) > 1 else [own]
         size = self._size(own.start)
-        same = [atom for atom in below if self._size(atom.start) == size and atom.sides == own.sides]
+        same = [atom for atom in below if self._size(atom.start) == size and (history or atom.sides == own.sides)]
         return below if len(same) > 1 else [own]
 
-    def _chains(self, atoms: Sequence[Candidate], mode: Mode) -> Iterable[tuple[list[Block], tuple[int, ...]]]:
-        """Maximal chains of blocks whose states have equal dimension (and, if open, one side state)."""
+    def _chains(self, atoms: Sequence[Candidate], mode: Mode,
+                history: bool) -> Iterable[tuple[list[Block], tuple[int, ...]]]:
+        """Maximal chains of blocks whose states have equal dimension (and, if open, one side state).
+
+        With ``history`` the side state may grow by what the run itself computes: all of it is held constant.
+        """
         chain: list[Block] = []
         sides: frozenset[int] = frozenset()
         for atom in atoms:
+            assert atom.around is not None
             block = Block(self.program.name(atom.path), atom.skip, atom.start, atom.end,
                           (self.program.name(atom.path),), atom.ticks)
-            assert atom.sides is not None
-            linked = self._link(chain[-1], block, mode) if chain and atom.sides == sides else None
+            joins = bool(chain) and (history or atom.around == sides)
+            linked = self._link(chain[-1], block, mode) if joins else None
             if linked is None:
                 if chain:
                     yield chain, tuple(sorted(sides))
-                chain, sides = [block], atom.sides
+                chain, sides = [block], atom.around
             else:
                 chain.append(linked)
+                sides |= atom.around
         if chain:
             yield chain, tuple(sorted(sides))
 
@@ -186,8 +198,8 @@ class _Search:
             for block in blocks:
                 for vertex in (*block.start, *block.end):
                     image_shape_of(self.program, vertex)
-                point_of(self.program, (*block.start, *sides), block.ticks[0])
-                point_of(self.program, (*block.end, *sides), block.ticks[1])
+                for state, tick in ((block.start, block.ticks[0]), (block.end, block.ticks[1])):
+                    point_of(self.program, (*state, *sides_at(self.program, sides, state, tick)), tick)
         except Unreachable as problem:
             code = "batch layout" if "images" in str(problem) else "out of reach"
             self.lost.append(Reason(code, f"{len(blocks)} blocks from {blocks[0].name}", str(problem)))
@@ -196,8 +208,9 @@ class _Search:
         first, last = self._birth(blocks[0].start), self._birth(blocks[-1].end)
         tail = sum(amount for seq, amount in self.flops if seq - 1 > last) / self.total
         share = sum(amount for seq, amount in self.flops if first < seq - 1 <= last) / self.total
+        history = any(self.program.births[v] > first for v in sides)
         return [Run(_common([b.name for b in blocks]), mode, tuple(blocks), sides, tuple(shapes[:parts]),
-                    tuple(shapes[parts:]), tail, share)]
+                    tuple(shapes[parts:]), tail, share, history)]
 
     def _new(self, runs: Iterable[Run], known: Sequence[Run]) -> list[Run]:
         """Runs that are not part of one already known."""
@@ -216,12 +229,14 @@ class _Search:
         return sum(self.flow.vertices[v].numel for v in state)
 
 
-def _eligible(candidate: Candidate, mode: Mode) -> bool:
+def _eligible(candidate: Candidate, mode: Mode, history: bool) -> bool:
     if mode == "plain":
         return candidate.closed
     if candidate.skip == "none":
         return False
-    return candidate.closed if mode == "closed" else candidate.sides is not None
+    if mode == "closed":
+        return candidate.closed
+    return bool(candidate.around) and (history or candidate.sides is not None)
 
 
 def _unique(vertices: Iterable[int | None]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from .dataflow import Dataflow
@@ -20,7 +21,7 @@ def functional_blocks(program: Program, flow: Dataflow, covered: Sequence[tuple[
         covered: (birth of the first state, birth of the last) of runs that are already known.
     """
     cuts = _cuts(program, flow)
-    steps = [(a, b) for a, b in zip(cuts, cuts[1:])
+    steps = [(a, b) for a, b in itertools.pairwise(cuts)
              if not any(low <= flow.vertices[a].birth and flow.vertices[b].birth <= high for low, high in covered)]
     owners = _owners(program)
     chain: list[list[tuple[int, int]]] = []
@@ -49,7 +50,7 @@ def _blocks(flow: Dataflow, chain: list[list[tuple[int, int]]], owners: dict[int
         if flow.signature((a,), (b,)) != names:
             break
         last.append((a, b))
-    blocks = []
+    blocks: list[Block] = []
     for steps in (*chain[:-1], last):
         start, end = steps[0][0], steps[-1][1]
         kind = flow.skip((start,), end)

@@ -1,4 +1,4 @@
-"""Build networks by name: timm, torchvision, or a user's own builder; with local weights, nothing downloaded unasked."""
+"""Build networks by name: timm, torchvision, or a user's own builder; local weights, nothing downloaded unasked."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ def _built(owner: str, build: Any) -> Any:
     try:
         return build()
     except ModuleNotFoundError as error:
-        raise UsageProblem(f"{owner} needs the package {error.name}, which is not installed: pip install {error.name}") \
-            from None
+        raise UsageProblem(f"{owner} needs the package {error.name}, which is not installed: "
+                           f"pip install {error.name}") from None
     except ImportError as error:
         raise UsageProblem(f"{owner} needs an optional package: {error}") from None
     except (TypeError, ValueError, AssertionError) as error:

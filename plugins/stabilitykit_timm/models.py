@@ -99,7 +99,9 @@ def preprocessing_of(spec: str, module: nn.Module, shape: Sequence[int], normali
 
 
 def choose_run(found: Discovery, which: str, mode: str | None, owner: str) -> Run:
-    """``longest``, ``cheapest`` or the run of that name, among runs of ``mode`` (default: the first of closed, open, plain).
+    """``longest``, ``cheapest`` or the run of that name, among runs of ``mode``.
+
+    Without a mode: closed ones, else open ones, else plain ones.
 
     Raises:
         CellProblem: there is none of that mode; the message gives every candidate's reason.

@@ -57,7 +57,8 @@ def torchvision_preprocess(shape: Sequence[int]) -> tuple[Preprocess, dict[str, 
                         "mean": list(mean), "std": list(std)}
 
 
-def plain_preprocess(shape: Sequence[int], normalise: str, resize: bool, owner: str) -> tuple[Preprocess, dict[str, Any]]:
+def plain_preprocess(shape: Sequence[int], normalise: str, resize: bool,
+                     owner: str) -> tuple[Preprocess, dict[str, Any]]:
     """Pixels in [0, 1], resized (bilinear, antialiased) only if asked to, minus mean, over standard deviation.
 
     Args:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from .dataflow import Dataflow
-from .tracing import Event, Leaf, OpKey, Path, Recording, TraceProblem, record
+from .following import OpKey, Path
+from .tracing import Event, Leaf, Recording, TraceProblem, record
 
 BATCHES = (2, 3)
 """Two recordings tell what depends on the batch size: a size s(B) is read as a B + c."""
@@ -31,12 +32,11 @@ class Program:
         calls, ops: events by path and by operation key; leaves carry vertex numbers.
         modules: path -> index in ``list(module.modules())``; names: that index -> dotted name.
         shapes: vertex -> shape with the batch size left open, only for tensors that calls or operations return.
-        dtypes: vertex -> dtype.
         memory: vertex -> its axes from the slowest to the fastest in memory.
         births: vertex -> moment it is computed.
         mutated: vertices whose memory is written to later in the pass.
         input_vertex, output_vertex, output_index: the model's input and logits (leaf number of the result).
-        input_shape: (C, H, W), without the batch.
+        input_shape: (C, H, W), without the batch. dtype: the input's while recording.
         timeline: (tick, "op" | "start" | "end", key) of every event, in order.
         first_seen: vertex -> tick of the first event that returns it (-1: the input).
         device: where it was recorded: ``"meta"`` unless that failed (then ``fallback`` says why).
@@ -47,7 +47,6 @@ class Program:
     modules: dict[Path, int]
     names: list[str]
     shapes: dict[int, Template]
-    dtypes: dict[int, torch.dtype]
     memory: dict[int, tuple[int, ...]]
     births: dict[int, float]
     mutated: set[int]
@@ -55,6 +54,7 @@ class Program:
     output_vertex: int
     output_index: int
     input_shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
     device: str = "meta"
     fallback: str = ""
     timeline: list[tuple[int, str, Any]] = field(default_factory=list)
@@ -195,34 +195,39 @@ def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflo
     if not _same_course(first, second):
         raise TraceProblem("the forward pass takes another course at another batch size")
     shapes: dict[int, Template] = {}
-    dtypes: dict[int, torch.dtype] = {}
     memory: dict[int, tuple[int, ...]] = {}
-    for events, others in ((first.calls, second.calls), (first.ops, second.ops)):
-        for key, event in events.items():  # type: ignore[attr-defined]
-            other = others[key]  # type: ignore[index]
-            for leaf, twin in zip(event.outputs, other.outputs):
-                _open_batch(leaf, twin, flow)
-                if leaf.vertex is not None and leaf.dtype is not None:
-                    shapes[leaf.vertex], dtypes[leaf.vertex] = leaf.value, leaf.dtype
-                    memory.setdefault(leaf.vertex, leaf.axes)
-            for leaf in event.inputs:
-                leaf.vertex, leaf.node = flow.vertex(leaf.node), None
-    batch = (BATCHES[0], *input_shape)
-    shapes[flow.input] = template(batch, (BATCHES[1], *input_shape))
+    for event, other in _together(first, second):
+        for leaf, twin in zip(event.outputs, other.outputs):
+            _open_batch(leaf, twin, flow)
+            if leaf.vertex is not None:
+                shapes[leaf.vertex] = leaf.value
+                memory.setdefault(leaf.vertex, leaf.axes)
+        for leaf in event.inputs:
+            leaf.vertex, leaf.node = flow.vertex(leaf.node), None
+    shapes[flow.input] = template((BATCHES[0], *input_shape), (BATCHES[1], *input_shape))
     mutated = {v for v in map(flow.vertex, first.mutated) if v is not None}
     timeline: list[tuple[int, str, Any]] = [(e.start, "op", key) for key, e in first.ops.items()]
     for path, event in first.calls.items():
         timeline += [(event.start, "start", path), (event.end, "end", path)]
-    return Program(first.calls, first.ops, first.modules, [name for name, _ in module.named_modules()], shapes, dtypes, memory,
-                   {v.number: v.birth for v in flow.vertices}, mutated, flow.input, flow.output, first.output_index, input_shape, timeline=sorted(timeline))
+    return Program(
+        calls=first.calls, ops=first.ops, modules=first.modules, names=[name for name, _ in module.named_modules()],
+        shapes=shapes, memory=memory, births={v.number: v.birth for v in flow.vertices}, mutated=mutated,
+        input_vertex=flow.input, output_vertex=flow.output, output_index=first.output_index, input_shape=input_shape,
+        dtype=first.dtype, timeline=sorted(timeline))
+
+
+def _together(first: Recording, second: Recording) -> Iterator[tuple[Event, Event]]:
+    """The same event in both recordings."""
+    yield from ((event, second.calls[path]) for path, event in first.calls.items())
+    yield from ((event, second.ops[key]) for key, event in first.ops.items())
 
 
 def _same_course(first: Recording, second: Recording) -> bool:
     """Whether both passes made the same calls and operations."""
-    return all(
-        events.keys() == others.keys()
-        and all(e.name == others[k].name and len(e.outputs) == len(others[k].outputs) for k, e in events.items())
-        for events, others in ((first.calls, second.calls), (first.ops, second.ops)))  # type: ignore[attr-defined]
+    if first.calls.keys() != second.calls.keys() or first.ops.keys() != second.ops.keys():
+        return False
+    return all(one.name == other.name and len(one.outputs) == len(other.outputs)
+               for one, other in _together(first, second))
 
 
 def _open_batch(leaf: Leaf, twin: Leaf, flow: Dataflow) -> None:

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .runs import Reason, Run
+from .dataflow import Dataflow, node_name
+from .runs import REASONS, Reason, Run
 
 if TYPE_CHECKING:
-    from .dataflow import Dataflow
     from .discovery import _Search
 
 MOST = 12
 
 
 def explain(search: _Search, runs: list[Run]) -> list[Reason]:
-    """Reasons for every class of modules that does work and stands in no closed run, the weightiest first."""
+    """Reasons for every class of modules that does work and stands in no closed run.
+
+    In the order of :data:`stabilitykit_timm.runs.REASONS`, which puts the nearest misses first, then by work.
+    """
     inside = {name for run in runs if run.mode == "closed" for block in run.blocks for name in block.modules}
     groups: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for path, event in search.program.calls.items():
         name = search.program.name(path)
-        if not path or any(name == known or name.startswith(known + ".") for known in inside):
+        if not path or any(name == known or name.startswith(known + ".") or known.startswith(name + ".")
+                           for known in inside):
             continue
         found = _reason(search, path)
         if found is not None:
@@ -30,7 +34,9 @@ def explain(search: _Search, runs: list[Run]) -> list[Reason]:
             work = sum(a for seq, a in search.flops if event.seq_start <= seq - 1 < event.seq_end)
             groups[(type(search.modules[search.program.modules[path]]).__name__, code)].append((work, detail))
     reasons = []
-    for (kind, code), entries in sorted(groups.items(), key=lambda g: -sum(w for w, _ in g[1])):
+    telling = list(REASONS)
+    for (kind, code), entries in sorted(groups.items(), key=lambda g: (telling.index(g[0][1]),
+                                                                       -sum(w for w, _ in g[1]))):
         details = list(dict.fromkeys(detail for _, detail in entries if detail))
         more = f", and {len(details) - 2} more" if len(details) > 2 else ""
         reasons.append(Reason(code, f"{len(entries)} x {kind}", "; ".join(details[:2]) + more))
@@ -66,9 +72,10 @@ def _reason(search: _Search, path: Any) -> tuple[str, str] | None:
 
 
 def _appends(flow: Dataflow, start: int, end: int) -> bool:
-    """Whether ``end`` is larger than ``start`` and holds it unchanged (channels were appended)."""
+    """Whether ``end`` is larger than ``start`` because channels were appended (and not added to)."""
     bigger = flow.vertices[end].numel > flow.vertices[start].numel
-    return bigger and any(n.name() == "CatBackward0" for n in flow.between((start,), (end,)))
+    joined = (node_name(node) == "CatBackward0" for node in flow.between((start,), (end,)))
+    return bigger and not flow.adds((start,), end) and any(joined)
 
 
 def _size(flow: Dataflow, state: Any) -> str:

@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from .following import Follower, OpKey, Path, Routes, evaluating, makes_tensor, plain_attention
 from .program import Program, Template, Unreachable
-from .tracing import Event, Follower, Leaf, OpKey, Path, Routes, evaluating, makes_tensor, plain_attention
+from .tracing import Event, Leaf
 
 
 class ReplayProblem(RuntimeError):
@@ -67,6 +68,12 @@ def point_of(program: Program, vertices: Sequence[int], at_least: int = -1) -> i
         point = tick
     _check_reachable(program, point, vertices)
     return point
+
+
+def sides_at(program: Program, sides: Sequence[int], state: Sequence[int], tick: int) -> tuple[int, ...]:
+    """The part of a run's side state that is computed by the time of ``state`` and is not part of it."""
+    limit = max(tick, *(program.first_seen.get(v, -1) for v in state))
+    return tuple(v for v in sides if v not in state and program.first_seen.get(v, limit + 1) <= limit)
 
 
 def _check_reachable(program: Program, point: int, vertices: Sequence[int]) -> None:
@@ -183,7 +190,7 @@ class _Execution(Follower):
         self.given = dict(zip(part.inject, tensors))
         self.missing = set(part.inject) - {program.input_vertex}
         self.captured: dict[int, torch.Tensor] = {}
-        self.device = tensors[0].device
+        self.device, self.dtype = tensors[0].device, tensors[0].dtype
         self.own = False  # true while our own tensor operations run, which the mode must not count
 
     def start(self) -> torch.Tensor:
@@ -191,8 +198,7 @@ class _Execution(Follower):
         given = self.given.get(self.program.input_vertex)
         if given is not None:
             return given
-        some = next(iter(self.given.values()))
-        return self._zeros(self.program.shapes[self.program.input_vertex], some.dtype)
+        return self._zeros(self.program.shapes[self.program.input_vertex], self.program.dtype)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -245,7 +251,7 @@ class _Execution(Follower):
                 self.own = True
                 self.captured[vertex] = tensor.clone() if len(self.part.capture) > 1 else tensor
                 self.own = False
-        if len(self.captured) == len(self.part.capture):
+        if len(self.captured) == len(set(self.part.capture)):
             raise _Reached
 
     def _rebuild(self, event: Event, args: Any, kwargs: Any, func: Any = None) -> Any:
@@ -278,6 +284,8 @@ class _Execution(Follower):
         # One element seen everywhere: no memory, and nothing is computed from it. Not a view of that element:
         # a view could not be given the state's memory where the network works in place.
         sizes = shape.at(self.batch)
+        if dtype == self.program.dtype:
+            dtype = self.dtype  # the network may have been converted since it was recorded
         element = torch.full((1,), self.fill, dtype=dtype, device=self.device)
         return torch.empty(0, dtype=dtype, device=self.device).set_(
             element.untyped_storage(), 0, sizes, (0,) * len(sizes))

@@ -47,6 +47,8 @@ class Run:
         side_shapes: the same for the side state.
         tail: share of a forward pass spent after h_T, in floating point operations.
         share: share of a forward pass spent inside the run.
+        history: whether the side state holds earlier states of the run itself (open runs only): they too are held
+            at the values of the image's own forward pass.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Run:
     side_shapes: tuple[tuple[int, ...], ...] = ()
     tail: float = 0.0
     share: float = 0.0
+    history: bool = False
 
     @property
     def depth(self) -> int:
@@ -85,6 +88,7 @@ class Run:
         return {
             "name": self.name, "mode": self.mode, "T": self.depth, "dimension": self.dimension,
             "shape": [list(s) for s in self.shape], "side_shapes": [list(s) for s in self.side_shapes],
+            "side_holds_earlier_states": self.history,
             "kinds": self.kinds, "cost_forwards": round(self.cost, 4), "tail_share": round(self.tail, 6),
             "run_share": round(self.share, 6), "blocks": [b.name for b in self.blocks],
         }
@@ -109,17 +113,17 @@ class Reason:
 
 
 REASONS = {
-    "one block per stage": "only one block of this state shape in a row, a run needs at least two",
-    "no skip": "equal dimensions, but the input does not reach the output past the layers",
     "side state": "the states are no cut: the network also carries something past these blocks",
     "changing side state": "the network carries something past these blocks and it changes along the way",
-    "changing widths": "input and output differ in size",
-    "concatenation growth": "the output is the input with new channels appended",
+    "one block per stage": "only one block of this state shape in a row, a run needs at least two",
     "batch layout": "the state's layout does not keep images apart",
     "out of reach": "the state cannot be put in place from outside",
-    "not traceable": "the forward pass could not be recorded",
+    "concatenation growth": "the output is the input with new channels appended",
+    "no skip": "equal dimensions, but the input does not reach the output past the layers",
+    "changing widths": "input and output differ in size",
     "no candidate": "no module maps its input to something of the same size",
 }
+"""Named reasons, the nearest misses first."""
 
 
 @dataclass
@@ -128,7 +132,7 @@ class Discovery:
 
     Attributes:
         runs: longest first.
-        reasons: why the other candidates failed, the weightiest first.
+        reasons: why the other candidates failed, the nearest misses first.
         program: what re-execution needs.
     """
 

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from .following import Path
 from .program import Program
 from .runs import Run
-from .tracing import Event, Path
+from .tracing import Event
 
 STANDARD = (
     nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU,
