@@ -236,7 +236,9 @@ def _eligible(candidate: Candidate, mode: Mode, history: bool) -> bool:
         return False
     if mode == "closed":
         return candidate.closed
-    return bool(candidate.around) and (history or candidate.sides is not None)
+    if history:
+        return candidate.around is not None
+    return bool(candidate.sides)
 
 
 def _unique(vertices: Iterable[int | None]) -> list[int]:

@@ -34,13 +34,13 @@ def functional_blocks(program: Program, flow: Dataflow, covered: Sequence[tuple[
         elif joined and equal and (plain or not flow.parameters_between((a,), (b,))):
             chain[-1].append((a, b))
         else:
-            yield from _blocks(flow, chain, owners, plain)
+            yield from _blocks(program, flow, chain, owners)
             chain = [[(a, b)]] if starts else []
-    yield from _blocks(flow, chain, owners, plain)
+    yield from _blocks(program, flow, chain, owners)
 
 
-def _blocks(flow: Dataflow, chain: list[list[tuple[int, int]]], owners: dict[int, str],
-            plain: bool) -> Iterable[list[Block]]:
+def _blocks(program: Program, flow: Dataflow, chain: list[list[tuple[int, int]]],
+            owners: dict[int, str]) -> Iterable[list[Block]]:
     """The chain with the steps after its last skip cut back to what also follows the one before."""
     if len(chain) < 2:
         return
@@ -57,8 +57,19 @@ def _blocks(flow: Dataflow, chain: list[list[tuple[int, int]]], owners: dict[int
         if kind == "none" and flow.skip((start,), steps[0][1]) != "none":
             kind = "inner"
         name = owners.get(steps[0][1], "forward")
-        blocks.append(Block(f"{name}+{len(blocks)}", kind, (start,), (end,)))
+        blocks.append(Block(f"{name}+{len(blocks)}", kind, (start,), (end,), _modules(program, start, end)))
     yield blocks
+
+
+def _modules(program: Program, start: int, end: int) -> tuple[str, ...]:
+    """Outermost modules called between two states."""
+    low, high = program.first_seen[start], program.first_seen[end]
+    found: list[tuple[int, ...]] = []
+    for path, event in program.calls.items():
+        within = low < event.start and event.end <= high + 1
+        if path and within and not any(path[:len(outer)] == outer for outer in found):
+            found.append(path)
+    return tuple(dict.fromkeys(program.name(path) for path in found))
 
 
 def _cuts(program: Program, flow: Dataflow) -> list[int]:

@@ -40,7 +40,9 @@ def explain(search: _Search, runs: list[Run]) -> list[Reason]:
         details = list(dict.fromkeys(detail for _, detail in entries if detail))
         more = f", and {len(details) - 2} more" if len(details) > 2 else ""
         reasons.append(Reason(code, f"{len(entries)} x {kind}", "; ".join(details[:2]) + more))
-    return (search.lost + reasons)[:MOST] or [Reason("no candidate", "the whole network")]
+    if not (search.lost or reasons or runs):
+        return [Reason("no candidate", "the whole network")]
+    return (search.lost + reasons)[:MOST]
 
 
 def _reason(search: _Search, path: Any) -> tuple[str, str] | None:
