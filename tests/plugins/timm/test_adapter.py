@@ -191,7 +191,7 @@ def test_columns_choose_outputs():
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "mobilenetv2_050", "levit_128s",
-                                  "efficientformer_l1", "maxvit_rmlp_pico_rw_256"])
+                                  "efficientformer_l1"])
 def test_timm_round_trips(name):
     from stabilitykit_timm.certificate import randomise
     from stabilitykit_timm.loading import input_shape_of, skeleton
