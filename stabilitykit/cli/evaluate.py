@@ -174,6 +174,6 @@ def merge_config(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
             merged[name] = parameters[name].type_cast_value(ctx, value) if value is not None else None
         except click.BadParameter as error:
             raise UsageProblem(f"{path}: {key}: {error.message}") from None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, AttributeError):  # click's converters expect text or their own type
             raise UsageProblem(f"{path}: {key}: cannot use {value!r}") from None
     return merged
