@@ -77,6 +77,14 @@ def side_gap(low, high, p, q, d, k):
 
 
 @jit
+def point_side_gap(x, t, low, high, q, d, k):
+    """Squared gap of x[t] and box q at depth position d along coordinate k."""
+    v = np.float64(x[t, k])
+    gap = max(np.float64(low[q, d, k]) - v, v - np.float64(high[q, d, k]))
+    return gap * gap if gap > 0.0 else 0.0
+
+
+@jit
 def nodes_bound(low, high, p, q, code, limit, one, two):
     """Lower bound for the images of two nodes, in the units of `limit_of`; stops above the limit.
 
@@ -108,8 +116,22 @@ def nodes_bound(low, high, p, q, code, limit, one, two):
 
 
 @jit
-def point_bound(x, depths, low, high, q, code, limit):
-    """Lower bound for the trajectory x[depth] (readout) and the images of node q; stops above the limit."""
+def point_bound(x, depths, low, high, q, code, limit, one, two):
+    """Lower bound for the trajectory x[depth] (readout) and the images of node q; stops above the limit.
+
+    Coordinates `one` and `two` as in `nodes_bound`.
+    """
+    if one >= 0:
+        result = 0.0
+        for d in range(depths.shape[0]):
+            gap = point_side_gap(x, depths[d], low, high, q, d, one)
+            gap += point_side_gap(x, depths[d], low, high, q, d, two)
+            if code == MEAN:
+                result += np.sqrt(gap)
+            elif gap > result:
+                result = gap
+        if result > limit:
+            return result
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(depths.shape[0]):

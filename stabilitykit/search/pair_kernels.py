@@ -46,7 +46,7 @@ def query_points(values, boxed, depths, forest, p, root, code, task, owner, owne
         if owners > 1 and task[5] == 0 and i % owners != owner:
             continue
         mine = values[:, i]
-        if point_bound(mine, boxed, low, high, root, code, limit) > limit:
+        if point_bound(mine, boxed, low, high, root, code, limit, task[3], task[4]) > limit:
             continue
         stack[0] = root
         waiting = 1
@@ -57,8 +57,8 @@ def query_points(values, boxed, depths, forest, p, root, code, task, owner, owne
             if near >= 0:
                 if waiting + 2 > stack.shape[0]:
                     return False
-                gap_near = point_bound(mine, boxed, low, high, near, code, limit)
-                gap_far = point_bound(mine, boxed, low, high, near + 1, code, limit)
+                gap_near = point_bound(mine, boxed, low, high, near, code, limit, task[3], task[4])
+                gap_far = point_bound(mine, boxed, low, high, near + 1, code, limit, task[3], task[4])
                 far = near + 1
                 if gap_far < gap_near:
                     near, far = far, near
@@ -175,7 +175,7 @@ def probe(values, boxed, forest, root, groups, images, width, code, bound, budge
                 steps += 1
                 if steps > budget:
                     return -1
-                if point_bound(values[:, i], boxed, low, high, q, code, limit) > limit:
+                if point_bound(values[:, i], boxed, low, high, q, code, limit, -1, -1) > limit:
                     continue
                 if child[q] < 0:
                     steps += (stop[q] - start[q]) // 4

@@ -16,9 +16,11 @@ from stabilitykit.search.sweep import Forecast, keys_of
 # Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
 BOX_BYTES = 600 * 2**20
 SAMPLE_IMAGES = 192
-# Larger sets are first searched with every STRIDE-th image: its answers are upper bounds.
+# Larger sets are first searched with every STRIDE-th image, if that leaves enough of each group: the
+# answers are upper bounds.
 STRIDE = 16
 LARGE = 16_000
+PART_OF_GROUP = 32
 PROBE_IMAGES = 8192
 
 
@@ -38,7 +40,8 @@ def find(
     found = Found(search.cells)
     if len(search.pairs):
         depths, apart = depth_orders(search)
-        if values.shape[1] >= LARGE:
+        present = np.count_nonzero(np.diff(search.starts))
+        if values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
             bounds_from_part(search)
         if reduction == "min":
             search_depths(search, apart, found, progress)
@@ -49,7 +52,11 @@ def find(
     found.value[found.first < 0] = np.nan
     shape = (1, 1) if overall else (width, width)
     return ClosestPairs(
-        *(x.reshape(shape) for x in (found.value, found.first, found.second, block)), reduction=reduction
+        found.value.reshape(shape),
+        found.first.reshape(shape),
+        found.second.reshape(shape),
+        block.reshape(shape),
+        reduction,
     )
 
 

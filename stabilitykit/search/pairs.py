@@ -47,7 +47,8 @@ def closest_pairs(
         from stabilitykit.search import torch_tiles
 
         found = torch_tiles.find(values, groups, num_groups, reduction, device=device, shard=shard, progress=progress)
-        return symmetric(ClosestPairs(*(x.reshape(num_groups, num_groups) for x in found), reduction=reduction))
+        value, first, second, block = (x.reshape(num_groups, num_groups) for x in found)
+        return symmetric(ClosestPairs(value, first, second, block, reduction))
     if backend != "numba":
         raise ValueError(f"backend: expected 'numba' or 'torch', got {backend!r}")
     from stabilitykit.search.pair_search import find

@@ -71,8 +71,8 @@ def answer_queries(
                         longer[: len(stack)] = stack
                         stack = longer
                     far = near + 1
-                    gap_near = point_bound(target, boxed, low, high, near, MAX, limit)
-                    gap_far = point_bound(target, boxed, low, high, far, MAX, limit)
+                    gap_near = point_bound(target, boxed, low, high, near, MAX, limit, -1, -1)
+                    gap_far = point_bound(target, boxed, low, high, far, MAX, limit, -1, -1)
                     if gap_far < gap_near:
                         near, far = far, near
                         gap_near, gap_far = gap_far, gap_near
@@ -83,7 +83,7 @@ def answer_queries(
                         stack[waiting] = near
                         waiting += 1
                     continue
-                if point_bound(target, boxed, low, high, q, MAX, limit) > limit:
+                if point_bound(target, boxed, low, high, q, MAX, limit, -1, -1) > limit:
                     continue
                 identical = complete and stop[q] - start[q] > leaf
                 for y in range(start[q], stop[q]):

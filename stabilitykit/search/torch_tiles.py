@@ -108,15 +108,16 @@ def _tile_pairs(forest: Forest, leaves: np.ndarray, owner: np.ndarray, reduction
 
 def _reduced(a, b, reduction: str):
     """(n, m) reduced distances of the tiles a (depths, n, readout) and b (depths, m, readout), float64."""
-    result = None
-    for x, y in zip(a, b, strict=True):
-        distance = (x[:, None, :] - y[None, :, :]).square_().sum(dim=-1).sqrt_()
-        if result is None:
-            result = distance
-        elif reduction == "min":
-            result = result.minimum(distance)
+    result = _distances(a[0], b[0])
+    for x, y in zip(a[1:], b[1:], strict=True):
+        if reduction == "min":
+            result = result.minimum(_distances(x, y))
         elif reduction == "max":
-            result = result.maximum(distance)
+            result = result.maximum(_distances(x, y))
         else:
-            result = result + distance
+            result = result + _distances(x, y)
     return result / len(a) if reduction == "mean" else result
+
+
+def _distances(x, y):
+    return (x[:, None, :] - y[None, :, :]).square_().sum(dim=-1).sqrt_()
