@@ -28,7 +28,8 @@ class Keep(Property):
     def evaluate(self, context):
         np.save(out + ".npy", context.trajectory.logits)
         return PropertyResult([Measurement("kept", 1.0, Kind.EXACT, len(context.indices))])
-run = evaluate("resnet18-digits", "digits", ["expansivity", "shadowing", Keep()], batch_size=batch, cache=False, device="cpu")
+run = evaluate("resnet18-digits", "digits", ["expansivity", "shadowing", Keep()], batch_size=batch, cache=False,
+               device="cpu")
 json.dump([c.result.to_json() for c in run.cells if c.property != "keep"], open(out + ".json", "w"), sort_keys=True)
 """
 
@@ -69,12 +70,14 @@ def main() -> int:
             there = constants(text)
             drift = max((abs(there[k] - v) / max(abs(v), 1e-12), k) for k, v in base.items() if np.isfinite(v))
             rows.append((threads, batch, moved, float(np.abs(to_space(other, "probabilities") - before).max()), *drift))
-    lines = [f"Two equal runs (1 thread, batch size 100): {'identical to the last bit' if equal else 'DIFFERENT'}.", "",
-             f"Largest logit: {np.abs(logits).max():.3g}; depths x images x classes: {' x '.join(map(str, logits.shape))}.", "",
+    same = "identical to the last bit" if equal else "DIFFERENT"
+    lines = [f"Two equal runs (1 thread, batch size 100): {same}.", "",
+             f"Largest logit: {np.abs(logits).max():.3g}; depths, images, classes: {logits.shape}.", "",
              "| threads | batch size | logits move by | probabilities move by | constants move by (relative) | which |",
              "|---:|---:|---:|---:|---:|---|"]
     lines += [f"| {t} | {b} | {m:.2e} | {p:.2e} | {d:.2e} | {k} |" for t, b, m, p, d, k in rows]
-    lines += ["", f"Against 1 thread, batch size 100, float32 on the CPU. Bound recorded with every run: {LOGIT_BOUND:g} "
+    lines += ["",
+              f"Against 1 thread, batch size 100, float32 on the CPU. Bound recorded with every run: {LOGIT_BOUND:g} "
               f"(relative to the largest logit); measured: {worst / np.abs(logits).max():.2e}."]
     text = "\n".join(lines)
     print(text)

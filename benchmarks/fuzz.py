@@ -29,10 +29,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.fuzz_inputs import FAMILIES, Bench
+from benchmarks.fuzz_bench import Bench
+from benchmarks.fuzz_inputs import FAMILIES
 
 # An input of a few kB that keeps a core busy for longer than this is a denial of service.
 SECONDS = 60
+# Work that was asked for is interrupted after this long; exit 130 then.
+PATIENCE = 6
+
+
+CODES = ("0", "1", "2", "130")
 
 
 class TooLong(BaseException):
@@ -58,7 +64,7 @@ class Tally:
     slowest: float = 0.0
 
 
-def try_input(arguments: list[str], bench: Bench, must_fail: bool = False) -> Outcome:
+def try_input(arguments: list[str], bench: Bench, must_fail: bool = False, long: bool = False) -> Outcome:
     """Run the command line in this process. ``must_fail``: an exit code 0 would be a wrong number given silently."""
     from stabilitykit.cli import run
 
@@ -67,10 +73,10 @@ def try_input(arguments: list[str], bench: Bench, must_fail: bool = False) -> Ou
     broken = ""
 
     def ring(signum: int, frame: object) -> None:
-        raise TooLong
+        raise KeyboardInterrupt if long else TooLong
 
     signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE if long else SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             code = run(arguments)
@@ -79,10 +85,12 @@ def try_input(arguments: list[str], bench: Bench, must_fail: bool = False) -> Ou
     except BaseException as error:
         broken = f"{type(error).__name__} reached the user: {error}"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     out.flush()
     text = out.buffer.getvalue().decode(errors="replace")  # type: ignore[attr-defined]
-    if not broken and code not in (0, 1, 2):
+    if not broken and time.monotonic() - started > 2 * SECONDS:
+        broken = f"took longer than {2 * SECONDS} s"
+    if not broken and code not in (0, 1, 2, *((130,) if long else ())):
         broken = f"exit code {code}"
     if not broken and ("Traceback" in text.split('"traceback"')[0] or "internal error" in text):
         broken = "a traceback or an internal error"
@@ -104,7 +112,7 @@ def fuzz(families: list[str], count: int, seed: int, bench: Bench, keep: Path | 
             rng = random.Random(f"{name} {seed} {number}")
             folder = bench.fresh()
             case = FAMILIES[name](rng, folder, bench)
-            outcome = try_input(case.arguments, bench, case.must_fail)
+            outcome = try_input(case.arguments, bench, case.must_fail, case.long)
             tally.codes["broken" if outcome.broken else str(outcome.code)] += 1
             tally.slowest = max(tally.slowest, outcome.seconds)
             if outcome.broken:
@@ -120,13 +128,15 @@ def fuzz(families: list[str], count: int, seed: int, bench: Bench, keep: Path | 
 
 
 def markdown(tallies: dict[str, Tally]) -> str:
-    lines = ["| family | inputs | exit 0 | exit 1 | exit 2 | broken promises | slowest |", "|---|---:|---:|---:|---:|---:|---:|"]
+    lines = ["| family | inputs | exit 0 | exit 1 | exit 2 | interrupted | broken promises | slowest |",
+             "|---|---:|---:|---:|---:|---:|---:|---:|"]
     for name, t in tallies.items():
-        cells = [str(t.codes.get(code, 0)) for code in ("0", "1", "2")]
-        lines.append(f"| {name} | {sum(t.codes.values())} | {' | '.join(cells)} | {len(t.broken)} | {t.slowest:.1f} s |")
+        cells = [str(t.codes.get(code, 0)) for code in CODES]
+        count, counts = sum(t.codes.values()), " | ".join(cells)
+        lines.append(f"| {name} | {count} | {counts} | {len(t.broken)} | {t.slowest:.1f} s |")
     every = sum(sum(t.codes.values()) for t in tallies.values())
-    lines.append(f"| **all** | {every} | " + " | ".join(str(sum(t.codes.get(c, 0) for t in tallies.values())) for c in "012")
-                 + f" | {sum(len(t.broken) for t in tallies.values())} | |")
+    totals = " | ".join(str(sum(t.codes.get(code, 0) for t in tallies.values())) for code in CODES)
+    lines.append(f"| **all** | {every} | {totals} | {sum(len(t.broken) for t in tallies.values())} | |")
     return "\n".join(lines)
 
 
@@ -141,6 +151,7 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         keep = given.keep.resolve()
+        target = given.write.resolve() if given.write else None  # the bench works in a folder of its own
         bench = Bench(Path(name))
 
         def report(family: str, tally: Tally) -> None:
@@ -151,13 +162,14 @@ def main() -> int:
         tallies = fuzz(given.family, given.count, given.seed, bench, keep, report)
     text = markdown(tallies)
     print(f"\n{text}\n{time.monotonic() - started:.0f} s, seed {given.seed}")
-    if given.write:
+    if target:
         command = f"python benchmarks/fuzz.py --count {given.count} --seed {given.seed}"
-        given.write.parent.mkdir(parents=True, exist_ok=True)
-        given.write.write_text(
-            f"# Hostile inputs tried\n\n`{command}`\n\n{text}\n\nA broken promise is a traceback, an exit code other than "
-            f"0, 1 or 2, code executed from a file, more than {SECONDS} s for one input, or exit 0 where no number can be "
-            "given.\n")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(
+            f"# Hostile inputs tried\n\n`{command}`\n\n{text}\n\n"
+            "A broken promise is a traceback, an exit code other than 0, 1 or 2, code executed from a file, more than "
+            f"{SECONDS} s for one small input, or exit 0 where no number can be given. Interrupted: valid options that "
+            f"ask for much work, stopped after {PATIENCE} s as by Ctrl-C (130).\n")
     return 1 if any(t.broken for t in tallies.values()) else 0
 
 

@@ -60,12 +60,12 @@ def test_a_plugin_that_cannot_be_stopped_ends_the_process_with_its_name(broken):
 
 def test_names_two_distributions_claim(broken, cli, tmp_path):
     broken("broken-clash")
-    code, out, err = cli(*FAST, "-o", tmp_path / "run")
+    code, _out, err = cli(*FAST, "-o", tmp_path / "run")
     assert code == 3 and OWNER in err and "stabilitykit 0.1.0" in err and "stabilitykit:" in err
     chosen = ("-p", "stabilitykit:expansivity", "-d", "stabilitykit:digits")
     assert cli(*FAST, *chosen, "-o", tmp_path / "run")[0] == 0
     assert cli(*FAST, *chosen, "-o", tmp_path / "run", "--resume")[0] == 0
-    code, out, err = cli("verify", tmp_path / "run", "-q", "--format", "json")
+    code, _out, err = cli("verify", tmp_path / "run", "-q", "--format", "json")
     assert code == 0, err  # the run remembers whose expansivity it was
     code, _out, err = cli("properties", "list")
     assert code == 0 and "clash" in err and OWNER in err
@@ -94,10 +94,11 @@ def hostile_run(tmp_path_factory):
     site = install(tmp / "site", "hostile")
     # The order matters: what they do to shared things would show in the second honest property.
     names = ["expansivity", *HOSTILE, "expansivity:pairs=predictions"]
-    code = ("import sys\nsys.path.insert(0, sys.argv[1])\nfrom stabilitykit.cli import run\nsys.exit(run(sys.argv[2:]))")
+    code = "import sys\nsys.path.insert(0, sys.argv[1])\nfrom stabilitykit.cli import run\nsys.exit(run(sys.argv[2:]))"
 
     def evaluate(output, chosen, *more):
-        arguments = ["evaluate", "--limit", "60", "-q", "--cache", str(tmp / f"cache-{output}"), "-o", str(tmp / output),
+        arguments = ["evaluate", "--limit", "60", "-q", "--cache", str(tmp / f"cache-{output}"), "-o",
+                     str(tmp / output),
                      *(word for name in chosen for word in ("-p", name)), *more]
         return subprocess.run([sys.executable, "-c", code, str(site), *arguments], capture_output=True, text=True,
                               cwd=tmp, timeout=200)
