@@ -12,6 +12,7 @@ from stabilitykit import DataProblem
 
 # Declared sizes are checked before anything is unpacked: a small file can announce terabytes.
 MAX_BYTES = 16 * 2**30
+MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_recording(path: str) -> Recording:
     labels = labels.astype(np.int64)
     if names is None:
         classes = max(int(labels.max(initial=0)) + 1, 1)
-        if classes > 10_000_000:
-            raise DataProblem(f"{path}: label {classes - 1} is out of any sensible range")
+        if classes > MAX_CLASSES:  # every class is named in the record, and one label can announce millions
+            raise DataProblem(f"{path}: label {classes - 1} is out of any sensible range (0..{MAX_CLASSES - 1})")
         names = [str(c) for c in range(classes)]
     return Recording(np.ascontiguousarray(values), labels, names)
