@@ -13,9 +13,10 @@ from stabilitykit.search.search_state import Found, Search
 from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.tree import Forest, grow
 
-# Candidates per image: of a sweep that only seeks bounds, of one that needs no comparison with the trees,
-# and of the largest one (its cost no longer depends on how the bound shrinks).
+# Candidates per image: of a sweep that only seeks bounds; of one within bounds so loose that it is worth
+# seeking better ones first; of one that needs no comparison with the trees; and of the largest one.
 SEED_CANDIDATES = 40
+LOOSE_CANDIDATES = 1000
 CHEAP_CANDIDATES = 150
 MOST_CANDIDATES = 20_000
 # Nanoseconds per candidate of a sweep and per step of a tree search, measured; they choose, they never prune.
@@ -68,7 +69,7 @@ def search_layer(
         return ready is not None
 
     left = np.ones(len(cells), dtype=bool)
-    if forecast.candidates(search.widest(), CHEAP_CANDIDATES * images) > CHEAP_CANDIDATES * images:
+    if forecast.candidates(search.widest(), LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
         reach = forecast.reach(SEED_CANDIDATES * images)
         if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
             left = search.bound[cells] > reach

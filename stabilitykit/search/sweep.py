@@ -9,7 +9,7 @@ import numpy as np
 from stabilitykit.search import sweep_kernels
 
 SAMPLE = 1024
-PROBE = 4096
+PROBE = 2048
 COLUMNS = 2**14
 # Range of the packed third key: leaves room for a window beside it below 2^32.
 STEPS = 2**30
@@ -87,10 +87,10 @@ class Forecast:
         return np.inf if found is None else found.candidates * self.scale
 
     def reach(self, cap: float) -> float:
-        """A bound (a power of two times the extent) whose sweep has about `cap` candidates; 0 if none has."""
+        """A bound (a power of four times the extent) whose sweep has about `cap` candidates; 0 if none has."""
         bound = float(self.part.extent.max()) / 4
-        for _ in range(40):
+        for _ in range(20):
             if self.candidates(bound, cap) <= cap:
                 return bound
-            bound /= 2
+            bound /= 4
         return 0.0
