@@ -105,7 +105,7 @@ class Comparison:
 
 def compare(
     runs: Sequence[Path | str], *, paired: bool = False, subsamples: int = 40, resamples: int = 2000, seed: int = 0,
-    cache: Path | None = None, progress: Callable[..., Iterator[Any]] = no_progress,
+    cache: Path | None = None, progress: Callable[..., Iterator[Any]] = no_progress, trust: bool = False,
 ) -> Comparison:
     """Put the measurements of ``runs`` side by side; the first (model, dataset) is what others are compared with.
 
@@ -114,6 +114,7 @@ def compare(
             over the same images of both: a bootstrap for means over images, ratios over subsamples for minima.
         subsamples, resamples: how many of either.
         cache: folder of cached trajectories; None: the user's.
+        trust: with ``paired``, build also models that run code named in a run, or download.
 
     Raises:
         UsageProblem: fewer than two (model, dataset) pairs, a folder that is no run, or one that cannot be rebuilt.
@@ -127,7 +128,7 @@ def compare(
         from .resampling import add_intervals
 
         found.warnings += add_intervals(found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache,
-                                        progress=progress)
+                                        progress=progress, trust=trust)
     return found
 
 

@@ -102,6 +102,7 @@ class Component:
         needs: for properties, the names of other properties whose results it reads; when one fails, so does it.
         wants: the same, but it is evaluated without the results of those that failed.
         distribution, version: filled in by the loader.
+        runs_code: building it imports and runs code that an option names; a run folder may not ask for that unasked.
     """
 
     kind: ComponentKind
@@ -115,6 +116,7 @@ class Component:
     wants: Sequence[str] = ()
     distribution: str = ""
     version: str = ""
+    runs_code: bool = False
 
     def option_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All option values: defaults overlaid with ``given``, parsed and checked."""

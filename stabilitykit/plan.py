@@ -62,6 +62,20 @@ def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mappin
                   tuple(spec.component.needs), tuple(spec.component.wants), requested)
 
 
+def choose_recorded(registry: Registry, kind: ComponentKind, label: str,
+                    overrides: Mapping[str, Any] | None = None, *, trust: bool = False) -> Choice:
+    """The choice a run folder names by its label. The folder may be a stranger's.
+
+    Without ``trust``, UsageProblem when building it would run code that the label names, or download.
+    """
+    choice = choose(registry, kind, label, overrides)
+    asks = "runs code it names" if choice.component is not None and choice.component.runs_code else \
+        "downloads" if choice.options.get("download") else ""
+    if asks and not trust:
+        raise UsageProblem(f"{kind} {label} of the run {asks}; add --trust-run if you trust who made the run")
+    return choice
+
+
 def order_properties(registry: Registry, chosen: Sequence[Choice]) -> list[Choice]:
     """``chosen`` with the properties they need in front; UsageProblem for a cycle or an unknown need."""
     by_name: dict[str, Choice] = {}

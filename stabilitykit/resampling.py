@@ -37,7 +37,7 @@ class _Side:
 
 def add_intervals(
     comparison: Comparison, *, subsamples: int, resamples: int, seed: int, cache: Path | None,
-    progress: Callable[..., Iterator[Any]],
+    progress: Callable[..., Iterator[Any]], trust: bool = False,
 ) -> list[str]:
     """Fill in the intervals of every column against the first; returns warnings."""
     from .cache import default_cache_root
@@ -46,10 +46,10 @@ def add_intervals(
     registry = Registry.load()
     root = cache or default_cache_root()
     warnings = []
-    first = _rebuild(registry, comparison.columns[0], root, progress)
+    first = _rebuild(registry, comparison.columns[0], root, progress, trust)
     try:
         for number in range(1, len(comparison.columns)):
-            other = _rebuild(registry, comparison.columns[number], root, progress)
+            other = _rebuild(registry, comparison.columns[number], root, progress, trust)
             try:
                 same = _same_images(first.pair, other.pair)
                 if not same:
@@ -63,10 +63,11 @@ def add_intervals(
     return warnings
 
 
-def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]]) -> _Side:
+def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]],
+             trust: bool) -> _Side:
     from .device import choose_device, make_deterministic
     from .pair import Pair, Settings
-    from .plan import choose
+    from .plan import choose, choose_recorded
 
     request = column.info.get("request")
     if not isinstance(request, Mapping):
@@ -76,9 +77,10 @@ def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[...,
     make_deterministic(settings.seed)
     probe = request.get("probe_dataset")
     with contextlib.redirect_stdout(sys.stderr):
-        pair = Pair(choose(registry, "model", column.model), choose(registry, "dataset", column.dataset), settings,
+        pair = Pair(choose_recorded(registry, "model", column.model, trust=trust),
+                    choose_recorded(registry, "dataset", column.dataset, trust=trust), settings,
                     choose_device(str(request.get("device", "auto"))), cache,
-                    choose(registry, "dataset", probe) if probe else None, progress)
+                    choose_recorded(registry, "dataset", probe, trust=trust) if probe else None, progress)
         recorded = (column.record.get("model") or {}).get("fingerprint")
         if recorded not in (None, pair.fingerprint):
             pair.close()

@@ -16,7 +16,7 @@ from .context import no_progress
 from .device import choose_device, make_deterministic
 from .errors import StabilityKitError, UsageProblem
 from .pair import Pair, Settings
-from .plan import choose
+from .plan import choose, choose_recorded
 from .registry import Registry
 from .results import to_plain
 from .shield import shielded
@@ -54,12 +54,15 @@ class Verdict:
 def verify(
     run: str | Path, *, device: str = "auto", relative: float = RELATIVE_TOLERANCE,
     absolute: float = ABSOLUTE_TOLERANCE, checkpoint: Mapping[str, str] | None = None,
-    registry: Registry | None = None, progress: Callable[..., Iterator[Any]] = no_progress,
+    registry: Registry | None = None, progress: Callable[..., Iterator[Any]] = no_progress, trust: bool = False,
 ) -> list[Verdict]:
     """Verdicts on all measurements of the run folder ``run``.
 
     Weights and images are compared with the fingerprints of the run first: a changed weight or pixel turns every
     number of its cells red, even where the value happens to survive.
+
+    Args:
+        trust: build also models that run code named in the run, or download (see :func:`choose_recorded`).
 
     Raises:
         UsageProblem: ``run`` is no run folder, or its models or data cannot be built any more.
@@ -82,14 +85,14 @@ def verify(
     verdicts: list[Verdict] = []
     for (model, dataset), members in groups.items():
         verdicts += _verify_pair(registry, model, dataset, members, settings, target, request, relative, absolute,
-                                 checkpoint or {}, progress)
+                                 checkpoint or {}, progress, trust)
     return verdicts
 
 
 def _verify_pair(
     registry: Registry, model: str, dataset: str, cells: list[Cell], settings: Settings, device: Any,
     request: Mapping[str, Any], relative: float, absolute: float, checkpoint: Mapping[str, str],
-    progress: Callable[..., Iterator[Any]],
+    progress: Callable[..., Iterator[Any]], trust: bool,
 ) -> list[Verdict]:
     alive = [c for c in cells if c.ok]
     verdicts = [_verdict(c, "", "failed cell", message=c.error.get("message", "")) for c in cells if not c.ok]
@@ -99,8 +102,9 @@ def _verify_pair(
         with contextlib.redirect_stdout(sys.stderr):
             overrides = {"checkpoint": checkpoint[model]} if model in checkpoint else None
             probe = request.get("probe_dataset")
-            pair = Pair(choose(registry, "model", model, overrides), choose(registry, "dataset", dataset), settings,
-                        device, None, choose(registry, "dataset", probe) if probe else None, progress)
+            pair = Pair(choose_recorded(registry, "model", model, overrides, trust=trust),
+                        choose_recorded(registry, "dataset", dataset, trust=trust), settings, device, None,
+                        choose_recorded(registry, "dataset", probe, trust=trust) if probe else None, progress)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin's code: whatever it raises, the other pairs are verified

@@ -40,7 +40,7 @@ def stabilitykit_models() -> list[Component]:
                   primary="name", reference=REFERENCE),
         Component("model", "module", where + "module_model", "Any nn.Module: PACKAGE.MODULE:BUILDER (runs that code)",
                   (Option("builder", help="PACKAGE.MODULE:BUILDER", required=True), *_RUN, *_MODULE),
-                  primary="builder", reference=REFERENCE),
+                  primary="builder", reference=REFERENCE, runs_code=True),
         Component("model", "converted", "stabilitykit_timm.convert:converted_model",
                   "Revised, equal-dimension version of a staged network (a new model, to be trained)",
                   (Option("name", help="timm's name of the network to convert, e.g. resnet18", required=True),

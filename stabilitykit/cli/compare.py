@@ -30,9 +30,10 @@ CSV_COLUMNS = ("property", "measurement", "column", "run", "model", "dataset", "
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder for trajectories.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table",
               show_default=True)
+@click.option("--trust-run", is_flag=True, help="With --paired: let RUNS name code to run (module:) and downloads.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
 def command(runs: tuple[Path, ...], paired: bool, subsamples: int, resamples: int, seed: int, cache: Path | None,
-            output_format: str, quiet: bool) -> int:
+            output_format: str, trust_run: bool, quiet: bool) -> int:
     """Put the constants of several RUNs (or of one RUN with several models) side by side.
 
     The first column is what the others are compared with. A constant is a minimum over N images, so numbers of
@@ -48,7 +49,7 @@ def command(runs: tuple[Path, ...], paired: bool, subsamples: int, resamples: in
     from ..progress import make_progress
 
     found = compare(runs, paired=paired, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache,
-                    progress=make_progress(quiet))
+                    progress=make_progress(quiet), trust=trust_run)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if output_format == "json":

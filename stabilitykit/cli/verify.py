@@ -19,9 +19,10 @@ from ..errors import UsageProblem
 @click.option("--relative", type=float, default=1e-9, show_default=True,
               help="Relative tolerance; raise it on other hardware, where logits move by about 1e-6.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--trust-run", is_flag=True, help="Let RUN name code to run (module:) and downloads.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
 def command(run: Path, device: str, checkpoints: tuple[str, ...], relative: float, output_format: str,
-            quiet: bool) -> int:
+            trust_run: bool, quiet: bool) -> int:
     """Recompute every witness of RUN in float64 from model and data, and say which numbers stand.
 
     Exit 0 when every recomputed number stands, 1 when one fails, when a cell of the run had failed, or when
@@ -38,7 +39,8 @@ def command(run: Path, device: str, checkpoints: tuple[str, ...], relative: floa
         weights[name] = path
     if not relative >= 0:
         raise UsageProblem(f"--relative is a number >= 0; got {relative}")
-    verdicts = verify(run, device=device, relative=relative, checkpoint=weights, progress=make_progress(quiet))
+    verdicts = verify(run, device=device, relative=relative, checkpoint=weights, progress=make_progress(quiet),
+                      trust=trust_run)
     counts = {status: sum(v.status == status for v in verdicts)
               for status in ("stands", "fails", "no witness", "failed cell")}
     if output_format == "json":

@@ -90,3 +90,25 @@ def test_paths_that_run_code_say_so(cli):
     assert code == 0 and "runs that code" in out
     code, out, _ = cli("audit", "--help")
     assert code == 0 and "runs that code" in out
+
+
+def test_a_run_folder_of_a_stranger_runs_no_code_and_downloads_nothing(cli, tmp_path, monkeypatch):
+    """verify and compare rebuild what a run names; a name that is code, or a download, needs --trust-run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('canary', 'w').close()\ndef build():\n    raise RuntimeError('built')\n")
+    assert cli("evaluate", "--limit", 12, "-q", "--no-cache", "-o", "run")[0] == 0
+    cells, label = list((tmp_path / "run" / "cells").iterdir()), '"model": "resnet18-digits"'
+    for name in ("module:evil:build", "timm:resnet18,download=true"):
+        for path in cells:
+            text = path.read_text()
+            path.write_text(text.replace(label, f'"model": "{name}"'))
+        code, out, _ = cli("verify", "run", "-q", "--format", "json")
+        assert code == 1 and "--trust-run" in out
+        code, _, err = cli("compare", "run", "run", "--paired")
+        assert code == 2 and "--trust-run" in err
+        assert not (tmp_path / "canary").exists()
+        label = f'"model": "{name}"'
+    for path in cells:
+        path.write_text(path.read_text().replace(label, '"model": "module:evil:build"'))
+    cli("verify", "run", "-q", "--trust-run")
+    assert (tmp_path / "canary").exists()  # the guard was what kept it from running
