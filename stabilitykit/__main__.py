@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -28,7 +29,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except OSError as error:
-        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # stderr may be what cannot be written
+            print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
         _abandon_stdout()
         code = 1
     except AttributeError:
