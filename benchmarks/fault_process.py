@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -29,8 +30,8 @@ class Site:
 class Child:
     """A forked process running the command line."""
 
-    def __init__(self, pid: int, out: Path) -> None:
-        self.pid, self.out, self.started = pid, out, time.monotonic()
+    def __init__(self, pid: int, out: Path, pipe: int | None = None) -> None:
+        self.pid, self.out, self.pipe, self.started = pid, out, pipe, time.monotonic()
 
     @staticmethod
     def preload() -> None:
@@ -61,18 +62,29 @@ class Child:
 
     def output(self) -> str:
         """stdout and stderr so far."""
+        if self.pipe is not None:
+            with os.fdopen(self.pipe, "rb", closefd=False) as stream:
+                self.out.write_bytes((self.out.read_bytes() if self.out.exists() else b"") + (stream.read() or b""))
         return self.out.read_text(errors="replace")
 
 
 def start(arguments: list[str], out: Path, site: Site) -> Child:
     """Fork a child that runs ``stabilitykit`` with ``arguments``, its output in the file ``out``."""
     sys.stdout.flush()
+    reading = writing = None
+    if site.file_limit:  # which binds the child's output too, were it a file
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.set_blocking(reading, False)
+    out.unlink(missing_ok=True)
     pid = os.fork()
     if pid:
-        return Child(pid, out)
+        if writing is not None:
+            os.close(writing)
+        return Child(pid, out, reading)
     code = 70
     try:
-        handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        handle = writing if writing is not None else os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         _arm(site)
