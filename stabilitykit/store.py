@@ -75,7 +75,8 @@ class Cell:
         if data["status"] == "failed":
             error = {"type": "unknown", "message": "no reason recorded", "culprit": "unknown"} | error
         return cls(
-            names[0], names[1], names[2], data["status"], None if result is None else PropertyResult.from_json(result), error,
+            names[0], names[1], names[2], data["status"],
+            None if result is None else PropertyResult.from_json(result), error,
             dict(data.get("record") or {}), dict(data.get("plugin") or {}), float(data.get("seconds", 0.0)),
             bool(data.get("requested", True)),
         )

@@ -43,7 +43,8 @@ class Doubled(Property):
 
 class Names(Property):
     def evaluate(self, context):
-        return PropertyResult([Measurement("count", len(context.results), Kind.EXACT, 1)], notes=sorted(context.results))
+        names = sorted(context.results)
+        return PropertyResult([Measurement("count", len(names), Kind.EXACT, 1)], notes=names)
 
 
 class Raises(Property):

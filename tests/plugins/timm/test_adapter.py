@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-
 from stabilitykit_timm.adapter import AdaptedModel
 from stabilitykit_timm.certificate import certify
 from stabilitykit_timm.discovery import discover
+from torch import nn
 
 from .nets import NETS, Modular, Patched, Reversible, SideState, Skip, images, make, parts
 

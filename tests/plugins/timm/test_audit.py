@@ -49,8 +49,9 @@ def folder(tmp_path, monkeypatch):
 def test_list_runs(capsys):
     assert run(["audit", "timm:resnet50", "--list-runs", "--format", "json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [(r["name"], r["T"], r["mode"]) for r in listed["runs"]][0] == ("layer3", 5, "closed")
-    assert listed["runs"][0]["shape"] == [[1024, 14, 14]] and listed["runs"][0]["cost_forwards"] <= 2.5
+    first = listed["runs"][0]
+    assert (first["name"], first["T"], first["mode"]) == ("layer3", 5, "closed")
+    assert first["shape"] == [[1024, 14, 14]] and first["cost_forwards"] <= 2.5
     assert run(["audit", "timm:vit_tiny_patch16_224", "--list-runs", "--mode", "closed"]) == 0
     out = capsys.readouterr().out
     assert "blocks" in out and "197x192" in out and "12 identity" in out
@@ -73,9 +74,9 @@ def test_mistakes_end_in_one_line(arguments, code, message, capsys):
 
 
 def test_audit_of_a_users_module(folder, capsys):
-    arguments = ["audit", "module:their_nets:Net", "--input", "3x32x32", "-d", "digits", "--limit", "60", "--no-cache",
-                 "-p", "expansivity", "-p", "blocks:sample=40", "-p", "lipschitz", "-q", "-o", "out", "--format", "json"]
-    assert run(arguments) == 0
+    properties = ["-p", "expansivity", "-p", "blocks:sample=40", "-p", "lipschitz"]
+    assert run(["audit", "module:their_nets:Net", "--input", "3x32x32", "-d", "digits", "--limit", "60", "--no-cache",
+                *properties, "-q", "-o", "out", "--format", "json"]) == 0
     done = json.loads(capsys.readouterr().out)
     certificate = done["pairs"][0]["certificate"]
     assert certificate["bit_exact"] and certificate["vacuous"] == ["1 of 3 blocks return their input unchanged"]

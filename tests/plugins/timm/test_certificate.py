@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
-
 from stabilitykit_timm.adapter import AdaptedModel
 from stabilitykit_timm.certificate import certify, randomise, recalibrate, uncalibrated
 from stabilitykit_timm.discovery import discover
+from torch import nn
 
 from .nets import Leaking, Modular, Noisy, Perceptron, Skip, images, make
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from stabilitykit import UsageProblem
 from stabilitykit_timm.certificate import certify, randomise
 from stabilitykit_timm.convert import convert, converted_model
 from stabilitykit_timm.patching import Patching
+
+from stabilitykit import UsageProblem
 
 
 @given(rows=st.integers(1, 3), columns=st.integers(1, 3), height=st.integers(1, 3), width=st.integers(1, 3),

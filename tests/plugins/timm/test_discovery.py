@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
-
 from stabilitykit_timm.discovery import discover
 from stabilitykit_timm.loading import input_shape_of, skeleton
 from stabilitykit_timm.program import template
 from stabilitykit_timm.runs import REASONS
 from stabilitykit_timm.tracing import TraceProblem
+from torch import nn
 
 from .nets import NETS, Growing, Modular, make
 

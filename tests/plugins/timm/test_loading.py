@@ -8,11 +8,11 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-
-from stabilitykit import CellProblem, UsageProblem
 from stabilitykit_timm.loading import classes_in, input_shape_of, load, skeleton, split_spec
 from stabilitykit_timm.models import choose_run, module_model, network, timm_model
 from stabilitykit_timm.preprocess import plain_preprocess, timm_preprocess
+
+from stabilitykit import CellProblem, UsageProblem
 
 SMALL = "resnet18"
 
@@ -98,7 +98,7 @@ def test_untrained_weights_follow_the_seed():
 
 
 def test_no_run_gives_every_reason():
-    with pytest.raises(CellProblem, match="no closed run.*Candidates: .*channels appended"):
+    with pytest.raises(CellProblem, match=r"no closed run.*Candidates: .*channels appended"):
         timm_model("densenet121", mode="closed", num_classes=2)
     with pytest.raises(CellProblem, match="add --mode plain"):
         timm_model("vgg11", mode="closed", num_classes=2)
