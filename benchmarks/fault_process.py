@@ -41,6 +41,11 @@ class Child:
         torch.set_num_threads(1)
         import stabilitykit_vision.digits  # noqa: F401
 
+        from stabilitykit import evaluate
+
+        # Compiled kernels are loaded once here, and not in every child.
+        evaluate("resnet18-digits", "digits", ["expansivity", "expansivity:pairs=predictions"], limit=12, cache=False)
+
 
     def wait(self, kill_after: float | None = None, kill: int = signal.SIGKILL) -> tuple[int, float]:
         """(exit code, or minus the signal that ended it; seconds), sending ``kill`` after ``kill_after`` seconds."""
@@ -87,6 +92,8 @@ def start(arguments: list[str], out: Path, site: Site) -> Child:
         handle = writing if writing is not None else os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
+        # Fresh streams: the parent's remember whether its own output could seek.
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
         _arm(site)
         sys.argv = ["stabilitykit", *arguments]
         from stabilitykit.__main__ import main

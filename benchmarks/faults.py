@@ -208,7 +208,7 @@ def main() -> int:
     print(f"\n{text}\n{time.monotonic() - started:.0f} s, seed {given.seed}")
     if given.write:
         only = "" if given.only is None else " --only " + " ".join(given.only)
-        command = f"python benchmarks/faults.py --kills {given.kills} --seed {given.seed}{only}"
+        command = f"python benchmarks/faults.py --kills {given.kills} --seed {given.seed}{only}".rstrip()
         given.write.parent.mkdir(parents=True, exist_ok=True)
         before = given.write.read_text() + "\n" if given.append and given.write.exists() else \
             "# Faults injected and survived\n\n"
