@@ -9,6 +9,8 @@ from .dataflow import Dataflow
 from .program import Program
 from .runs import Block
 
+_Steps = list[tuple[int, int]]
+
 
 def functional_blocks(program: Program, flow: Dataflow, covered: Sequence[tuple[float, float]], *,
                       plain: bool = False) -> Iterable[list[Block]]:
@@ -21,32 +23,42 @@ def functional_blocks(program: Program, flow: Dataflow, covered: Sequence[tuple[
         covered: (birth of the first state, birth of the last) of runs that are already known.
     """
     cuts = _cuts(program, flow)
-    steps = [(a, b) for a, b in itertools.pairwise(cuts)
-             if not any(low <= flow.vertices[a].birth and flow.vertices[b].birth <= high for low, high in covered)]
     owners = _owners(program)
-    chain: list[list[tuple[int, int]]] = []
-    for a, b in steps:
-        joined = bool(chain) and chain[-1][-1][1] == a
-        equal = flow.vertices[a].numel == flow.vertices[b].numel
-        starts = equal and (flow.parameters_between((a,), (b,)) if plain else flow.skip((a,), b) != "none")
+    chain: list[_Steps] = []
+    lead: _Steps = []
+    position: int | None = None
+    gap = False
+    for a, b in itertools.pairwise(cuts):
+        known = any(low <= flow.vertices[a].birth and flow.vertices[b].birth <= high for low, high in covered)
+        joined = bool(chain) and position == a and not known
+        # Reordering coordinates is no step of a block: the adapter undoes it (stages that are joined by patching).
+        if joined and flow.permutation(a, b):
+            position, gap = b, True
+            continue
+        equal = not known and flow.vertices[a].shape == flow.vertices[b].shape
+        mixes = equal and flow.parameters_between((a,), (b,))
+        starts = equal and (mixes if plain else flow.skip((a,), b) != "none")
         if starts and (joined or not chain):
-            chain.append([(a, b)])
-        elif joined and equal and (plain or not flow.parameters_between((a,), (b,))):
-            chain[-1].append((a, b))
+            chain.append([*lead, (a, b)])
+            lead, gap = [], False
+        elif joined and equal and (plain or not mixes):
+            (lead if gap else chain[-1]).append((a, b))
         else:
             yield from _blocks(program, flow, chain, owners)
-            chain = [[(a, b)]] if starts else []
+            chain, lead, gap = ([[(a, b)]] if starts else []), [], False
+        position = b
     yield from _blocks(program, flow, chain, owners)
 
 
-def _blocks(program: Program, flow: Dataflow, chain: list[list[tuple[int, int]]],
-            owners: dict[int, str]) -> Iterable[list[Block]]:
+def _blocks(program: Program, flow: Dataflow, chain: list[_Steps], owners: dict[int, str]) -> Iterable[list[Block]]:
     """The chain with the steps after its last skip cut back to what also follows the one before."""
     if len(chain) < 2:
         return
-    pattern = [flow.signature((a,), (b,)) for a, b in chain[-2][1:]]
-    last = [chain[-1][0]]
-    for (a, b), names in zip(chain[-1][1:], pattern):
+    # What follows the last skip belongs to the last block as far as the same follows the skip before it.
+    pattern = [flow.signature((a,), (b,)) for a, b in _after_skip(flow, chain[-2])]
+    after = _after_skip(flow, chain[-1])
+    last = chain[-1][:len(chain[-1]) - len(after)]
+    for (a, b), names in zip(after, pattern):
         if flow.signature((a,), (b,)) != names:
             break
         last.append((a, b))
@@ -54,11 +66,17 @@ def _blocks(program: Program, flow: Dataflow, chain: list[list[tuple[int, int]]]
     for steps in (*chain[:-1], last):
         start, end = steps[0][0], steps[-1][1]
         kind = flow.skip((start,), end)
-        if kind == "none" and flow.skip((start,), steps[0][1]) != "none":
+        if kind == "none" and any(flow.skip((a,), b) != "none" for a, b in steps):
             kind = "inner"
         name = owners.get(steps[0][1], "forward")
         blocks.append(Block(f"{name}+{len(blocks)}", kind, (start,), (end,), _modules(program, start, end)))
     yield blocks
+
+
+def _after_skip(flow: Dataflow, steps: _Steps) -> _Steps:
+    """The steps of a block behind its skip (without any: behind its first step)."""
+    skips = [n for n, (a, b) in enumerate(steps) if flow.skip((a,), b) != "none"]
+    return steps[(skips[0] if skips else 0) + 1:]
 
 
 def _modules(program: Program, start: int, end: int) -> tuple[str, ...]:

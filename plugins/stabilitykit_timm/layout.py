@@ -83,7 +83,7 @@ class Coordinates:
 
 
 class _Order:
-    """A permutation of coordinates between two shapes; a permutation of axes stays a view.
+    """A permutation of coordinates between two shapes; a permutation of axes (perhaps merged) stays a view.
 
     Views matter: a copy would lie in memory in another order than in the plain forward pass, and reductions
     after it would round differently.
@@ -93,23 +93,24 @@ class _Order:
         self.local, self.canonical = local, canonical
         self.axes: tuple[int, ...] | None = None
         numbered = torch.arange(order.numel(), device=order.device).reshape(local)
-        if len(local) == len(canonical) <= 4:
+        if len(local) <= 4:
             for axes in itertools.permutations(range(len(local))):
-                moved = numbered.permute(axes)
-                if tuple(moved.shape) == canonical and torch.equal(moved.flatten(), order):
+                if torch.equal(numbered.permute(axes).flatten(), order):
                     self.axes = axes
                     return
         self.order, self.inverse = order, torch.argsort(order)
 
     def apply(self, state: torch.Tensor) -> torch.Tensor:
         if self.axes is not None:
-            return state.permute(0, *(a + 1 for a in self.axes))
+            moved = state.permute(0, *(a + 1 for a in self.axes))
+            return moved.reshape(state.shape[0], *self.canonical)
         return state.flatten(1)[:, self.order.to(state.device)].reshape(state.shape[0], *self.canonical)
 
     def undo(self, state: torch.Tensor) -> torch.Tensor:
         if self.axes is not None:
             back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
-            return state.permute(0, *(a + 1 for a in back))
+            moved = state.reshape(state.shape[0], *(self.local[a] for a in self.axes))
+            return moved.permute(0, *(a + 1 for a in back))
         return state.flatten(1)[:, self.inverse.to(state.device)].reshape(state.shape[0], *self.local)
 
 

@@ -25,6 +25,9 @@ STANDARD = (
 )
 METHODS = {"mean", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "movedim", "select", "__getitem__"}
 """Functional operations taken over as they were called; ``view`` and ``reshape`` only where they flatten."""
+LARGE = 16_384
+"""A tail that normalises every token of a larger state is not given out as layers: bounding it, token by token over
+the whole state, takes n^2 numbers, gigabytes from here on."""
 NOTHING = {"dropout", "contiguous", "clone", "to", "float"}
 
 
@@ -72,9 +75,27 @@ def tail_module(module: nn.Module, program: Program, run: Run,
             position = out
     if position != program.output_vertex:
         return None
+    layers = _select_early(layers)
+    if math.prod(run.shape[0]) > LARGE and any(isinstance(layer, nn.LayerNorm) for layer in layers[:1]):
+        return None
     if columns is not None:
         layers = _with_columns(layers, columns)
     return nn.Sequential(*layers).eval() if layers else None
+
+
+def _select_early(layers: list[nn.Module]) -> list[nn.Module]:
+    """Normalising every token and keeping one is keeping one and normalising it: the same numbers, a smaller layer."""
+    layers = list(layers)
+    for n in range(len(layers) - 1):
+        norm, pick = layers[n], layers[n + 1]
+        if (isinstance(norm, nn.LayerNorm) and len(norm.normalized_shape) == 1 and isinstance(pick, Operation)
+                and pick.name == "__getitem__" and pick.args and _picks_token(pick.args[0])):
+            layers[n], layers[n + 1] = pick, norm
+    return layers
+
+
+def _picks_token(index: Any) -> bool:
+    return isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and isinstance(index[1], int)
 
 
 def _single(event: Event) -> int | None:

@@ -257,6 +257,26 @@ class Rows(nn.Module):
         return self.head(given["x"].reshape(batch, -1))
 
 
+class Alternating(nn.Module):
+    """Additions on maps and on token sequences in turn, the coordinates reordered in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 2, 2)
+        self.maps = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.tokens = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for conv, linear in zip(self.maps, self.tokens):
+            x = x + torch.tanh(conv(x))
+            tokens = x.flatten(2).transpose(1, 2)
+            tokens = tokens + torch.tanh(linear(tokens))
+            x = tokens.transpose(1, 2).reshape(x.shape)
+        return self.head(x.mean((2, 3)))
+
+
 NETS: dict[type[nn.Module], Expected] = {
     Modular: Expected("closed", 3, ((8, 12, 12),), "identity"),
     Functional: Expected("closed", 4, ((8, 12, 12),), "identity"),
@@ -270,6 +290,7 @@ NETS: dict[type[nn.Module], Expected] = {
     Patched: Expected("closed", 4, ((16, 6, 6),), "identity"),
     SequenceFirst: Expected("closed", 3, ((4, 16),), "normalised", (3, 4, 4)),
     ChannelsLastBlocks: Expected("closed", 3, ((10, 10, 8),), "identity"),
+    Alternating: Expected("closed", 4, ((36, 8),), "identity"),
     Rows: Expected("closed", 2, ((6, 24),), "identity"),
 }
 
