@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .convolutions import Conv1x1, Conv3x3
 from .patching import Grid, patch, patch_all, unpatch_all
 
 # Tiles (rows, columns) cut on entering stages 1..4, and the groups of the grouped blocks of each stage.
@@ -15,21 +16,6 @@ GRIDS: tuple[Grid, ...] = ((2, 2), (2, 1), (1, 2), (2, 1))
 GROUPS = (4, 8, 16, 32)
 STEM_SIZE = 8
 IMAGE_CHANNELS, IMAGE_SIZE = 3, 32
-
-
-class FlatConv3x3(nn.Conv2d):
-    """A 3x3 convolution with padding 1 whose upper and lower kernel rows are skipped on maps one pixel high.
-
-    There they only ever meet the zero padding: the result is the same with a third of the work.
-    """
-
-    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=1, groups=groups, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[2] == 1:
-            return F.conv2d(x, self.weight[:, :, 1:2], padding=(0, 1), groups=self.groups)
-        return super().forward(x)
 
 
 class Bottleneck(nn.Module):
@@ -44,11 +30,11 @@ class Bottleneck(nn.Module):
     def __init__(self, channels: int, groups: int, final_relu: bool) -> None:
         super().__init__()
         inner = channels // 4
-        self.conv1 = nn.Conv2d(channels, inner, 1, groups=groups, bias=False)
+        self.conv1 = Conv1x1(channels, inner, groups)
         self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = FlatConv3x3(inner, inner, groups)
+        self.conv2 = Conv3x3(inner, inner, groups)
         self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, channels, 1, groups=groups, bias=False)
+        self.conv3 = Conv1x1(inner, channels, groups)
         self.bn3 = nn.BatchNorm2d(channels)
         self.final_relu = final_relu
 

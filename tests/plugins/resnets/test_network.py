@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stabilitykit_resnets.convolutions import Conv1x1, Conv3x3
 from stabilitykit_resnets.model import build, resnet18, resnet50
-from stabilitykit_resnets.network import GRIDS, FlatConv3x3
+from stabilitykit_resnets.network import GRIDS
 from torch import nn
 from torch.nn import functional as F
 
@@ -111,16 +112,22 @@ def test_groups_work_on_tiles_of_their_own() -> None:
     assert bool(changed[:4, :4].any()) and not bool(changed[4:].any()) and not bool(changed[:, 4:].any())
 
 
-@pytest.mark.parametrize("height", [1, 2, 3])
-def test_flat_convolution_equals_the_full_one(height: int) -> None:
-    conv = FlatConv3x3(4, 8, 2).double()
-    x = torch.randn(2, 4, height, 3, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 2), (4, 4)])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("size", [1, 3])
+def test_convolutions_equal_torch_on_every_map(height: int, width: int, groups: int, size: int) -> None:
+    conv: nn.Conv2d = Conv3x3(4, 8, groups) if size == 3 else Conv1x1(4, 8, groups)
+    conv = conv.double()
+    x = torch.randn(2, 4, height, width, dtype=torch.float64, requires_grad=True)
     y = x.detach().clone().requires_grad_()
-    full = F.conv2d(y, conv.weight, padding=1, groups=2)
-    assert torch.allclose(conv(x), full, atol=1e-14)
-    (first,) = torch.autograd.grad(conv(x).square().sum(), conv.weight)
-    (second,) = torch.autograd.grad(full.square().sum(), conv.weight)
-    assert torch.allclose(first, second, atol=1e-12)
+    full = F.conv2d(y, conv.weight, padding=size // 2, groups=groups)
+    ours = conv(x)
+    assert torch.allclose(ours, full, atol=1e-14)
+    ours.square().sum().backward()
+    first, conv.weight.grad = conv.weight.grad, None
+    full.square().sum().backward()
+    assert torch.allclose(first, conv.weight.grad, atol=1e-12)
+    assert torch.allclose(x.grad, y.grad, atol=1e-12)
 
 
 def test_seed_decides_the_untrained_weights() -> None:
