@@ -88,8 +88,8 @@ def point_side_gap(x, t, low, high, q, d, k):
 def nodes_bound(low, high, p, q, code, limit, one, two):
     """Lower bound for the images of two nodes, in the units of `limit_of`; stops above the limit.
 
-    Coordinates `one` and `two` (-1: none) are those of the groups' own classes: where the readout is long
-    they alone separate most groups, at two of its many coordinates.
+    Coordinates `one` and `two` (-1: all count) are those of the groups' own classes: where the readout is
+    long they alone separate most groups, and only they are looked at.
     """
     if one >= 0:
         result = 0.0
@@ -100,8 +100,7 @@ def nodes_bound(low, high, p, q, code, limit, one, two):
                 result += np.sqrt(gap)
             elif gap > result:
                 result = gap
-        if result > limit:
-            return result
+        return result
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(low.shape[1]):
@@ -130,8 +129,7 @@ def point_bound(x, depths, low, high, q, code, limit, one, two):
                 result += np.sqrt(gap)
             elif gap > result:
                 result = gap
-        if result > limit:
-            return result
+        return result
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(depths.shape[0]):

@@ -23,8 +23,8 @@ MOST_CANDIDATES = 20_000
 SWEEP_COST = 3.0
 TREE_COST = 35.0
 PROBES = 128
-# Readouts at least this long are first compared at the two groups' own coordinates.
-LONG_READOUT = 24
+# Readouts at least this long are compared at the two groups' own coordinates first, boxes only there.
+LONG_READOUT = 200
 
 
 @dataclass(frozen=True)

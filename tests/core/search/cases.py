@@ -41,6 +41,6 @@ def adversarial() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "offset": labelled(normal + 1e9, 3),
         "one coordinate": labelled(normal[:, :, :1].copy(), 5),
         "one depth": labelled(normal[:1].copy(), 2),
-        "long readout": softmax_trajectory(300, 3, classes=40, gain=30),
+        "long readout": softmax_trajectory(400, 2, classes=210, gain=30, width=32),
         "own class per image": (normal[:, :60].copy(), np.arange(60)),
     }
