@@ -81,6 +81,12 @@ class Context:
                                     channels_last=self.channels_last):
             yield rows[part], inputs
 
+    def running(self) -> torch.autocast:
+        """A ``with`` block in which the network runs in the precision the trajectories were extracted in."""
+        import torch
+
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
     def readouts(self, rows: np.ndarray) -> np.ndarray:
         """Trajectories of ``rows`` recomputed from model and data -> float64 (T+1, len(rows), K) in ``space``.
 

@@ -84,6 +84,12 @@ class Model(ABC):
         return "float64" if first is not None and first.dtype == torch.float64 else "float32"
 
     @property
+    def replayed(self) -> bool:
+        """True when the blocks only replay recorded readouts: distances between readouts mean what they say, but what
+        runs, perturbs or bounds the network would measure the replay."""
+        return False
+
+    @property
     def head(self) -> torch.nn.Module | None:
         """g as an nn.Module taking a state (B, *state_shape) to logits, for certified Lipschitz bounds.
 
@@ -215,13 +221,23 @@ class Property(ABC):
     def evaluate(self, context: Context) -> PropertyResult:
         """Measure. Raise CellProblem (or Refusal) with one clear line when no number can be given."""
 
-    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """Recompute measurements from their stored witnesses, in float64, from model and data.
 
-        Returns: measurement name -> recomputed value (None: this one has no witness to recompute). The caller
-        compares. ``context.readouts(indices)`` gives the trajectories of single images.
+        Returns: measurement name -> recomputed value (None: this one has no witness to recompute), or a text that
+        says why it does not stand. The caller compares. ``context.readouts(indices)`` gives the trajectories of
+        single images.
         """
         return {}
+
+    def verify_sample(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
+        """Recompute what :meth:`verify` left open: numbers that rest on all images and not on a few witnesses.
+
+        As `verify`; a text under a name that is no measurement ("table x, row 3") is a number of a table that does
+        not stand. The default measures everything again; say less where that is enough. `stabilitykit verify
+        --witnesses-only` does without.
+        """
+        return {m.name: m.value for m in self.evaluate(context).measurements}
 
     def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
         """Measurements that are means over images: name -> one value per image, float (N,). `compare` bootstraps

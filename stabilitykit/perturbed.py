@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .errors import CellProblem
-from .readout import Readout, Space, state_vector, to_space
+from .readout import Readout, Space, kept_logits, state_vector, to_space
 
 if TYPE_CHECKING:
     from .interfaces import Model, State
@@ -60,7 +60,7 @@ def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step:
 
 
 def _values(model: Model, readout: Readout, t: int, state: State, space: Space) -> np.ndarray:
-    logits = readout.logits(t, state).float().cpu().numpy()
+    logits = kept_logits(model, readout.logits(t, state))
     if not np.isfinite(logits).all():
         raise CellProblem(f"model {model.name}: a perturbed orbit leaves the finite numbers at depth {t}; "
                           "take a smaller perturbation (fp16 overflows above 65,504: try bf16)")

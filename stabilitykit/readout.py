@@ -43,6 +43,14 @@ def to_space_torch(logits: torch.Tensor, space: Space) -> torch.Tensor:
     return values if space == "logits" else torch.softmax(values, dim=-1)
 
 
+def kept_logits(model: Model, logits: torch.Tensor) -> np.ndarray:
+    """Logits as trajectories keep them: float64 of a network that runs in float64, float32 of any other.
+
+    Whatever is compared with a trajectory goes through here: rounding one side more would look like a distance.
+    """
+    return logits.to(torch.float64 if model.readout_dtype == "float64" else torch.float32).cpu().numpy()
+
+
 class Readout(ABC):
     """g_t for every depth t = 0..T."""
 

@@ -47,6 +47,8 @@ class Lipschitz(Property):
     def evaluate(self, context: Context) -> PropertyResult:
         """``lipschitz`` (logits) and ``lipschitz.probabilities`` (softmax of g): upper bounds with their intervals,
         or, where g has no certified bound, the realised norm as a lower bound with the reason."""
+        if context.model.replayed:
+            return _undefined(context, "recorded readouts hold no network; give the model itself")
         depths = [None] if context.readout.kind == "head" else list(range(context.model.num_blocks + 1))
         bounded: list[_Bounded] = []
         for depth in context.progress(depths, "Lip(g)", len(depths)):
@@ -153,11 +155,11 @@ class Lipschitz(Property):
                                             (value.norm, None), note=note))
         return PropertyResult(measurements, notes=[note])
 
-    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """The certificate checked again from model and multipliers, the realised norm at its stored state."""
         from stabilitykit_lipschitz.extract import extract
 
-        again: dict[str, float | None] = {}
+        again: dict[str, float | str | None] = {}
         for measurement in result.measurements:
             witness = measurement.witness
             if "multipliers" not in witness and "input" not in witness:
@@ -177,7 +179,19 @@ class Lipschitz(Property):
             again[measurement.name] = verify(
                 network, [np.asarray(t, dtype=np.float64) for t in witness["multipliers"]], witness["rho"],
                 norm=self.norm, region=region, input_multipliers=None if mu is None else np.asarray(mu))
+        certified = again.get("lipschitz")
+        if isinstance(certified, float) and any(m.name == "lipschitz.probabilities" and m.kind == Kind.UPPER
+                                                for m in result.measurements):
+            again["lipschitz.probabilities"] = 0.5 * certified
         return again
+
+
+def _undefined(context: Context, reason: str) -> PropertyResult:
+    return PropertyResult([
+        Measurement(name, None, Kind.UPPER, len(context.indices), f"{what} (l2) per l2 of the state", {}, REFERENCE,
+                    note=reason)
+        for name, what in (("lipschitz", "logit"), ("lipschitz.probabilities", "probability"))
+    ], notes=[reason])
 
 
 def _certificate(bounded: _Bounded) -> dict[str, Any]:

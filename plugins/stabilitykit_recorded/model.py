@@ -51,6 +51,10 @@ class RecordedModel(Model):
         return self._shape
 
     @property
+    def replayed(self) -> bool:
+        return True
+
+    @property
     def head(self) -> nn.Module:
         return self._head
 

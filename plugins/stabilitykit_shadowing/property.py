@@ -11,6 +11,7 @@ import numpy as np
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult
 from stabilitykit.context import Context
 
+from .bracket import lower_bounds
 from .measure import Shadowed, bracket_of, shadow
 from .orbits import PseudoOrbits, nearest_orbits, path_jumps
 from .report import Witnesses, bracket_table, constants_table, profile_table
@@ -46,12 +47,17 @@ class Shadowing(Property):
             raise CellProblem(f"shadowing {NEED_TWO}")
         if values.shape[0] < 2:
             raise CellProblem("shadowing needs at least one block (T >= 1)")
+        if context.model.replayed and (self.family != "nearest" or self.tracers != "data"):
+            raise CellProblem("recorded readouts hold no network to run: use family=nearest and tracers=data, or give "
+                              "the model itself")
         orbits = self.orbits(context, values)
         if not len(orbits):
-            return self._no_orbit(len(trajectory))
+            kin = " of its class" if self.same_class else ""
+            new = " that it has not visited" if self.unvisited else ""
+            return _undefined(len(trajectory), f"no orbit finds another image{kin}{new} to step to at every depth")
         shadowed = data = shadow(values, orbits, start_tracer=self.start_tracer)
         if not len(shadowed.eps):
-            return self._no_orbit(len(trajectory))
+            return _undefined(len(trajectory), "no pseudo-orbit of the family has a tracer among the images")
         witnesses = Witnesses(context, values, shadowed)
         if self.tracers == "refined":
             shadowed, witnesses = self._refined(context, values, shadowed)
@@ -139,16 +145,6 @@ class Shadowing(Property):
                         note=about),
         ]
 
-    def _no_orbit(self, n: int) -> PropertyResult:
-        if self.family == "nearest" and self.same_class:
-            reason = "no image has another one of its class to step to at every depth: give more images per class"
-        else:
-            reason = "no pseudo-orbit of the family has a tracer among the images: give more images"
-        return PropertyResult([
-            Measurement(name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=reason)
-            for name in ("Sh_profile", "Sh_paper", "Sh_best")
-        ])
-
     def describe_family(self) -> str:
         """The family with the options that matter to it."""
         if self.family == "nearest":
@@ -156,9 +152,9 @@ class Shadowing(Property):
             return "nearest" + (f" ({', '.join(kinds)})" if kinds else "")
         return f"precision ({self.format})" if self.family == "precision" else f"noise ({self.noise_scale:g})"
 
-    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """Each constant from its witness orbits, run again; None where a refined tracer was used."""
-        found: dict[str, float | None] = {}
+        found: dict[str, float | str | None] = {}
         for measurement in result.measurements:
             witness = measurement.witness
             if measurement.name == "Sh_all.upper" and witness.get("orbit"):
@@ -182,6 +178,23 @@ class Shadowing(Property):
                 found[measurement.name] = delta / eps if eps > 0 else None
         return found
 
+    def verify_sample(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
+        """The bounds from below, which no orbit witnesses, from all images; with refined tracers everything again."""
+        if self.tracers == "refined":
+            return super().verify_sample(context, result)
+        names = {m.name: m for m in result.measurements}
+        if "smallest_jump" not in names:
+            return {}
+        lower = lower_bounds(context.trajectory.values, start_tracer=self.start_tracer)
+        found: dict[str, float | str | None] = {"smallest_jump": lower.smallest}
+        if "Sh_all.lower" in names:
+            eps = names["Sh_all.lower"].witness["eps"]
+            if eps != names["Sh_profile"].witness.get("eps"):
+                found["Sh_all.lower"] = f"its eps {eps!r} is not that of Sh_profile"
+            else:
+                found["Sh_all.lower"] = lower(eps) / eps
+        return found
+
     def _delta_again(self, context: Context, indices: Sequence[int]) -> float:
         rows = context.rows_of(indices)
         some = np.unique(rows)
@@ -202,6 +215,13 @@ class Shadowing(Property):
         again = self.orbits(context, np.empty(0), start)
         apart = tracing_distances(context.readouts(tracer), again, 0, 0)
         return float(apart.max()), float(again.delta[0])
+
+
+def _undefined(n: int, reason: str) -> PropertyResult:
+    return PropertyResult([
+        Measurement(name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=f"{reason}: give more images")
+        for name in ("Sh_profile", "Sh_paper", "Sh_best")
+    ])
 
 
 def _orbits_that_matter(shadowed: Shadowed, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from stabilitykit import CellProblem
 from stabilitykit.context import Context
 from stabilitykit.interfaces import Model
-from stabilitykit.readout import Readout, Space, state_vector, to_space, to_space_torch
+from stabilitykit.readout import Readout, Space, kept_logits, state_vector, to_space, to_space_torch
 
 # The maximum over depths is smoothed to this p-norm for its gradient; eps itself is always the true maximum.
 _POWER = 8.0
@@ -45,7 +45,8 @@ def refine(context: Context, tracer: np.ndarray, eps: np.ndarray, targets: np.nd
     batches = context.batches(tracer)
     for part, inputs in context.progress(batches, "shadowing: refined tracers", -(-len(eps) // context.batch_size)):
         rows = slice(first, first + len(part))
-        one = refine_batch(context.model, context.readout, context.space, inputs, targets[rows], eps[rows], steps)
+        with context.running():
+            one = refine_batch(context.model, context.readout, context.space, inputs, targets[rows], eps[rows], steps)
         found.eps[rows], found.moved[rows], found.distances[rows] = one.eps, one.moved, one.distances
         first += len(part)
     return found
@@ -129,7 +130,7 @@ def _distances(
     for t in range(targets.shape[1]):
         if t:
             state = model.block(t - 1, state)
-        values = to_space(readout.logits(t, state).float().cpu().numpy(), space)
+        values = to_space(kept_logits(model, readout.logits(t, state)), space)
         apart[:, t] = np.sqrt(np.square(values - targets[:, t]).sum(axis=1))
     return np.where(np.isfinite(apart), apart, np.inf)
 

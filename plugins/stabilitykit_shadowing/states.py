@@ -29,8 +29,9 @@ class PrecisionFamily:
 
     def run(self, rows: np.ndarray, inputs: torch.Tensor) -> PerturbedOrbits:
         """The orbits that start at the images ``rows`` (B,), ``inputs`` (B, C, H, W) of one batch."""
-        return perturbed_orbits(self.context.model, self.context.readout, inputs,
-                                lambda t, state, true: self.blocks.block(t, state), self.context.space)
+        with self.context.running():
+            return perturbed_orbits(self.context.model, self.context.readout, inputs,
+                                    lambda t, state, true: self.blocks.block(t, state), self.context.space)
 
 
 class NoiseFamily:
@@ -57,7 +58,8 @@ class NoiseFamily:
             length = points.norm(dim=1, keepdim=True) / direction.norm(dim=1, keepdim=True)
             return _like(points + self.scale * length * direction, true)
 
-        return perturbed_orbits(self.context.model, self.context.readout, inputs, step, self.context.space)
+        with self.context.running():
+            return perturbed_orbits(self.context.model, self.context.readout, inputs, step, self.context.space)
 
 
 def _like(points: torch.Tensor, state: Any) -> Any:

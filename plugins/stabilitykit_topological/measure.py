@@ -11,7 +11,7 @@ import torch
 
 from stabilitykit.context import Context
 from stabilitykit.perturbed import perturbed_orbits
-from stabilitykit.readout import state_vector
+from stabilitykit.readout import kept_logits, state_vector
 from stabilitykit.search import best_tracers
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def respond(
     batches = context.progress(context.batches(rows), f"perturbation: {label}", -(-len(rows) // context.batch_size))
     for part, inputs in batches:
         batch = _Batch(context, block, inputs)
-        found = perturbed_orbits(context.model, context.readout, inputs, batch.step, context.space)
+        with context.running():
+            found = perturbed_orbits(context.model, context.readout, inputs, batch.step, context.space)
         change, relative = batch.on_true_orbit()
         with np.errstate(divide="ignore", invalid="ignore"):
             here = np.where(found.changes > 0, found.changes / found.norms, 0.0)
@@ -112,8 +113,10 @@ class _Batch:
     def decisions(self) -> np.ndarray:
         """The true decisions, from the same batch -> int64 (B,)."""
         assert self.state is not None
-        logits = self.context.readout.logits(self.context.model.num_blocks, self.state)
-        return logits.float().argmax(dim=1).cpu().numpy()
+        model = self.context.model
+        with self.context.running():
+            logits = self.context.readout.logits(model.num_blocks, self.state)
+        return kept_logits(model, logits).argmax(axis=1)
 
 
 def _trace(values: np.ndarray, readouts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

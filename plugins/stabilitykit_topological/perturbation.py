@@ -35,6 +35,8 @@ class BlockPerturbation(Property):
     def evaluate(self, context: Context) -> PropertyResult:
         """``T_g.direct`` (smallest delta/eps of any perturbation, an estimate), ``T_g.direct.FAMILY`` and
         ``changed_decisions.FAMILY`` (largest share in the family); tables ``curve`` and ``blocks``."""
+        if context.model.replayed:
+            raise CellProblem("recorded readouts hold no blocks to perturb: give the model itself")
         perturbations, notes = plan(context.model, self.families, self.scales, self.fractions)
         rows = self._rows(context)
         curve: list[list[Any]] = []

@@ -159,7 +159,7 @@ def tiny_context(
 
     def trajectory() -> Trajectory:
         if not made:
-            logits = np.empty((model.num_blocks + 1, len(indices), model.num_classes), dtype=np.float32)
+            logits = np.empty((model.num_blocks + 1, len(indices), model.num_classes), dtype=model.readout_dtype)
             extract(model, readout, dataset, indices, logits, batch_size=batch_size)
             labels = np.asarray(dataset.labels)[indices]
             names = [str(name) for name in dataset.class_names]

@@ -10,6 +10,7 @@ from stabilitykit import CellProblem, Kind
 from stabilitykit.readout import HeadReadout, to_space
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
+from stabilitykit.trajectory import batch_logits
 
 FAMILIES = [
     {}, {"same_class": True}, {"unvisited": True}, {"start_tracer": False}, {"family": "noise"},
@@ -86,11 +87,27 @@ def test_noise_of_an_image_depends_on_the_image_alone():
     assert np.abs(other.jumps - whole.jumps).max() > 1e-4
 
 
-def test_no_noise_gives_true_orbits():
-    orbits = state_orbits(NoiseFamily(tiny_context(), 0.0))
-    assert orbits.delta.max() == 0
-    result = Shadowing(family="noise", noise_scale=0.0).evaluate(tiny_context())
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("tracers", ["data", "refined"])
+def test_no_noise_gives_true_orbits_to_the_last_bit(double, tracers):
+    """In float64 too: readouts of perturbed orbits keep the precision of the trajectories they are compared with."""
+    context = tiny_context(TinyModel(double=double))
+    assert state_orbits(NoiseFamily(context, 0.0)).delta.max() == 0
+    result = Shadowing(family="noise", noise_scale=0.0, tracers=tracers).evaluate(context)
+    assert result["eps.max"].value == 0
     assert result["Sh_profile"].value is None and "exactly" in result["Sh_profile"].note
+
+
+def test_no_noise_gives_true_orbits_under_autocast():
+    """The perturbed orbit runs in the precision of extraction, so it differs by its perturbation alone."""
+    context = tiny_context()
+    context.autocast = torch.bfloat16
+    logits = np.concatenate([batch_logits(context.model, context.readout, inputs, torch.bfloat16)
+                             for _, inputs in context.batches()], axis=1)
+    values = to_space(logits, "probabilities")
+    orbits = state_orbits(NoiseFamily(context, 0.0))
+    np.testing.assert_array_equal(orbits.readouts, np.moveaxis(values, 0, 1))
+    assert np.abs(values - context.trajectory.values).max() > 1e-4
 
 
 def test_refined_tracers_never_raise_eps_and_lower_some():
@@ -129,7 +146,9 @@ def test_model_is_left_alone():
 
 def test_same_class_with_one_image_per_class_says_why():
     result = Shadowing(same_class=True).evaluate(tiny_context(dataset=TinyDataset(count=3, classes=3)))
-    assert result["Sh_profile"].value is None and "more images per class" in result["Sh_profile"].note
+    assert result["Sh_profile"].value is None and "another image of its class" in result["Sh_profile"].note
+    result = Shadowing(unvisited=True).evaluate(tiny_context(dataset=TinyDataset(count=3)))
+    assert result["Sh_paper"].value is None and "has not visited" in result["Sh_paper"].note
 
 
 def test_too_little_to_shadow_is_one_clear_line():
