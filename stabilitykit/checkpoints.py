@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 PICKLED = {".pth", ".pt", ".th", ".bin", ".ckpt", ".tar"}
 METADATA_KEY = "stabilitykit"
-NESTS = ("state_dict", "model_state_dict", "model", "net", "module")
+NESTS = ("state_dict", "model_state_dict", "model", "net", "module", "state_dict_ema", "model_ema", "ema")
+"""Keys under which training programs keep weights; averaged ones only where there are no others."""
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read a checkpoint without ever executing code from it.
 
     ``.safetensors`` is read as such; ``.pth``, ``.pt``, ``.th``, ``.bin``, ``.ckpt``, ``.tar`` with
-    ``torch.load(weights_only=True)``. A nested ``state_dict`` or ``model`` is taken, a common prefix
-    ``module.`` (DataParallel) removed.
+    ``torch.load(weights_only=True)``. A nested ``state_dict`` or ``model`` is taken (else the only nest of tensors), a
+    common prefix ``module.`` (DataParallel) removed.
 
     Returns: (name -> tensor on the CPU, metadata). Metadata is what :func:`save_weights` stored, ``{}`` for
         files of others.
@@ -139,15 +140,21 @@ def _tensors_of(content: Any, path: Path) -> dict[str, torch.Tensor]:
     for _ in range(3):
         if not isinstance(content, Mapping):
             break
-        tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-        nest = next((content[key] for key in NESTS if isinstance(content.get(key), Mapping)), None)
-        if nest is None:
-            if tensors and len(tensors) == len(content):
-                return {name: tensor.detach() for name, tensor in tensors.items()}
+        tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
+        nests = [name for name, value in content.items() if isinstance(value, Mapping)]
+        if tensors and not nests:
+            return tensors  # beside numbers and names, such as the epoch
+        named = [name for name in NESTS if name in nests]
+        if not named and not tensors:
+            # Under a name of the author's own, if only one of the nests holds nothing but tensors.
+            full = [n for n in nests if content[n] and all(isinstance(v, torch.Tensor) for v in content[n].values())]
+            named = full if len(full) == 1 else []
+        if not named:
             break
-        content = nest
+        content = content[named[0]]
+    got = f"keys {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content).__name__
     raise DataProblem(f"checkpoint {path} holds no state_dict (expected name -> tensor, perhaps under one of "
-                      f"{', '.join(NESTS)}; got {type(content).__name__})")
+                      f"{', '.join(NESTS)}; got {got})")
 
 
 def _refused_globals(path: Path) -> list[str]:

@@ -134,7 +134,7 @@ def _discover(spec: Spec) -> Discovery:
         if spec.component.name == "hf-hub":
             builder["download"] = options.get("download") or None
         module = skeleton(name, **builder)
-        shape = tuple(options["input"]) if options.get("input") else input_shape_of(module)
+        shape = tuple(options["input"]) if options.get("input") else input_shape_of(module, options.get("img_size"))
     try:
         return discover(module, shape)
     except TraceProblem as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,14 +45,34 @@ def without_parameter_gradients(module: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Keep nn.MultiheadAttention off its inference-only kernel, which rounds differently from the one traced."""
+def as_written() -> Iterator[None]:
+    """The network runs the operations it is written in, the same ones each time.
+
+    nn.MultiheadAttention stays off its inference-only kernel, which rounds differently from the one traced; what is
+    wrapped in torch.compile runs uncompiled, because compiled code can be neither followed nor cut.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    # Nothing can be compiled where the compiler was never imported, and importing it takes seconds.
+    compiler = torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules \
+        else contextlib.nullcontext()
     try:
-        yield
+        with compiler:
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def differentiable() -> Iterator[None]:
+    """inference_mode in the network's own code has no effect inside (no_grad: see :class:`Follower`)."""
+    kind = torch.inference_mode
+    before = kind.__enter__, kind.__exit__
+    try:
+        kind.__enter__, kind.__exit__ = lambda self: None, lambda self, *_: None  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        kind.__enter__, kind.__exit__ = before  # type: ignore[method-assign]
 
 
 class Frame:
@@ -81,11 +102,20 @@ class Frame:
 
 
 class Follower(TorchFunctionMode):
-    """Follows a forward pass: knows at every moment which call's body is running. Base of recorder and replayer."""
+    """Follows a forward pass: knows at every moment which call's body is running. Base of recorder and replayer.
+
+    Where gradients are wanted outside, no_grad in the network's own code has no effect: autograd is how its dataflow
+    is seen, and how a readout is differentiated.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.stack: list[Frame] = []
+        self.wants_gradients = torch.is_grad_enabled()
+
+    def switches_gradients(self, function: Any) -> bool:
+        """Whether a call turns gradients on or off and is to be left out."""
+        return self.wants_gradients and function is torch._C._set_grad_enabled
 
     def call(self, index: int, proceed: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A module is called: ``proceed(*args, **kwargs)`` runs it, hooks included."""
@@ -134,7 +164,7 @@ class Routes:
 
     @contextlib.contextmanager
     def to(self, follower: Follower) -> Iterator[None]:
-        before, outer = [], self.follower
+        before, compiled, outer = [], [], self.follower
         self.follower = follower
         try:
             for attributes, call, body in self._entries:
@@ -142,6 +172,8 @@ class Routes:
                     before.append((attributes, attributes["forward"]))
                 # What nn.Module.__call__ looks up on the instance: the call with its hooks, and the body.
                 attributes["_call_impl"], attributes["forward"] = call, body
+                if attributes.get("_compiled_call_impl") is not None:
+                    compiled.append((attributes, attributes.pop("_compiled_call_impl")))
             yield
         finally:
             self.follower = outer
@@ -150,6 +182,8 @@ class Routes:
                 attributes.pop("forward", None)
             for attributes, old in before:
                 attributes["forward"] = old
+            for attributes, old in compiled:
+                attributes["_compiled_call_impl"] = old
 
     def _call(self, index: int, module: nn.Module) -> Callable[..., Any]:
         proceed = module._call_impl

@@ -1,4 +1,4 @@
-"""Build networks by name: timm, torchvision, or a user's own builder; local weights, nothing downloaded unasked."""
+"""Build networks by name: timm, torchvision, or a user's own builder; nothing downloaded unasked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stabilitykit import UsageProblem
-from stabilitykit.checkpoints import fit_weights, load_weights
+from stabilitykit import StabilityKitError, UsageProblem
 
 LIBRARIES = ("timm", "torchvision", "module")
 DEFAULT_INPUT = (3, 224, 224)
@@ -58,8 +57,13 @@ def skeleton(spec: str, *, device: str = "meta", **options: Any) -> nn.Module:
         return build(name, options)
 
 
-def input_shape_of(module: nn.Module) -> tuple[int, ...]:
-    """(C, H, W) a network was made for, as far as it says so."""
+def input_shape_of(module: nn.Module, side: int | None = None) -> tuple[int, ...]:
+    """(C, H, W) a network was made for, as far as it says so; with ``side`` in place of both H and W."""
+    shape = _declared_shape(module)
+    return shape if side is None else (shape[0], side, side)
+
+
+def _declared_shape(module: nn.Module) -> tuple[int, ...]:
     for attribute in ("pretrained_cfg", "default_cfg"):
         config = getattr(module, attribute, None)
         if isinstance(config, Mapping) and config.get("input_size"):
@@ -78,46 +82,6 @@ def input_shape_of(module: nn.Module) -> tuple[int, ...]:
     return DEFAULT_INPUT
 
 
-def load(module: nn.Module, checkpoint: str | Path, owner: str) -> Mapping[str, Any]:
-    """Read weights from a local file into ``module``; returns the file's metadata.
-
-    safetensors, or pickles under ``weights_only`` only; prefixes of DataParallel and torch.compile are removed;
-    where keys do not fit, timm's own converter for that family is tried.
-
-    Raises:
-        DataProblem: unreadable file, refused pickle (naming what it asked for), NaN weights.
-        UsageProblem: it does not fit: missing, unexpected and mis-shaped names are listed.
-    """
-    state, metadata = load_weights(checkpoint)
-    for prefix in ("_orig_mod.", "module."):
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    wanted = module.state_dict()
-    if state.keys() != wanted.keys() or any(state[k].shape != wanted[k].shape for k in wanted):
-        state = _converted(module, state)
-    fit_weights(module, state, f"{owner} ({checkpoint})")
-    return metadata
-
-
-def classes_in(checkpoint: str | Path, spec: str) -> int | None:
-    """Number of classes a checkpoint was trained for, by the size of the classifier; None when it cannot be told."""
-    library, _ = split_spec(spec)
-    if library == "module":
-        return None
-    module = skeleton(spec)
-    heads = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    config = getattr(module, "pretrained_cfg", None) or {}
-    named = config.get("classifier") if isinstance(config, Mapping) else None
-    names = [named] if isinstance(named, str) else list(named or ()) or heads[-1:]
-    state, _ = load_weights(checkpoint)
-    for name in names:
-        for prefix in ("", "_orig_mod.", "module."):
-            weight = state.get(f"{prefix}{name}.weight")
-            if weight is not None:
-                return int(weight.shape[0])
-    return None
-
-
 def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     import timm
 
@@ -130,7 +94,16 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     elif not pretrained:
         raise UsageProblem(f"{name} is fetched from the Hugging Face hub: add --download (or download=true), or give "
                            "timm:NAME with a local --checkpoint")
-    return _built(f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
+    def build() -> nn.Module:
+        try:
+            return timm.create_model(name, pretrained=pretrained, **options)
+        except TypeError as error:
+            if "img_size" not in options or "img_size" not in str(error):
+                raise
+        # Networks of convolutions take any size without being built for it.
+        return timm.create_model(name, pretrained=pretrained, **{k: v for k, v in options.items() if k != "img_size"})
+
+    return _built(f"timm:{name}", build)
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -159,6 +132,8 @@ def _module(name: str, options: dict[str, Any]) -> nn.Module:
             thing: Any = importlib.import_module(path)
         except ImportError as error:
             raise UsageProblem(f"module:{name}: cannot import {path}: {error}") from None
+        except (Exception, SystemExit) as error:
+            raise UsageProblem(f"module:{name}: importing {path} raised {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(thing, part):
             close = difflib.get_close_matches(part, dir(thing), n=1)
@@ -166,15 +141,31 @@ def _module(name: str, options: dict[str, Any]) -> nn.Module:
                 f" (did you mean {close[0]}?)" if close else ""))
         thing = getattr(thing, part)
     if isinstance(thing, nn.Module):
-        return thing
+        return unwrapped(thing)
     if not callable(thing):
         raise UsageProblem(f"module:{name} is a {type(thing).__name__}, expected a function or class that makes an "
                            "nn.Module")
     accepted = _accepted(thing, options)
-    built = _built(f"module:{name}", lambda: thing(**accepted))
+    try:
+        built = _built(f"module:{name}", lambda: thing(**accepted))
+    except StabilityKitError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code may fail in any way, and it is no plugin
+        raise UsageProblem(f"module:{name}: the builder raised {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
         raise UsageProblem(f"module:{name} made a {type(built).__name__}, expected an nn.Module")
-    return built
+    return unwrapped(built)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel and torch.compile, which compute what it computes."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
 
 
 def _accepted(function: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -198,20 +189,6 @@ def _built(owner: str, build: Any) -> Any:
         raise UsageProblem(f"{owner} needs an optional package: {error}") from None
     except (TypeError, ValueError, AssertionError) as error:
         raise UsageProblem(f"{owner} cannot be built with these options: {error}") from None
-
-
-def _converted(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """``state`` through the family's ``checkpoint_filter_fn``, if timm has one and it works."""
-    convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
-    if convert is None or not type(module).__module__.startswith("timm."):
-        return state
-    try:
-        converted = convert(dict(state), module)
-    except Exception:  # a converter for another format than this one; the plain mismatch is reported instead
-        return state
-    wanted = module.state_dict()
-    fits = set(converted) >= {n for n in wanted if not n.endswith("num_batches_tracked")}
-    return {k: v for k, v in converted.items() if k in wanted} if fits else state
 
 
 @contextlib.contextmanager

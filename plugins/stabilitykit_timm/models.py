@@ -14,10 +14,11 @@ from stabilitykit import CellProblem, UsageProblem
 
 from .adapter import AdaptedModel
 from .discovery import discover
-from .loading import classes_in, input_shape_of, load, skeleton
+from .loading import input_shape_of, skeleton
 from .preprocess import Preprocess, plain_preprocess, timm_preprocess, torchvision_preprocess
 from .runs import Discovery, Run
 from .tracing import TraceProblem
+from .weights import classes_in, load
 
 
 def timm_model(name: str, **options: Any) -> AdaptedModel:
@@ -51,9 +52,11 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
         UsageProblem: unknown name or run, missing package, a checkpoint that does not fit.
         CellProblem: no run of that mode, with the reason for every candidate; a network that cannot be recorded.
     """
+    if classes and num_classes == len(classes) and max(classes) >= num_classes:
+        num_classes = None  # the number of the dataset's classes, which are some of the outputs
     module, record = network(spec, checkpoint=checkpoint, num_classes=num_classes, img_size=img_size,
                              download=download, seed=seed)
-    shape = tuple(input) if input else input_shape_of(module)
+    shape = tuple(input) if input else input_shape_of(module, img_size)
     preprocess, preprocessing = preprocessing_of(spec, module, shape, normalise, resize)
     try:
         found = discover(module, shape)
@@ -85,6 +88,11 @@ def network(spec: str, *, checkpoint: str | None = None, num_classes: int | None
     if checkpoint is not None:
         load(module, checkpoint, spec)
         record["weights"] = {"file": Path(checkpoint).name}
+    low = {p.dtype for p in module.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
+    if low:
+        # Exact in float32; the images come in that precision, and the constants need it.
+        module.float()
+        record["stored_as"] = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in low))
     return module.eval(), record
 
 
@@ -92,7 +100,7 @@ def preprocessing_of(spec: str, module: nn.Module, shape: Sequence[int], normali
                      resize: bool) -> tuple[Preprocess, dict[str, Any]]:
     """(images -> network input, the same as plain data) for a network of that origin."""
     if spec.startswith(("timm:", "hf-hub:")):
-        return timm_preprocess(module)
+        return timm_preprocess(module, shape)
     if spec.startswith("torchvision:"):
         return torchvision_preprocess(shape)
     return plain_preprocess(shape, normalise, resize, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,14 +21,17 @@ STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Named means and standard deviations per channel."""
 
 
-def timm_preprocess(module: nn.Module) -> tuple[Preprocess, dict[str, Any]]:
+def timm_preprocess(module: nn.Module, shape: Sequence[int] | None = None) -> tuple[Preprocess, dict[str, Any]]:
     """The evaluation transform a timm model was made for (its data_config), and that config as plain data.
 
-    timm's transforms take 8-bit images, so pixels are rounded to multiples of 1/255: exact for image files.
+    ``shape``: (C, H, W) of one input, where the network was built for another size than its config says. timm's
+    transforms take 8-bit images, so pixels are rounded to multiples of 1/255: exact for image files.
     """
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(module)
+    if shape is not None:
+        config["input_size"] = tuple(shape)
     transform = create_transform(**config, is_training=False)
     channels = int(config["input_size"][0])
 
@@ -62,7 +66,8 @@ def plain_preprocess(shape: Sequence[int], normalise: str, resize: bool,
     """Pixels in [0, 1], resized (bilinear, antialiased) only if asked to, minus mean, over standard deviation.
 
     Args:
-        shape: what one input looks like; images of another size are a CellProblem unless ``resize``.
+        shape: what one input looks like; images of another size are a CellProblem unless ``resize``. Where it has
+            fewer axes, images are flattened, or lose axes of length 1 (sequences, feature vectors).
         normalise: ``none``, a name in :data:`STATISTICS`, or ``MEAN/STD`` with numbers separated by blanks, e.g.
             ``"0.5/0.25"`` or ``"0.49 0.48 0.45/0.25 0.24 0.26"``.
     """
@@ -108,9 +113,18 @@ def _sized(image: np.ndarray, shape: Sequence[int], resize: bool, owner: str) ->
             return nn.functional.interpolate(tensor[None], tuple(shape[1:]), mode="bilinear", antialias=True)[0]
     if tuple(tensor.shape) == tuple(shape):
         return tensor
+    if len(shape) < tensor.ndim and tensor.numel() == math.prod(shape) and _fewer_axes(tensor.shape, shape):
+        return tensor.reshape(tuple(shape))
     size, wanted = ("x".join(map(str, s)) for s in (image.shape, shape))
-    raise CellProblem(f"model {owner} takes images of {wanted}, got {size}; set input={size} if it takes those, or "
-                      "resize=true")
+    single = image.ndim == 3 and len(shape) < 3 and math.prod(image.shape) == 3 * math.prod(shape)
+    raise CellProblem(f"model {owner} takes inputs of {wanted}, got {size}; set input={size} if it takes those, or "
+                      + ("channels=keep on the dataset, which repeats one channel to three" if single
+                         else "resize=true"))
+
+
+def _fewer_axes(given: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether one image becomes an input by dropping axes of length 1, or by flattening it altogether."""
+    return len(wanted) == 1 or [n for n in given if n != 1] == [n for n in wanted if n != 1]
 
 
 def _picture(image: np.ndarray, channels: int) -> Any:

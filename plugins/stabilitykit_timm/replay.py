@@ -7,6 +7,7 @@ state; the certificate checks that the result is the network's, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from .following import Follower, OpKey, Path, Routes, evaluating, makes_tensor, plain_attention
+from .following import Follower, OpKey, Path, Routes, as_written, differentiable, evaluating, makes_tensor
 from .program import Program, Template, Unreachable
 from .tracing import Event, Leaf
 
@@ -164,8 +165,12 @@ class Replayer:
         execution = _Execution(self.modules, self.program, part, tensors, batch, fill)
         start = execution.start()
         if self.program.input_vertex in part.capture:
-            return (start,)
-        with evaluating(self.modules), plain_attention(), self._routes.to(execution), execution:
+            execution.captured[self.program.input_vertex] = start
+            if len(set(part.capture)) == 1:
+                return (start,) * len(part.capture)
+            start = start.clone()
+        gradients = differentiable() if execution.wants_gradients else contextlib.nullcontext()
+        with evaluating(self.modules), as_written(), gradients, self._routes.to(execution), execution:
             try:
                 output = self.module(start)
             except _Reached:
@@ -178,7 +183,7 @@ class Replayer:
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The network's plain forward pass in the mode it is in -> logits (B, K), nothing routed."""
-        with plain_attention():
+        with as_written():
             return pytree.tree_leaves(self.module(inputs))[self.program.output_index]
 
 
@@ -202,6 +207,8 @@ class _Execution(Follower):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.switches_gradients(func):
+            return None
         frame = self.frame
         if self.own or frame is None:
             return func(*args, **kwargs)

@@ -22,9 +22,10 @@ from .following import (
     OpKey,
     Path,
     Routes,
+    as_written,
+    differentiable,
     evaluating,
     makes_tensor,
-    plain_attention,
     without_parameter_gradients,
 )
 
@@ -130,7 +131,9 @@ def record(module: nn.Module, inputs: torch.Tensor, *, count_flops: bool = True)
     """
     recorder = _Recorder(list(module.modules()))
     counter = _FlopCounter() if count_flops else contextlib.nullcontext()
-    with evaluating(recorder.modules), without_parameter_gradients(module), torch.enable_grad(), plain_attention():
+    recorder.wants_gradients = True
+    with (evaluating(recorder.modules), without_parameter_gradients(module), torch.enable_grad(), as_written(),
+          differentiable()):
         # A clone, because networks that work in place may not write to a leaf.
         leaf = inputs.detach().clone().requires_grad_(True).clone()
         with Routes(recorder.modules).to(recorder), counter, recorder:
@@ -152,6 +155,8 @@ class _Recorder(Follower):
         self.seen: dict[NodeKey, tuple[torch.Tensor, int]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.switches_gradients(func):
+            return None
         result = func(*args, **(kwargs or {}))
         frame = self.frame
         if frame is not None and makes_tensor(result, func):
@@ -258,6 +263,6 @@ def _logits_leaf(output: Any) -> tuple[Leaf, int]:
     position = _logits_position(output)
     tensor = pytree.tree_leaves(output)[position]
     if not tensor.requires_grad or tensor.grad_fn is None:
-        raise TraceProblem("the output does not depend on the input in a way autograd can follow (is forward run "
-                           "under no_grad or detached?)")
+        raise TraceProblem("the output does not depend on the input in a way autograd can follow (does forward detach "
+                           "it, take it for indices, or leave torch?)")
     return Leaf("data", node=_node_key(tensor), shape=tuple(tensor.shape), dtype=tensor.dtype), position

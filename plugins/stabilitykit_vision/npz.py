@@ -23,7 +23,8 @@ def npz(path: str, layout: str = "auto", mask: str | None = None, pad: int = 0, 
     integers (N,) or (N, 1); optionally ``class_names`` (K strings), else names are "0", "1"...
 
     Arguments:
-        layout: axes of the images; ``auto`` takes the axis of length 1 or 3 for the channels.
+        layout: axes of the images; ``auto`` takes the axis of length 1 or 3 for the channels; ``features`` takes
+            vectors (N, D), seen as images of one row with one channel.
         mask: key of a bool array (N,) that picks the images to keep; indices count the kept ones.
         pad: zeros on each edge.
         channels: ``rgb`` repeats a single channel to three.
@@ -50,6 +51,8 @@ def npz(path: str, layout: str = "auto", mask: str | None = None, pad: int = 0, 
                               f"expected bool ({len(pixels)},)")
         pixels, labels = pixels[keep], labels[keep]
     transforms = [f"keep where {mask}"] if mask else []
+    if layout == "features":
+        channels = "keep"
     return ArrayDataset(f"npz {Path(path).name}", pixels, labels, _class_names(names, labels, path), pad=pad,
                         channels=channels, transforms=transforms,
                         record={"path": str(path), "layout": layout, "mask": mask})
@@ -73,9 +76,12 @@ def _image_array(file: NpzFile) -> np.ndarray:
 def _oriented(pixels: np.ndarray, layout: str, path: str) -> np.ndarray:
     """A view (N, C, H, W)."""
     shape = pixels.shape
+    if layout == "features" and pixels.ndim == 2 and shape[1]:
+        return pixels[:, None, None]
     if pixels.ndim not in (3, 4) or 0 in shape[1:]:
-        raise DataProblem(f"npz: {path}, images have shape {shape}, expected (N, H, W, C), (N, C, H, W) or (N, H, W)")
-    if (pixels.ndim == 3) != (layout == "nhw") and layout != "auto":
+        raise DataProblem(f"npz: {path}, images have shape {shape}, expected (N, H, W, C), (N, C, H, W) or (N, H, W),"
+                          " or (N, D) with layout=features")
+    if ((pixels.ndim == 3) != (layout == "nhw") or layout == "features") and layout != "auto":
         raise DataProblem(f"npz: {path}, images have shape {shape}, which is not {layout.upper()}")
     if pixels.ndim == 3:
         return pixels[:, None]

@@ -34,7 +34,7 @@ class NpzFile:
             raise DataProblem(f"npz: {path} is not a file")
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
             raise DataProblem(f"npz: {path} is truncated or no .npz file: {error}") from None
         self._members = {info.filename.removesuffix(".npy"): info for info in self._archive.infolist()
                          if info.filename.endswith(".npy")}

@@ -277,6 +277,23 @@ class Alternating(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Features(nn.Module):
+    """Feature vectors: the input itself is the first state, and forward asks for no gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(20, 20) for _ in range(3))
+        self.head = nn.Linear(20, 5)
+
+    @torch.no_grad()
+    def forward(self, x):
+        for layer in self.layers:
+            with torch.inference_mode():
+                step = torch.tanh(layer(x))
+            x = x + step
+        return self.head(x)
+
+
 NETS: dict[type[nn.Module], Expected] = {
     Modular: Expected("closed", 3, ((8, 12, 12),), "identity"),
     Functional: Expected("closed", 4, ((8, 12, 12),), "identity"),
@@ -292,6 +309,7 @@ NETS: dict[type[nn.Module], Expected] = {
     ChannelsLastBlocks: Expected("closed", 3, ((10, 10, 8),), "identity"),
     Alternating: Expected("closed", 4, ((36, 8),), "identity"),
     Rows: Expected("closed", 2, ((6, 24),), "identity"),
+    Features: Expected("closed", 3, ((20,),), "identity", (20,)),
 }
 
 

@@ -11,7 +11,7 @@ from stabilitykit_timm.certificate import certify
 from stabilitykit_timm.discovery import discover
 from torch import nn
 
-from .nets import NETS, Modular, Patched, Reversible, SideState, Skip, images, make, parts
+from .nets import NETS, Features, Modular, Patched, Reversible, SideState, Skip, images, make, parts
 
 
 def adapted(kind, seed=0):
@@ -204,3 +204,18 @@ def test_timm_round_trips(name):
     inputs = images(2, input_shape_of(module))
     report = certify(AdaptedModel(module, found.program, found.runs[0]), inputs, thorough=False)
     assert report["bit_exact"] and report["tail_reads_only_the_state"] and report["vacuous"] == []
+
+
+def test_readouts_of_networks_that_ask_for_no_gradients_are_differentiable():
+    model = adapted(Features)
+    state = torch.randn(2, 20, requires_grad=True)
+    assert torch.autograd.grad(model.readout(state).sum(), state)[0].abs().sum() > 0
+
+
+def test_compiled_networks_run_as_written():
+    net = make(Modular)
+    net.blocks[1].compile(backend="eager")
+    net.compile(backend="eager")
+    found = discover(net, (3, 12, 12))
+    report = certify(AdaptedModel(net, found.program, found.runs[0]), images(2, (3, 12, 12)))
+    assert found.runs[0].depth == 3 and report["bit_exact"]

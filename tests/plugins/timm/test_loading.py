@@ -8,9 +8,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from stabilitykit_timm.loading import classes_in, input_shape_of, load, skeleton, split_spec
+from stabilitykit_timm.loading import input_shape_of, skeleton, split_spec
 from stabilitykit_timm.models import choose_run, module_model, network, timm_model
 from stabilitykit_timm.preprocess import plain_preprocess, timm_preprocess
+from stabilitykit_timm.weights import classes_in, load
 
 from stabilitykit import CellProblem, UsageProblem
 
@@ -52,7 +53,7 @@ def weights():
     return timm.create_model(SMALL, num_classes=7).state_dict()
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model._orig_mod."])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_loads_exactly(weights, prefix, suffix, tmp_path):
     path = tmp_path / f"net{suffix}"
@@ -62,6 +63,13 @@ def test_loads_exactly(weights, prefix, suffix, tmp_path):
     module = timm.create_model(SMALL, num_classes=7)
     load(module, path, "timm:x")
     assert all(torch.equal(tensor, weights[name]) for name, tensor in module.state_dict().items())
+
+
+def test_several_sets_of_weights_are_not_guessed(weights, tmp_path):
+    both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in weights.items()}
+    torch.save({"weights_of": both, "epoch": 3}, tmp_path / "net.pth")
+    with pytest.raises(UsageProblem, match=r"2 sets of weights that fit, under student\., teacher\."):
+        load(timm.create_model(SMALL, num_classes=7), tmp_path / "net.pth", "timm:x")
 
 
 def test_the_model_takes_the_checkpoints_classes(weights, tmp_path):
@@ -137,8 +145,13 @@ def test_plain_preprocessing():
     out = preprocess([image, image])
     assert out.shape == (2, 3, 4, 4) and out[0, :, 0, 0].tolist() == [0.0, 0.5, 0.25]
     assert described["std"] == [1.0, 0.5, 2.0]
-    with pytest.raises(CellProblem, match=r"takes images of 3x4x4, got 3x5x5; set input=3x5x5"):
+    with pytest.raises(CellProblem, match=r"takes inputs of 3x4x4, got 3x5x5; set input=3x5x5"):
         preprocess([np.zeros((3, 5, 5), np.float32)])
+    with pytest.raises(CellProblem, match="channels=keep"):
+        plain_preprocess((4, 4), "none", False, "net")[0]([image])
+    for shape in ((16,), (4, 4)):
+        flat = plain_preprocess(shape, "none", False, "net")[0]([image[:1]])
+        assert flat.shape == (1, *shape) and torch.equal(flat.flatten(), torch.full((16,), 0.5))
     resized, _ = plain_preprocess((3, 4, 4), "none", True, "net")
     assert resized([np.zeros((3, 9, 7), np.float32)]).shape == (1, 3, 4, 4)
     for bad in ("imagnet", "0.5/0", "1 2/1", "/"):
@@ -164,6 +177,26 @@ def test_modules_of_users(tmp_path, monkeypatch):
     assert picked.num_classes == 2
     with pytest.raises(UsageProblem, match=r"0\.\.9"):
         module_model("their_net:build", input=(3, 12, 12), classes=(7, 10))
+
+
+@pytest.mark.parametrize(("body", "message"), [
+    ("raise RuntimeError('no weights')", "the builder raised RuntimeError: no weights"),
+    ("raise SystemExit(3)", "the builder raised SystemExit: 3"),
+    ("return None", "made a NoneType"),
+])
+def test_builders_of_users_that_fail(body, message, tmp_path, monkeypatch):
+    name = f"failing_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(f"def build():\n    {body}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageProblem, match=message):
+        module_model(f"{name}:build")
+
+
+def test_another_image_size():
+    for name, blocks in (("vit_tiny_patch16_224", (5, 192)), ("resnet18", (64, 8, 8))):
+        model = timm_model(name, num_classes=2, img_size=32, run="longest")
+        assert model.preprocess([np.zeros((3, 50, 40), np.float32)]).shape == (1, 3, 32, 32)
+        assert model.state_shape == blocks
 
 
 def test_input_shapes():

@@ -102,6 +102,13 @@ BAD = {
 }
 
 
+def test_feature_vectors(tmp_path: Path) -> None:
+    data = npz(save(tmp_path / "a.npz", X=PIXELS[..., 0, 0], y=LABELS), layout="features")
+    assert data.images([2, 0])[0].shape == (1, 1, PIXELS.shape[1])
+    with pytest.raises(DataProblem, match="not FEATURES"):
+        npz(save(tmp_path / "b.npz", X=PIXELS, y=LABELS), layout="features")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_content(tmp_path: Path, case: str) -> None:
     arrays, words = BAD[case]
