@@ -61,7 +61,7 @@ def bracket(
         pair_work: most coordinate differences to spend on the lower side beyond m.
         threads: default all cores.
     """
-    depths, count, dimension = values.shape
+    depths, count, _ = values.shape
     if count < 2 or depths < 2:
         raise ValueError(f"values: expected two images and two depths at least, got shape {values.shape}")
     if paths is None or delta is None or eps is None:
@@ -71,9 +71,16 @@ def bracket(
     upper = shadowing_profile(np.concatenate([delta, switch_delta]), np.concatenate([eps, switch_eps]))
     used = upper.orbit[upper.orbit >= 0]
     upper = Profile(upper.left, upper.s, np.where(upper.orbit >= 0, np.arange(len(upper.orbit)), -1))
-    affordable = count * (count - 1) // 2 * depths * dimension <= pair_work
-    lower = lower_side(values, all_pairs=start_tracer and affordable, threads=threads)
+    lower = lower_bounds(values, start_tracer=start_tracer, pair_work=pair_work, threads=threads)
     return Bracket(lower, upper, np.concatenate([paths, switched])[used])
+
+
+def lower_bounds(values: np.ndarray, *, start_tracer: bool = True, pair_work: int = PAIR_WORK,
+                 threads: int | None = None) -> LowerSide:
+    """The lower side for values (T+1, N, K): beyond m where start images may trace and all pairs are affordable."""
+    depths, count, dimension = values.shape
+    affordable = count * (count - 1) // 2 * depths * dimension <= pair_work
+    return lower_side(values, all_pairs=start_tracer and affordable, threads=threads)
 
 
 def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
