@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .context import no_progress
+from .consistency import changed_rows, inconsistent
+from .context import Context, no_progress
 from .device import choose_device, make_deterministic
 from .errors import StabilityKitError, UsageProblem
+from .interfaces import Property
 from .pair import Pair, Settings
 from .plan import choose, choose_recorded
 from .registry import Registry
-from .results import to_plain
+from .results import PropertyResult, to_plain
 from .shield import shielded
 from .store import Cell, load_run
 
@@ -31,8 +33,8 @@ ABSOLUTE_TOLERANCE = 1e-12
 class Verdict:
     """Whether one number stands.
 
-    ``status``: ``"stands"``, ``"fails"`` (recomputed value differs, or model or data changed), ``"no witness"``
-    (nothing to recompute: the property offers no recomputation for it), ``"failed cell"``.
+    ``status``: ``"stands"``, ``"fails"`` (recomputed value differs, or model, data or files changed),
+    ``"not recomputed"`` (undefined, or left out by ``witnesses_only``), ``"failed cell"``.
     """
 
     model: str
@@ -55,14 +57,17 @@ def verify(
     run: str | Path, *, device: str = "auto", relative: float = RELATIVE_TOLERANCE,
     absolute: float = ABSOLUTE_TOLERANCE, checkpoint: Mapping[str, str] | None = None,
     registry: Registry | None = None, progress: Callable[..., Iterator[Any]] = no_progress, trust: bool = False,
+    witnesses_only: bool = False,
 ) -> list[Verdict]:
     """Verdicts on all measurements of the run folder ``run``.
 
     Weights and images are compared with the fingerprints of the run first: a changed weight or pixel turns every
-    number of its cells red, even where the value happens to survive.
+    number of its cells red, even where the value happens to survive. Then witnesses are recomputed, then what rests
+    on all images (accuracy, medians, lower bounds), and measurements.csv is compared with the cells.
 
     Args:
         trust: build also models that run code named in the run, or download (see :func:`choose_recorded`).
+        witnesses_only: leave out what needs all images; the time is then that of a few batches.
 
     Raises:
         UsageProblem: ``run`` is no run folder, or its models or data cannot be built any more.
@@ -85,14 +90,16 @@ def verify(
     verdicts: list[Verdict] = []
     for (model, dataset), members in groups.items():
         verdicts += _verify_pair(registry, model, dataset, members, settings, target, request, relative, absolute,
-                                 checkpoint or {}, progress, trust)
+                                 checkpoint or {}, progress, trust, witnesses_only)
+    if info.get("status") == "complete":
+        verdicts += [_verdict(c, name, "fails", message=message) for c, name, message in changed_rows(run, cells)]
     return verdicts
 
 
 def _verify_pair(
     registry: Registry, model: str, dataset: str, cells: list[Cell], settings: Settings, device: Any,
     request: Mapping[str, Any], relative: float, absolute: float, checkpoint: Mapping[str, str],
-    progress: Callable[..., Iterator[Any]], trust: bool,
+    progress: Callable[..., Iterator[Any]], trust: bool, witnesses_only: bool,
 ) -> list[Verdict]:
     alive = [c for c in cells if c.ok]
     verdicts = [_verdict(c, "", "failed cell", message=c.error.get("message", "")) for c in cells if not c.ok]
@@ -111,10 +118,10 @@ def _verify_pair(
         return verdicts + [_verdict(c, m.name, "fails", m.value, None, f"cannot be rebuilt: {_reason(error)}")
                            for c in alive for m in c.result.measurements]  # type: ignore[union-attr]
     try:
-        changed = _changed(pair, alive[0])
         results = {str(_part(c, "property").get("name")): c.result for c in reversed(alive)}
         for cell in alive:
-            verdicts += _verify_cell(registry, pair, cell, results, changed, relative, absolute)
+            verdicts += _verify_cell(registry, pair, cell, results, _changed(pair, cell), relative, absolute,
+                                     witnesses_only)
     finally:
         pair.close()
     return verdicts
@@ -127,45 +134,65 @@ def _changed(pair: Pair, cell: Cell) -> str:
         parts.append("the model's weights or preprocessing changed")
     if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
+    asked = {"n": len(pair.indices), **{key: getattr(pair.settings, key) for key in (
+        "seed", "limit", "readout", "space", "batch_size", "extract_dtype")}}
+    parts += [f"{key} was {cell.record[key]} when it was measured and is {value} in run.json and the data"
+              for key, value in asked.items() if key in cell.record and cell.record[key] != value]
     return " and ".join(parts)
 
 
 def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[str, Any], changed: str,
-                 relative: float, absolute: float) -> list[Verdict]:
+                 relative: float, absolute: float, witnesses_only: bool) -> list[Verdict]:
     assert cell.result is not None
-    recomputed: dict[str, float | None] = {}
-    trouble = ""
-    try:
-        with shielded(pair.settings.seed):
-            pair.require_intact()
-            choice = choose(registry, "property", cell.property)
-            needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
-                      if name in results}
-            found = choice.make().verify(pair.context(choice, needed), copy.deepcopy(cell.result))
-            recomputed = {str(k): None if v is None else float(v) for k, v in to_plain(dict(found)).items()}
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        trouble = f"the recomputation raised {_reason(error)}"
-    damage = pair.damage()
-    if damage:
-        trouble = f"the recomputation modified {damage}"
-        pair.repair(f"the verification of {cell.property}")
+    recomputed: dict[str, float | str | None] = {}
+    if not changed:
+        try:
+            with shielded(pair.settings.seed):
+                pair.require_intact()
+                choice = choose(registry, "property", cell.property)
+                needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
+                          if name in results}
+                recomputed = _recompute(choice.make(), pair.context(choice, needed), cell.result, witnesses_only)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            changed = f"the recomputation raised {_reason(error)}"
+        damage = pair.damage()
+        if damage:
+            changed = f"the recomputation modified {damage}"
+            pair.repair(f"the verification of {cell.property}")
     verdicts = []
     for m in cell.result.measurements:
-        value = recomputed.get(m.name)
-        if changed:
-            verdicts.append(_verdict(cell, m.name, "fails", m.value, value, changed))
-        elif trouble:
-            verdicts.append(_verdict(cell, m.name, "fails", m.value, None, trouble))
-        elif value is None or m.value is None:
-            verdicts.append(_verdict(cell, m.name, "no witness", m.value, value,
-                                     "nothing to recompute for this measurement"))
-        elif value == m.value or math.isclose(value, m.value, rel_tol=relative, abs_tol=absolute):
-            verdicts.append(_verdict(cell, m.name, "stands", m.value, value))
+        value = recomputed.pop(m.name, None)
+        wrong = changed or (value if isinstance(value, str) else "") or inconsistent(pair.dataset, m)
+        number = None if isinstance(value, str) else value
+        if wrong:
+            verdicts.append(_verdict(cell, m.name, "fails", m.value, number, wrong))
+        elif number is None and m.value is None:
+            verdicts.append(_verdict(cell, m.name, "not recomputed", message="undefined: " + m.note))
+        elif number is None and witnesses_only:
+            verdicts.append(_verdict(cell, m.name, "not recomputed", m.value, message="rests on all images"))
+        elif number is None:
+            verdicts.append(_verdict(cell, m.name, "not recomputed", m.value,
+                                     message=f"property {cell.property} offers no recomputation of it"))
+        elif m.value is None:
+            verdicts.append(_verdict(cell, m.name, "fails", None, number, "reported as undefined"))
+        elif number == m.value or math.isclose(number, m.value, rel_tol=relative, abs_tol=absolute):
+            verdicts.append(_verdict(cell, m.name, "stands", m.value, number))
         else:
-            verdicts.append(_verdict(cell, m.name, "fails", m.value, value, "the witness gives another value"))
-    return verdicts
+            verdicts.append(_verdict(cell, m.name, "fails", m.value, number, "the recomputation gives another value"))
+    return verdicts + [_verdict(cell, name, "fails", message=text) for name, text in recomputed.items()
+                       if isinstance(text, str)]
+
+
+def _recompute(prop: Property, context: Context, result: PropertyResult, witnesses_only: bool
+               ) -> dict[str, float | str | None]:
+    """What the property recomputes from witnesses and then, where that leaves numbers open, from all images."""
+    found = dict(prop.verify(context, copy.deepcopy(result)))
+    if not witnesses_only and any(m.value is not None and found.get(m.name) is None for m in result.measurements):
+        again = prop.verify_sample(context, copy.deepcopy(result))
+        found |= {name: value for name, value in again.items() if found.get(name) is None}
+    return {str(k): v if v is None or isinstance(v, str) else float(v) for k, v in to_plain(found).items()}
 
 
 def _part(cell: Cell, name: str) -> Mapping[str, Any]:

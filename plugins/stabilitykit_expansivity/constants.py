@@ -14,6 +14,7 @@ from stabilitykit.search import ClosestPair, closest_pairs, merge
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit.trajectory import Trajectory
 
+PREFIX = "expansive_constant."
 REDUCTIONS = ("max", "min", "mean")
 REFERENCES = {
     "max": "Definition 1",

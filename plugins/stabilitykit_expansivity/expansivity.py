@@ -15,18 +15,17 @@ from stabilitykit.search.results import ClosestPairs
 from stabilitykit.trajectory import Trajectory
 from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
+from stabilitykit_expansivity import recompute
 from stabilitykit_expansivity.constants import (
+    PREFIX,
     REDUCTIONS,
     REFERENCES,
     Constant,
     constant,
-    pair_distances,
-    reduce_distances,
     search,
 )
 from stabilitykit_expansivity.groups import Groups, choose_groups
 
-PREFIX = "expansive_constant."
 OVER_SAMPLE = "over the sampled pairs: an upper bound of the infimum over the whole space, falling with N"
 
 
@@ -83,21 +82,13 @@ class Expansivity(Property):
         result.images = self._images(context, constants, matrices["min"])
         return result
 
-    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
-        """The three constants recomputed in float64 from model and data at their witnesses.
+    def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
+        """The three constants recomputed in float64 from model and data at their witnesses."""
+        return recompute.constants(context, result)
 
-        None for what rests on the whole sample (normalised values, accuracy, prediction depth).
-        """
-        recomputed: dict[str, float | None] = {}
-        for measurement in result.measurements:
-            reduction = measurement.name.removeprefix(PREFIX)
-            if reduction not in REDUCTIONS or len(measurement.witness.get("indices", ())) != 2:
-                recomputed[measurement.name] = None
-                continue
-            rows = context.rows_of(measurement.witness["indices"])
-            distances = pair_distances(context.readouts(rows))
-            recomputed[measurement.name] = reduce_distances(distances, reduction)[0]
-        return recomputed
+    def verify_sample(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
+        """Normalised values, accuracy, prediction depth, and every row of the tables; no pair is searched for."""
+        return recompute.sample(context, result, choose_groups(context, self.pairs).ids, self.median_pairs)
 
     def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
         """Correctness and prediction depth of every image."""

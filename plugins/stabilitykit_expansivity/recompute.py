@@ -1,0 +1,121 @@
+"""Verification: constants at their witnesses, and what rests on all images, without a search over pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from stabilitykit import Measurement, PropertyResult, Table
+from stabilitykit.context import Context
+from stabilitykit.search import median_cross_distance
+from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, pair_distances, reduce_distances
+from stabilitykit_expansivity.depth import decisions, prediction_depth
+
+# Relative difference up to which a number of a table is the one recomputed.
+CLOSE = 1e-9
+Verdicts = dict[str, "float | str | None"]
+
+
+def constants(context: Context, result: PropertyResult) -> Verdicts:
+    """The constants at their witnesses; a text where depth or distances of the witness are others."""
+    found: Verdicts = {}
+    for m in result.measurements:
+        reduction = m.name.removeprefix(PREFIX)
+        if reduction not in REDUCTIONS or len(m.witness.get("indices", ())) != 2:
+            found[m.name] = None
+            continue
+        distances = pair_distances(context.readouts(context.rows_of(m.witness["indices"])))
+        value, _ = reduce_distances(distances, reduction)
+        found[m.name] = _of_witness(m, distances, reduction) or value
+    return found
+
+
+def _of_witness(m: Measurement, distances: tuple[float, ...], reduction: str) -> str:
+    """What is wrong about the depth or the distances of a witness whose value stands."""
+    stored, block = m.witness.get("distances", distances), m.witness.get("block", 0)
+    value, _ = reduce_distances(distances, reduction)
+    if m.value is None or not _close(m.value, value):
+        return ""  # the value itself is compared by the caller
+    if len(stored) != len(distances) or not all(_close(a, b) for a, b in zip(stored, distances)):
+        return f"the witness's distances are {_list(distances)}, not {_list(stored)}"
+    if not _is_extreme(distances, block, reduction):
+        return f"the witness names block {block}, which does not attain it: {_list(distances)}"
+    return ""
+
+
+def _is_extreme(distances: tuple[float, ...], block: Any, reduction: str) -> bool:
+    if not isinstance(block, int) or not 0 <= block < len(distances):
+        return False
+    return _close(distances[block], max(distances) if reduction == "max" else min(distances))
+
+
+def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_pairs: int) -> Verdicts:
+    """Normalised values, accuracy and prediction depth from all images; a text per wrong number of a table."""
+    from stabilitykit.readout import to_space
+
+    values = context.trajectory.values
+    medians = [median_cross_distance(v, groups, context.seed, max_pairs=median_pairs).value for v in values]
+    chosen = decisions(context.trajectory)
+    right, settled = (chosen == context.labels).mean(axis=1), prediction_depth(chosen)
+    found: Verdicts = {"prediction_depth.mean": float(settled.mean()), "accuracy": float(right[-1])}
+    for reduction in REDUCTIONS:
+        name = f"{PREFIX}{reduction}.normalised"
+        m = next((m for m in result.measurements if m.name == name), None)
+        if m is None or m.value is None:
+            continue
+        logits = np.ascontiguousarray(context.trajectory.logits[:, context.rows_of(m.witness["indices"])])
+        distances = pair_distances(to_space(logits, context.trajectory.space))
+        value, block = reduce_distances(distances, reduction)
+        found[name] = value / (sum(medians) / len(medians) if reduction == "mean" else medians[block])
+    shares = [(chosen == chosen[-1]).mean(axis=1), np.array([(settled <= t).mean() for t in range(len(chosen))])]
+    checks = {
+        "class_pairs": lambda row: _pair_value(context, values, row, "a", "b"),
+        "curve": lambda row: _pair_value(context, values, row, "i", "j"),
+        "depth": lambda row: {"median": medians[row["block"]],
+                              "closest": _apart(context, values, row, "i", "j")[row["block"]]},
+        "accuracy": lambda row: {"accuracy": right[row["block"]], "agrees_with_final": shares[0][row["block"]],
+                                 "decided": shares[1][row["block"]]},
+    }
+    for name, check in checks.items():
+        if name in result.tables:
+            found |= dict(_wrong(name, result.tables[name], check))
+    return found
+
+
+def _wrong(name: str, table: Table, check: Any) -> Iterator[tuple[str, str]]:
+    """("table NAME, row R: COLUMN", what is wrong) for numbers that are not what ``check`` gives."""
+    for number, values in enumerate(table.rows):
+        row = dict(zip(table.columns, values))
+        try:
+            again: Mapping[str, float | None] = check(row)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            yield f"table {name}, row {number}", f"cannot be recomputed ({type(error).__name__}: {error})"
+            continue
+        for column, value in again.items():
+            if row.get(column) is not None and (value is None or not _close(float(row[column]), value)):
+                yield f"table {name}, row {number}: {column}", f"{row[column]!r} is reported, {value!r} recomputed"
+
+
+def _apart(context: Context, values: np.ndarray, row: Mapping[str, Any], a: str, b: str) -> tuple[float, ...]:
+    both = context.rows_of([row[f"index_{a}"], row[f"index_{b}"]])
+    return pair_distances(np.ascontiguousarray(values[:, both], dtype=np.float64))
+
+
+def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a: str, b: str) -> dict[str, Any]:
+    if row["value"] is None:
+        return {}
+    distances = _apart(context, values, row, a, b)
+    if not _is_extreme(distances, row["block"], row["reduction"]):
+        return {"value": reduce_distances(distances, row["reduction"])[0], "block": None}
+    return {"value": reduce_distances(distances, row["reduction"])[0]}
+
+
+def _close(a: float, b: float) -> bool:
+    return a == b or math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-12)
+
+
+def _list(values: Any) -> str:
+    return "[" + ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in values) + "]"
