@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
+import threading
 from typing import Any
+
+# Threads and child processes that a plugin left behind are waited for this long at exit.
+STRAY_SECONDS = 5.0
 
 
 def main() -> None:
     """Run the command line; every expected error is one line on stderr and an exit code."""
     terminated = False
+    with contextlib.suppress(OSError, RuntimeError, AttributeError, ValueError):
+        faulthandler.enable()  # compiled code of a plugin that crashes the process is named with file and line
 
     def terminate(signum: int, frame: Any) -> None:
         nonlocal terminated
@@ -35,7 +42,26 @@ def main() -> None:
         code = 1
     except AttributeError:
         code = 1 if sys.stdout is not None else code  # started with a closed stdout: nothing to flush
-    sys.exit(143 if terminated and code == 130 else code)
+    code = 143 if terminated and code == 130 else code
+    _do_not_wait_forever(code)
+    sys.exit(code)
+
+
+def _do_not_wait_forever(code: int) -> None:
+    """End the process after STRAY_SECONDS where the interpreter would wait for threads or children of a plugin."""
+    processes = sys.modules.get("multiprocessing")
+    strays = [t.name for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    strays += [c.name for c in processes.active_children()] if processes is not None else []
+    if not strays:
+        return
+
+    def give_up() -> None:
+        os.write(2, f"warning: a plugin left {', '.join(strays)[:200]} running; not waited for\n".encode())
+        os._exit(code)
+
+    timer = threading.Timer(STRAY_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _abandon_stdout() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ from .results import to_plain
 CACHE_VARIABLE = "STABILITYKIT_CACHE"
 # How often progress is made durable: losing two seconds of work is cheaper than flushing after every batch.
 FLUSH_SECONDS = 2.0
+# Without a cache, readouts up to this size are kept in memory.
+SCRATCH_BYTES = 1 << 28
 
 
 def default_cache_root() -> Path:
@@ -27,6 +31,44 @@ def default_cache_root() -> Path:
     if given:
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stabilitykit"
+
+
+def usable_default_root() -> Path | None:
+    """:func:`default_cache_root`, or None with a warning where it cannot be written and was not asked for by name."""
+    try:
+        root = default_cache_root()
+    except (RuntimeError, KeyError) as error:  # no HOME, and the user is in no password database
+        print(f"warning: no cache folder ({error}); trajectories are not kept", file=sys.stderr)
+        return None
+    if os.environ.get(CACHE_VARIABLE):
+        return root
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(root, os.W_OK | os.X_OK) else "no permission to write"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        print(f"warning: cache folder {root} cannot be written ({reason}); trajectories are not kept "
+              f"(--cache DIR or ${CACHE_VARIABLE} choose another one)", file=sys.stderr)
+    return None if reason else root
+
+
+def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array that no crash leaves behind: in memory, or above SCRATCH_BYTES in a temporary file without a name.
+
+    StabilityKitError when the temporary folder has no room.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= SCRATCH_BYTES:
+        return np.empty(shape, dtype)
+    try:
+        with tempfile.TemporaryFile(prefix="stabilitykit-") as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk met through a memory map kills the process by SIGBUS
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)  # type: ignore[call-overload]
+    except OSError as error:
+        raise StabilityKitError(f"no room for {size / 1e6:.0f} MB of readouts in the temporary folder "
+                                f"({error.strerror or error}); free space or set TMPDIR") from error
 
 
 def content_key(record: Mapping[str, Any]) -> str:
@@ -68,9 +110,9 @@ class TrajectoryCache:
                 array = self._read(data, done, shape, dtype)
                 if array is not None:
                     return array, {"key": key, "hit": True, "resumed_from": None, "path": str(folder)}
-            start = self._grow(folder, data, shape, fill, dtype)
+            start, digest = self._grow(folder, data, shape, fill, dtype)
             array = np.load(data, mmap_mode="r")
-            write_json(done, {"record": record, "shape": shape, "sha256": _digest(array)})
+            write_json(done, {"record": record, "shape": shape, "sha256": digest})
             (folder / "progress.json").unlink(missing_ok=True)
         return array, {"key": key, "hit": False, "resumed_from": start or None, "path": str(folder)}
 
@@ -79,11 +121,12 @@ class TrajectoryCache:
         try:
             array = np.load(data, mmap_mode="r", allow_pickle=False)
             intact = array.shape == tuple(shape) and array.dtype == dtype and \
-                read_json(done)["sha256"] == _digest(array)
+                read_json(done)["sha256"] == _digest(array, 0, shape[1]).hexdigest()
         except (OSError, ValueError, KeyError, TypeError, StabilityKitError):
             intact = False
         if intact:
             return array
+        print(f"warning: {data} is damaged; its trajectories are extracted again", file=sys.stderr)
         done.unlink(missing_ok=True)
         data.unlink(missing_ok=True)
         return None
@@ -91,33 +134,42 @@ class TrajectoryCache:
     def _grow(
         self, folder: Path, data: Path, shape: tuple[int, int, int],
         fill: Callable[[np.ndarray, int, Callable[[int], None]], None], dtype: str,
-    ) -> int:
+    ) -> tuple[int, str]:
+        """(the row that extraction started from, SHA-256 of the finished array)."""
         progress = folder / "progress.json"
-        start = 0
+        start, digest = 0, hashlib.sha256()
         if progress.exists() and data.exists():
             try:
-                start = int(read_json(progress)["rows"])
+                before = read_json(progress)
+                start = int(before["rows"])
                 out = np.lib.format.open_memmap(data, mode="r+")
                 if out.shape != tuple(shape) or out.dtype != dtype or not 0 <= start <= shape[1]:
                     start = 0
-            except (OSError, ValueError, KeyError, TypeError, StabilityKitError):
+                digest = _digest(out, 0, start)
+                if start and digest.hexdigest() != before["sha256"]:
+                    print(f"warning: {data} is damaged; its trajectories are extracted again", file=sys.stderr)
+                    start = 0
+            except (OSError, ValueError, KeyError, TypeError, IndexError, StabilityKitError):
                 start = 0
         if start == 0:
             progress.unlink(missing_ok=True)  # of an earlier array: it must never vouch for the rows of a new one
             self._reserve(data, shape, dtype)
             out = np.lib.format.open_memmap(data, mode="r+")
-        last = time.monotonic()
+            digest = hashlib.sha256()
+        last, digested = time.monotonic(), start
 
         def on_batch(rows: int) -> None:
-            nonlocal last
+            nonlocal last, digested
             if time.monotonic() - last >= FLUSH_SECONDS:
                 out.flush()  # msync: rows must be on disk before the progress file says they are
-                write_json(progress, {"rows": rows})
+                _digest(out, digested, rows, digest)
+                digested = rows
+                write_json(progress, {"rows": rows, "sha256": digest.copy().hexdigest()})
                 last = time.monotonic()
 
         fill(out, start, on_batch)
         out.flush()
-        return start
+        return start, _digest(out, digested, shape[1], digest).hexdigest()
 
     def _reserve(self, data: Path, shape: tuple[int, int, int], dtype: str) -> None:
         """Take the disk space first: a full disk met through a memory map kills the process by SIGBUS."""
@@ -140,8 +192,10 @@ class TrajectoryCache:
                                     "--no-cache") from error
 
 
-def _digest(array: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for depth in array:
-        digest.update(np.ascontiguousarray(depth).data)
-    return digest.hexdigest()
+def _digest(array: np.ndarray, start: int, stop: int, digest: Any = None) -> Any:
+    """SHA-256 of rows ``start..stop`` of ``array`` (T+1, N, K), image by image: it can grow with the array."""
+    digest = hashlib.sha256() if digest is None else digest
+    for first in range(start, stop, 256):
+        rows = array[:, first:min(first + 256, stop)]
+        digest.update(np.ascontiguousarray(rows.swapaxes(0, 1)).data)
+    return digest

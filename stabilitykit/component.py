@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .errors import PluginProblem, UsageProblem
+from .errors import PluginProblem, UsageProblem, describe
 
 ComponentKind = Literal["model", "dataset", "property"]
 KINDS: tuple[ComponentKind, ...] = ("model", "dataset", "property")
@@ -148,7 +148,7 @@ class Component:
         except BaseException as error:
             raise PluginProblem(
                 f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: "
-                f"{type(error).__name__}: {error}"
+                f"{describe(error)}"
             ) from error
         return thing
 

@@ -37,3 +37,13 @@ class PluginProblem(StabilityKitError):
     """A plugin failed to load, clashes, or broke its contract (exit 3 under --strict-plugins)."""
 
     exit_code = 3
+
+
+def describe(error: BaseException, longest: int = 400) -> str:
+    """``Type: message`` on one line, whatever a stranger's exception does when it is asked for its text."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    name = type(error).__name__
+    return (f"{name}: {text}" if text else name)[:longest].encode("utf-8", "replace").decode()

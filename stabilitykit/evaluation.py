@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from .context import no_progress
 from .device import check_torch_pair, choose_device, make_deterministic
 from .distributed import World, join_world
-from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem
-from .failures import culprit_of, describe_failure
+from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
+from .failures import blaming, culprit_of, describe_failure
 from .interfaces import Property
 from .pair import Pair, Settings
 from .plan import Choice, choose, order_properties
 from .registry import Registry
-from .results import PropertyResult, to_plain
-from .shield import shielded, stdout_to_stderr
+from .results import Measurement, PropertyResult, to_plain
+from .shield import shielded
+from .stops import time_limit
 from .store import Cell, RunFolder, measurement_rows
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 DEFAULT_PROPERTIES = ("expansivity",)
 # A result is numbers and small tables for people; more than this is a plugin writing its arrays into it.
 MAX_RESULT_BYTES = 64_000_000
+# A recomputation in the same process is bit-equal or nearly so; beyond this fraction something keeps a state.
+SUSPICIOUS = 1e-3
+
+
+class _TooLong(BaseException):
+    """Raised by the alarm in a cell over its time; not an Exception, so a property's own handlers let it pass."""
 
 
 @dataclass
@@ -75,7 +82,7 @@ def evaluate(
     limit: int | None = None, batch_size: int = 100, extract_dtype: str = "float32", channels_last: bool = False,
     probe_dataset: Any = None, probe_epochs: int = 10, any_classes: bool = False, download: bool = False,
     output: str | Path | None = None, resume: bool = False, cache: str | Path | bool | None = None,
-    strict_plugins: bool = False, registry: Registry | None = None,
+    strict_plugins: bool = False, cell_timeout: float | None = None, registry: Registry | None = None,
     progress: Callable[..., Iterator[Any]] = no_progress, on_cell: Callable[[Cell], None] | None = None,
 ) -> Run:
     """Measure properties of models on datasets; several of each give a matrix of cells.
@@ -88,6 +95,7 @@ def evaluate(
         limit: evaluate a seeded random subset of that many images.
         output: run folder to write; None writes nothing. resume: finish an earlier run in it.
         cache: folder for trajectories; None: the user's cache folder; False: none.
+        cell_timeout: seconds after which a cell fails (in the main thread, on POSIX); None: never.
 
     Returns: a :class:`Run`. A property that fails makes its cell fail, the others go on.
 
@@ -98,6 +106,8 @@ def evaluate(
     settings = Settings(readout, space, seed, limit, batch_size, extract_dtype, channels_last,  # type: ignore[arg-type]
                         probe_epochs, any_classes)
     settings.check()
+    if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
+        raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")
     registry = registry or Registry.load(strict=strict_plugins)
     models = _models(registry, _listed(model), checkpoint)
     datasets = [choose(registry, "dataset", d, _download(registry, d, download)) for d in _listed(dataset)]
@@ -117,7 +127,8 @@ def evaluate(
                "properties": [p.label for p in chosen], "probe_dataset": probe.label if probe else None,
                "device": target.type, **asdict(settings)}
     job = _Job(registry, models, datasets, ordered, probe, settings, target, _cache_root(cache), folder, resume,
-               request, progress if world.leads else no_progress, on_cell if world.leads else None, world)
+               request, progress if world.leads else no_progress, on_cell if world.leads else None, world,
+               cell_timeout)
     if folder is None:
         return job.run()
     with folder.open(resume=resume):
@@ -140,6 +151,7 @@ class _Job:
     progress: Callable[..., Iterator[Any]]
     on_cell: Callable[[Cell], None] | None
     world: World
+    cell_timeout: float | None = None
     cells: list[Cell] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -160,28 +172,37 @@ class _Job:
             # A pair that could not even be built leaves no folder behind (its error is raised instead).
             if self.folder is not None and self.cells:
                 self._write(status)
+                self.folder.complete(self.cells)
                 self.folder.write_csv(self.cells)
         return Run(self.cells, self.folder.path if self.folder else None, self._info(status))
 
     def _run_pair(self, model: Choice, dataset: Choice, earlier: dict[str, Cell], alone: bool) -> None:
         pair = None
         try:
-            with stdout_to_stderr():
+            with shielded(self.settings.seed), self._limited(model):
                 pair = Pair(model, dataset, self.settings, self.device, self.cache, self.probe, self.progress,
                             self.world)
                 record = pair.record()
+                certificate = self._certify(pair)
+                what = pair.damage()
+                if what:  # no property has run yet: the blocks themselves keep a state
+                    with blaming(model):
+                        raise PluginProblem(f"model {model.label} of {model.plugin['distribution']}: running it "
+                                            f"changed {what}; blocks are functions of their input alone")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
             if alone and isinstance(error, StabilityKitError):
                 raise
             culprit = culprit_of(error, model, pair.parts(None, model) if pair else ())
+            if isinstance(error, _TooLong):
+                error = self._overtime()
             for choice in self.properties:
                 self._finish(self._failed(Cell(model.label, dataset.label, choice.label,
                                                requested=choice.requested), culprit, error))
             return
         try:
-            self.pairs.append({"model": model.label, "dataset": dataset.label, "certificate": self._certify(pair),
+            self.pairs.append({"model": model.label, "dataset": dataset.label, "certificate": certificate,
                                "record": record})
             results: dict[str, PropertyResult] = {}
             failed: dict[str, str] = {}
@@ -210,7 +231,7 @@ class _Job:
                 return self._failed(cell, choice, CellProblem(f"needs property {need}, which failed: {failed[need]}"))
         start, prop = time.perf_counter(), None
         try:
-            with shielded(self.settings.seed):
+            with shielded(self.settings.seed), self._limited(choice):
                 pair.require_intact()
                 prop = choice.make()
                 if not isinstance(prop, Property):
@@ -228,15 +249,24 @@ class _Job:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
-            self._failed(cell, culprit_of(error, choice, pair.parts(prop, choice)), error)
+            culprit = culprit_of(error, choice, pair.parts(prop, choice))
+            self._failed(cell, culprit, self._overtime() if isinstance(error, _TooLong) else error)
         cell.seconds = time.perf_counter() - start
-        what = pair.damage()
-        if what:
-            cell.result = None
-            self._failed(cell, choice, PluginProblem(f"modified {what}; a property works on copies, e.g. "
-                                                     "copy.deepcopy(context.model)"))
-            pair.repair(cell.error["culprit"])
+        with shielded(self.settings.seed):
+            what = pair.damage()
+            if what:
+                cell.result = None
+                self._failed(cell, choice, PluginProblem(f"modified {what}; a property works on copies, e.g. "
+                                                         "copy.deepcopy(context.model)"))
+                pair.repair(cell.error["culprit"])
         return self._shared(cell)
+
+    def _overtime(self) -> CellProblem:
+        return CellProblem(f"took longer than {self.cell_timeout:g} s (--cell-timeout)")
+
+    def _limited(self, choice: Choice) -> Any:
+        who = f"{choice.kind} {choice.name} of {choice.plugin['distribution']} {choice.plugin['version']}".strip()
+        return time_limit(self.cell_timeout, _TooLong, who)
 
     def _shared(self, cell: Cell | None) -> Cell:
         """Rank 0's cell on every rank, so that all hold the same results."""
@@ -280,7 +310,7 @@ class _Job:
             _, inputs = next(batches(pair.model, pair.dataset, pair.indices[:pair.settings.batch_size],
                                      pair.settings.batch_size, pair.device))
             return to_plain(dict(pair.model.certify(inputs)))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _TooLong):
             raise
         except BaseException as error:
             return {"error": describe_failure(pair.model_choice, error)["message"]}
@@ -291,14 +321,20 @@ class _Job:
         from .pictures import png_bytes
 
         for index in cell.result.images[:400]:
-            if 0 <= index < len(pair.dataset) and not self.folder.image_path(cell.dataset, index).exists():
-                try:
+            if self.folder.image_path(cell.dataset, index).exists():
+                continue
+            try:
+                with shielded(self.settings.seed):
+                    if not 0 <= index < len(pair.dataset):
+                        continue
                     png = png_bytes(pair.dataset.images([index])[0])
-                except Exception as error:  # not a picture, or not there any more: the numbers stand without it
-                    print(f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({type(error).__name__}: "
-                          f"{error})", file=sys.stderr)
-                    return
-                self.folder.write_image(cell.dataset, index, png)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # not a picture, or not there any more: the numbers stand without it
+                print(f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({describe(error)})",
+                      file=sys.stderr)
+                return
+            self.folder.write_image(cell.dataset, index, png)
 
     def _info(self, status: str) -> dict[str, Any]:
         return {"status": status, "request": to_plain(self.request), "provenance": self.provenance,
@@ -313,11 +349,17 @@ def _stored_form(result: Any) -> PropertyResult:
     """``result`` through JSON and back: what is reported is what was stored. PluginProblem when it is no result."""
     if not isinstance(result, PropertyResult):
         raise PluginProblem(f"evaluate returned {type(result).__name__}, expected a PropertyResult")
+    if not isinstance(result.measurements, list) or not all(isinstance(m, Measurement) for m in result.measurements):
+        raise PluginProblem("evaluate returned a PropertyResult whose measurements are no list of Measurement")
     text = json.dumps(to_plain(result.to_json()), allow_nan=False)
     if len(text) > MAX_RESULT_BYTES:
         raise PluginProblem(f"the result takes {len(text) / 1e6:.0f} MB as JSON, above the limit of "
                             f"{MAX_RESULT_BYTES / 1e6:.0f} MB; report summaries, not arrays")
-    return PropertyResult.from_json(json.loads(text))
+    stored = PropertyResult.from_json(json.loads(text))
+    if not stored.measurements and not stored.tables:
+        raise PluginProblem("evaluate returned a PropertyResult without a measurement or a table; raise CellProblem "
+                            "with the reason where there is no number")
+    return stored
 
 
 def _rechecked(prop: Property, context: Any, result: PropertyResult, choice: Choice) -> PropertyResult:
@@ -335,7 +377,12 @@ def _rechecked(prop: Property, context: Any, result: PropertyResult, choice: Cho
                 continue
             residual = 0.0 if float(again) == m.value else abs(float(again) - m.value)
             result.measurements[number] = replace(m, recheck=residual)
-    except Exception as error:
+            if not residual <= SUSPICIOUS * abs(m.value):
+                text = f"{m.name} is {m.value:.6g}, and {float(again):.6g} when it is computed again: model, images " \
+                       "and property must be functions of their input alone"
+                result.notes.append(text)
+                print(f"warning: {choice.label}: {text}", file=sys.stderr)
+    except (Exception, SystemExit) as error:
         reason = describe_failure(choice, error)
         print(f"warning: {reason['culprit']}: the recheck failed ({reason['message']})", file=sys.stderr)
     return result
@@ -373,8 +420,8 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _cache_root(cache: str | Path | bool | None) -> Path | None:
-    from .cache import default_cache_root
+    from .cache import usable_default_root
 
     if cache is False:
         return None
-    return default_cache_root() if cache is None or cache is True else Path(cache)
+    return usable_default_root() if cache is None or cache is True else Path(cache)

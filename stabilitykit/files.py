@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,9 +108,14 @@ def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
         raise UsageProblem(f"cannot write in {path.parent}: {reason}") from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageProblem(f"{what} is in use by another process; wait for it or choose another one") from None
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise UsageProblem(f"{what} is in use by another process; wait for it or choose another one") \
+                        from None
+                print(f"waiting for another process: {what} is in use", file=sys.stderr, flush=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError:
             yield False  # a file system without locks: go on, atomic renames still keep files whole
             return

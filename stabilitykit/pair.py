@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .cache import TrajectoryCache
+from .cache import TrajectoryCache, scratch_array
 from .context import Context, no_progress
 from .distributed import World, row_bounds
 from .errors import CellProblem, DataProblem, PluginProblem, StabilityKitError, UsageProblem
-from .failures import blaming
+from .failures import blaming, culprit_of
 from .interfaces import Dataset, Model
 from .plan import Choice
 from .readout import HeadReadout, ProbeReadout, Readout, Space
@@ -75,7 +74,6 @@ class Pair:
         self.world = world or World()
         self.model_choice, self.dataset_choice, self.probe_choice = model, dataset, probe_dataset
         self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._trajectory: Trajectory | None = None
         self._readout: Readout | None = None
         with blaming(dataset):
@@ -85,6 +83,7 @@ class Pair:
             self.model = self._build_model()
             self.fingerprint = self.model.fingerprint()
             self._structure = structure(self.model)
+            self._wants_gradient = [p.requires_grad for p in self.model.module.parameters()]
         self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
         self.indices.flags.writeable = False
         self._irreparable = ""
@@ -96,17 +95,20 @@ class Pair:
     def damage(self) -> str:
         """What a property changed in place although it is shared: text for a message, or nothing."""
         try:
-            self.model.module.eval()  # a mode is no damage: it is put back
+            self.model.module.eval()  # modes are no damage: they are put back
+            for parameter, wanted in zip(self.model.module.parameters(), self._wants_gradient):
+                if parameter.requires_grad != wanted:
+                    parameter.requires_grad_(wanted)
             if self.model.fingerprint() != self.fingerprint:
                 return "the model (its weights or buffers changed)"
             if structure(self.model) != self._structure:
                 return "the model (its modules or their hooks changed)"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"the model (it cannot be read any more: {type(error).__name__})"
         try:
             if not np.array_equal(self.dataset.labels, self._labels):
                 return "the dataset (its labels changed)"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"the dataset (its labels cannot be read any more: {type(error).__name__})"
         return ""
 
@@ -118,7 +120,7 @@ class Pair:
             if isinstance(self._readout, HeadReadout):
                 self._readout = HeadReadout(self.model)
             left = self.damage()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             left = f"{type(error).__name__}: {error}"
         if left:
             self._irreparable = f"{culprit} modified what this cell needs, and building it anew did not help: {left}"
@@ -148,6 +150,7 @@ class Pair:
         if not isinstance(made, Model):
             raise UsageProblem(f"model {choice.label} of {choice.plugin['distribution']} built a "
                                f"{type(made).__name__}, expected a stabilitykit.Model")
+        check_sizes(made)
         for name, tensor in made.module.state_dict().items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
@@ -232,18 +235,20 @@ class Pair:
                     extract(model, readout, self.dataset, mine, out, batch_size=settings.batch_size,
                             device=self.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
                             channels_last=settings.channels_last, on_batch=tick)
-                except (DataProblem, CellProblem) as error:  # bad pixels are the dataset's, bad readouts the model's
-                    with blaming(self.dataset_choice if isinstance(error, DataProblem) else self.model_choice):
+                except BaseException as error:  # bad images are the dataset's fault, the rest the model's
+                    culprit = self.dataset_choice if isinstance(error, DataProblem) else \
+                        culprit_of(error, self.model_choice, self.parts(None, self.model_choice))
+                    with blaming(culprit):
                         raise
 
-        if self.cache is None or self.world.size > 1:
-            self._scratch = tempfile.TemporaryDirectory(prefix="stabilitykit-")
         logits, info = np.empty(shape, model.readout_dtype), {"key": ""}
         trouble: StabilityKitError | None = None
         try:
-            if len(mine):
-                root = self.cache if self.cache is not None else Path(self._scratch.name)  # type: ignore[union-attr]
-                logits, info = TrajectoryCache(root).get(key, shape, fill, model.readout_dtype)
+            if len(mine) and self.cache is None:
+                logits = scratch_array(shape, model.readout_dtype)
+                fill(logits, 0, lambda rows: None)
+            elif len(mine) and self.cache is not None:
+                logits, info = TrajectoryCache(self.cache).get(key, shape, fill, model.readout_dtype)
         except StabilityKitError as error:
             trouble = error
         # Every rank hears of one rank's trouble; waiting for its rows would hang the others.
@@ -251,10 +256,7 @@ class Pair:
         if troubles:
             raise troubles[0]
         if self.world.size > 1:
-            assert self._scratch is not None
-            whole = np.lib.format.open_memmap(Path(self._scratch.name) / "whole.npy", mode="w+",
-                                              dtype=model.readout_dtype,
-                                              shape=(shape[0], len(self.indices), classes))
+            whole = scratch_array((shape[0], len(self.indices), classes), model.readout_dtype)
             whole[:, bounds[self.world.rank]:bounds[self.world.rank + 1]] = logits
             self.world.share_rows(whole, bounds, self.device)
             logits = whole
@@ -297,17 +299,31 @@ class Pair:
     def close(self) -> None:
         """Free what only this pair used."""
         self._trajectory = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch = None
+
+
+def check_sizes(model: Model) -> None:
+    """PluginProblem unless T, K and the state's shape are whole numbers that can be."""
+    for what, value, least in (("num_blocks", model.num_blocks, 0), ("num_classes", model.num_classes, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise PluginProblem(f"model {model.name}: {what} is {value!r}, expected a whole number >= {least}")
+    shape = model.state_shape
+    if not isinstance(shape, (tuple, list)) or not all(isinstance(side, (int, np.integer)) for side in shape):
+        raise PluginProblem(f"model {model.name}: state_shape is {shape!r}, expected a tuple of whole numbers")
 
 
 def structure(model: Model) -> str:
-    """What a fingerprint of weights does not see: which modules there are, and the hooks hanging on them."""
+    """What a fingerprint of weights does not see: which modules there are, their hooks, and methods put in place."""
     hooks = [(name, [len(getattr(part, kind)) for kind in
-                     ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")])
+                     ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")], _replaced(part, ("forward",)))
              for name, part in model.module.named_modules()]
-    return f"{model.module!r} {hooks} {model.num_blocks} {model.num_classes}"
+    methods = _replaced(model, ("preprocess", "initial_state", "block", "readout", "logits"))
+    return f"{model.module!r} {hooks} {methods} {model.num_blocks} {model.num_classes}"
+
+
+def _replaced(thing: Any, names: tuple[str, ...]) -> list[str]:
+    """Methods of ``thing`` that its own dictionary hides, and by what."""
+    found = [(name, vars(thing)[name]) for name in names if name in vars(thing)]
+    return [f"{name}={getattr(what, '__module__', '')}.{getattr(what, '__qualname__', what)}" for name, what in found]
 
 
 class _bar:

@@ -6,27 +6,26 @@ the failure with the distribution and version to blame, and goes on.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from . import hookspecs
 from .component import KINDS, Command, Component, ReportSection
-from .errors import PluginProblem
-from .shield import stdout_to_stderr
+from .contract import check_command, check_component, check_section
+from .errors import PluginProblem, describe
+from .shield import shielded
+from .stops import time_limit
 
 GROUP = hookspecs.PROJECT
 TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
 DEFAULT_TIMEOUT = 20.0
-MAX_RINGS = 8
 
 
 class _ImportTimeout(BaseException):
@@ -75,10 +74,48 @@ class PluginHost:
             raise PluginProblem(f"{len(self.failures)} plugin(s) failed to load: {lines}")
 
 
-def find() -> list[importlib.metadata.EntryPoint]:
+@dataclass(frozen=True)
+class _Unreadable:
+    """Stands for the entry points of a distribution whose metadata cannot be read."""
+
+    dist: Any
+    error: Exception
+    name: str = "entry_points.txt"
+    value: str = ""
+
+    def load(self) -> Any:
+        raise PluginProblem(f"its entry_points.txt cannot be read ({type(self.error).__name__}: {self.error})")
+
+
+def find() -> list[Any]:
     """Entry points of the group, in a fixed order (name, then distribution)."""
-    points = importlib.metadata.entry_points(group=GROUP)
-    return sorted(points, key=lambda point: (point.name, _distribution(point)))
+    try:
+        points: list[Any] = list(importlib.metadata.entry_points(group=GROUP))
+    except Exception:  # one broken file among all that are installed, which must not hide the others
+        points = _find_one_by_one()
+    return sorted(points, key=lambda point: (str(point.name), _distribution(point)))
+
+
+def _find_one_by_one() -> list[Any]:
+    points: list[Any] = []
+    seen: set[str] = set()
+    for dist in importlib.metadata.distributions():
+        # As importlib does: the first distribution of a name on sys.path hides those behind it.
+        place = Path(str(getattr(dist, "_path", "")))
+        name = place.name.partition("-")[0].lower().replace("-", "_") or _name(dist)
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            points += [point for point in dist.entry_points if point.group == GROUP]
+        except Exception as error:
+            try:
+                ours = GROUP.encode() in (place / "entry_points.txt").read_bytes()
+            except OSError:
+                ours = False
+            if ours:  # somebody else's broken package is no plugin of ours
+                points.append(_Unreadable(dist, error))
+    return points
 
 
 def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None = None) -> PluginHost:
@@ -100,7 +137,9 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
         seen.add((record.name, record.target, record.distribution))
         start = time.perf_counter()
         try:
-            with _alarm(timeout, f"plugin {record.name} of {record.owner}"), stdout_to_stderr():
+            who = f"plugin {record.name} of {record.owner}"
+            with time_limit(timeout, _ImportTimeout, f"{who}, still loading,", code=PluginProblem.exit_code), \
+                    shielded():
                 offers = _answers(point.load(), record)
         except _ImportTimeout:
             record.status = "failed"
@@ -109,7 +148,7 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
             raise
         except BaseException as error:  # SystemExit, or a BaseException of the plugin's own
             record.status = "failed"
-            record.error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            record.error = describe(error)
         else:
             host.components += offers[0]
             host.commands += offers[1]
@@ -133,12 +172,16 @@ def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[C
         for item in _flatten(getattr(manager.hook, hook)(), Component, hook):
             if item.kind != kind:
                 raise PluginProblem(f"{hook} returned component {item.name!r} of kind {item.kind!r}")
-            _check_component(item)
+            check_component(item)
             components.append(item.owned_by(record.distribution, record.version))
     commands = [_owned(c, record) for c in _flatten(manager.hook.stabilitykit_commands(), Command,
                                                     "stabilitykit_commands")]
     sections = [_owned(s, record) for s in _flatten(manager.hook.stabilitykit_report_sections(), ReportSection,
                                                     "stabilitykit_report_sections")]
+    for command in commands:
+        check_command(command)
+    for section in sections:
+        check_section(section)
     record.provides = ([f"{c.kind} {c.name}" for c in components] + [f"command {c.name}" for c in commands]
                        + [f"report section {s.name}" for s in sections])
     return components, commands, sections
@@ -156,36 +199,27 @@ def _flatten(answers: list[Any], kind: type, hook: str) -> list[Any]:
     return items
 
 
-def _check_component(component: Component) -> None:
-    if not component.name or any(c in component.name for c in ":,= \t\n/\\"):
-        raise PluginProblem(f"component name {component.name!r} is empty or holds one of  : , = / \\  or a blank")
-    if ":" not in component.target:
-        raise PluginProblem(f"component {component.name}: target {component.target!r} is not 'module:attribute'")
-    names = [option.name for option in component.options]
-    if len(set(names)) < len(names):
-        raise PluginProblem(f"component {component.name}: an option name stands twice in {names}")
-    if component.primary is not None and component.primary not in names:
-        raise PluginProblem(f"component {component.name}: primary {component.primary!r} is not one of {names}")
-
-
 def _owned(item: Any, record: PluginRecord) -> Any:
     from dataclasses import replace
 
     return replace(item, distribution=record.distribution, version=record.version)
 
 
-def _distribution(point: Any) -> str:
-    dist = getattr(point, "dist", None)
+def _name(dist: Any) -> str:
     try:
-        return str(dist.name) if dist is not None else "unknown"
+        return str(dist.name) if dist is not None and dist.name else "unknown"
     except Exception:  # broken metadata must not stop the others
         return "unknown"
+
+
+def _distribution(point: Any) -> str:
+    return _name(getattr(point, "dist", None))
 
 
 def _version(point: Any) -> str:
     dist = getattr(point, "dist", None)
     try:
-        return str(dist.version) if dist is not None else ""
+        return str(dist.version or "") if dist is not None else ""
     except Exception:
         return ""
 
@@ -196,34 +230,3 @@ def _timeout_from_environment() -> float:
         return max(float(text), 0.1) if text else DEFAULT_TIMEOUT
     except ValueError:
         return DEFAULT_TIMEOUT
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float, who: str) -> Iterator[None]:
-    """Raise _ImportTimeout in the body after ``seconds``; does nothing off the main thread or without SIGALRM.
-
-    A plugin that catches even that is asked again, then ends the process (exit 3) with a line that names it: there
-    is no other way out of its loop.
-    """
-    usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    if not usable:
-        yield
-        return
-
-    rings = 0
-
-    def ring(signum: int, frame: Any) -> None:
-        nonlocal rings
-        rings += 1
-        if rings > MAX_RINGS:
-            os.write(2, f"error: {who} cannot be stopped from loading; uninstall it\n".encode())
-            os._exit(PluginProblem.exit_code)
-        raise _ImportTimeout
-
-    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 4, 0.05))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

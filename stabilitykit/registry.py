@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .component import Component, ComponentKind
-from .errors import PluginProblem, StabilityKitError, UsageProblem
+from .errors import PluginProblem, StabilityKitError, UsageProblem, describe
 from .plugins import PluginHost, load_plugins
+from .shield import shielded
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,16 @@ class Spec:
 
     def build(self, **overrides: Any) -> Any:
         """Import the target and call it with the options. PluginProblem when the plugin raises its own errors."""
-        target = self.component.load()
+        options = self.options | overrides
         try:
-            return target(**(self.options | overrides))
+            with shielded():
+                return self.component.load()(**options)
         except (StabilityKitError, KeyboardInterrupt):
             raise
         except BaseException as error:
             raise PluginProblem(
                 f"{self.component.kind} {self.component.name} of {self.component.owner} failed to build: "
-                f"{type(error).__name__}: {error}"
+                f"{describe(error)}"
             ) from error
 
 

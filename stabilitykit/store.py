@@ -121,6 +121,12 @@ class RunFolder:
     def write_cell(self, cell: Cell) -> None:
         write_json(self.path / "cells" / f"{cell.slug}.json", cell.to_json())
 
+    def complete(self, cells: list[Cell]) -> None:
+        """Write cells again whose file is gone: a plugin may have emptied the folder meanwhile."""
+        for cell in cells:
+            if not (self.path / "cells" / f"{cell.slug}.json").exists():
+                self.write_cell(cell)
+
     def read_run(self) -> dict[str, Any]:
         """run.json; UsageProblem when the folder is no run, is damaged, or was written by a newer schema."""
         data = read_json(self.path / RUN_FILE)

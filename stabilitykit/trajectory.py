@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ import torch
 from .errors import CellProblem, DataProblem
 from .interfaces import Dataset, Model
 from .readout import Readout, Space, to_space
+
+if TYPE_CHECKING:
+    from .interfaces import State
 
 # Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
 FLOAT64_LIMIT = 1 << 30
@@ -101,7 +104,13 @@ def batches(
 
     def load(first: int) -> tuple[slice, torch.Tensor]:
         rows = slice(first, min(first + batch_size, len(indices)))
-        inputs = model.preprocess(dataset.images(indices[rows].tolist()))
+        wanted = indices[rows].tolist()
+        images = dataset.images(wanted)
+        check_images(dataset, wanted, images)
+        inputs = model.preprocess(images)
+        if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != (len(wanted),):
+            raise CellProblem(f"model {model.name}: preprocess gave {_shape(inputs)} for {len(wanted)} images, "
+                              f"expected a tensor ({len(wanted)}, ...)")
         if model.readout_dtype == "float64" and inputs.is_floating_point():
             inputs = inputs.double()
         finite = torch.isfinite(inputs.reshape(inputs.shape[0], -1)).all(dim=1)
@@ -120,13 +129,16 @@ def batches(
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1)
+    try:
         pending = pool.submit(load, firsts[0])
         for position in range(len(firsts)):
             rows, inputs = pending.result()
             if position + 1 < len(firsts):
                 pending = pool.submit(load, firsts[position + 1])
             yield rows, inputs.to(device, non_blocking=pin)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an interruption, a hanging dataset is not waited for
 
 
 @torch.inference_mode()
@@ -136,13 +148,59 @@ def batch_logits(
     """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept."""
     kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
     context = torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None)
+    out: list[torch.Tensor] = []
     with context:
         state = model.initial_state(inputs)
-        out = [readout.logits(0, state).to(kept).cpu()]
-        for t in range(model.num_blocks):
-            state = model.block(t, state)
-            out.append(readout.logits(t + 1, state).to(kept).cpu())
+        dimension = _dimension(model, 0, state, inputs)
+        for t in range(model.num_blocks + 1):
+            if t:
+                state = model.block(t - 1, state)
+                if _dimension(model, t, state, inputs) != dimension:
+                    raise CellProblem(f"model {model.name}: block {t - 1} leads from R^{dimension} to "
+                                      f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n")
+            logits = readout.logits(t, state)
+            classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
+            if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
+                raise CellProblem(f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
+                                  f"({len(inputs)}, {classes})")
+            out.append(logits.to(kept).cpu())
     return torch.stack(out).numpy()
+
+
+def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:
+    """n, the number of elements of one image's state h_t; CellProblem when it is no batch of states."""
+    parts = state if isinstance(state, tuple) else (state,)
+    for part in parts:
+        if not isinstance(part, torch.Tensor) or part.shape[:1] != inputs.shape[:1]:
+            raise CellProblem(f"model {model.name}: the state at depth {t} is {_shape(part)}, expected a tensor "
+                              f"({len(inputs)}, ...) or a tuple of those")
+    return sum(part[0].numel() for part in parts)
+
+
+def check_images(dataset: Dataset, wanted: list[int], images: Any) -> None:
+    """DataProblem, naming the image, unless ``images`` are floating-point arrays (C, H, W), one per index."""
+    whole = isinstance(images, np.ndarray) and images.ndim == 4
+    try:
+        count = len(images)
+    except TypeError:
+        count = -1
+    if count != len(wanted):
+        raise DataProblem(f"dataset {dataset.name}: images() gave {_shape(images) if count < 0 else count} for the "
+                          f"{len(wanted)} indices {wanted[0]}..{wanted[-1]}, expected one (C, H, W) array each")
+    for index, image in zip(wanted, images[:1] if whole else images):
+        if getattr(image, "ndim", 0) != 3 or not _floating(image):
+            raise DataProblem(f"dataset {dataset.name}: image {index} is {_shape(image)}, expected (C, H, W) floats in "
+                              "[0, 1]")
+
+
+def _floating(image: Any) -> bool:
+    return image.is_floating_point() if isinstance(image, torch.Tensor) else image.dtype.kind == "f"
+
+
+def _shape(thing: Any) -> str:
+    if isinstance(thing, (np.ndarray, torch.Tensor)):
+        return f"{thing.dtype} of shape {tuple(thing.shape)}"
+    return f"a {type(thing).__name__}"
 
 
 def extract(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import StabilityKitError
+from ..errors import StabilityKitError, describe
 
 # Command -> (module:attribute, summary). The module is imported when the command runs, so `--help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,22 +35,23 @@ class LazyGroup(click.Group):
         return [*COMMANDS, *sorted(self._plugin_commands(ctx))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        target = COMMANDS.get(name, (None,))[0]
-        if target is None:
-            found = self._plugin_commands(ctx).get(name)
-            if found is None:
-                return None
-            target = found.target
+        found = None if name in COMMANDS else self._plugin_commands(ctx).get(name)
+        if name not in COMMANDS and found is None:
+            return None
+        target = COMMANDS[name][0] if found is None else found.target
         module, _, attribute = target.partition(":")
+        if found is None:
+            return getattr(importlib.import_module(module), attribute)
+        from ..shield import shielded
+
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            with shielded():
+                command = getattr(importlib.import_module(module), attribute)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if name in COMMANDS:
-                raise
-            raise click.ClickException(f"command {name} cannot be loaded from {target}: "
-                                       f"{type(error).__name__}: {error}") from error
+            raise click.ClickException(f"command {name} of {found.distribution} {found.version} cannot be loaded from "
+                                       f"{target}: {describe(error)}") from error
         if not isinstance(command, click.Command):
             raise click.ClickException(f"{target} is no click command")
         return command
@@ -75,7 +76,9 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             name = ctx.invoked_subcommand
             expected = isinstance(error, (StabilityKitError, click.ClickException, click.exceptions.Exit, click.Abort,
                                           BrokenPipeError))
@@ -83,7 +86,7 @@ class LazyGroup(click.Group):
                 raise
             found = self._plugin_commands(ctx)[name]
             raise StabilityKitError(f"command {name} of {found.distribution} {found.version} failed: "
-                                    f"{_one_line(error)}; STABILITYKIT_DEBUG=1 shows where") from error
+                                    f"{describe(error, 600)}; STABILITYKIT_DEBUG=1 shows where") from error
 
     def _plugin_commands(self, ctx: click.Context) -> dict[str, Any]:
         """Commands of plugins by name, loaded once per command line."""
@@ -148,10 +151,7 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("STABILITYKIT_DEBUG"):
             raise
-        print(f"internal error: {_one_line(error)}; this is a bug in stabilitykit, STABILITYKIT_DEBUG=1 shows where",
-              file=sys.stderr)
+        print(f"internal error: {describe(error, 600)}; this is a bug in stabilitykit, STABILITYKIT_DEBUG=1 shows "
+              "where", file=sys.stderr)
         return 1
 
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:600]

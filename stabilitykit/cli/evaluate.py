@@ -44,6 +44,8 @@ def evaluation_options(function: Any) -> Any:
         click.option("--cache", type=click.Path(path_type=Path), help="Folder for trajectories "
                      "(default: $STABILITYKIT_CACHE or ~/.cache/stabilitykit)."),
         click.option("--no-cache", is_flag=True, help="Keep no trajectories."),
+        click.option("--cell-timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+                     help="A cell that takes longer fails, and the next one begins (default: no limit)."),
         click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load."),
         click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table",
                      show_default=True, help="What is printed on stdout."),
@@ -117,7 +119,7 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
         extract_dtype=given["extract_dtype"], channels_last=given["channels_last"],
         probe_dataset=given["probe_dataset"], probe_epochs=given["probe_epochs"], any_classes=given["any_classes"],
         download=given["download"], output=output, resume=given["resume"],
-        cache=False if given["no_cache"] else given["cache"], registry=registry,
+        cache=False if given["no_cache"] else given["cache"], cell_timeout=given["cell_timeout"], registry=registry,
         progress=make_progress(given["quiet"]),
     )
     if os.environ.get("RANK", "0") != "0":

@@ -1,6 +1,7 @@
 """Runs: cells stand alone, needs are met, culprits are named, interrupted runs resume to the same results."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -243,7 +244,7 @@ def test_determinism(registry):
 
 def test_interrupt_leaves_finished_cells(registry, tmp_path, monkeypatch):
     def interrupt(self, context):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Prints, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
