@@ -63,7 +63,8 @@ def lipschitz(model: Any, norm: float | str = 2, method: str = "auto", region: R
         return exact_constant(network, region, points, per_input, tol, seconds, seed, began)
     found = _upper(network, per_input, method, tol, solver, seconds, seed)
     solved = time.perf_counter() - began
-    witness = search(network, region, points, per_input, seed, search_seconds)
+    with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
+        witness = search(network, region, points, per_input, seed, search_seconds)
     return _assemble(network, found, witness, per_input, began, solved)
 
 
@@ -91,7 +92,7 @@ def _finite(network: Network) -> None:
     for layer in network.layers:
         for w in [*layer.blocks.values(), layer.bias]:
             if not np.isfinite(w).all():
-                raise ValueError(f"layer {layer.name!r} has weights that are not finite; expected finite numbers")
+                raise ValueError(f"the weights before layer {layer.name!r} are not finite; expected finite numbers")
     for w in [*network.outputs.values(), network.offset]:
         if not np.isfinite(w).all():
             raise ValueError("the output layer has weights that are not finite; expected finite numbers")
@@ -116,7 +117,7 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
     slack = fold_slack(network, errors, per_input)
     problem = prepare(network, per_input, method == "layer", slack, (parts, outputs))
     if problem.empty():
-        return Upper(problem.slack, method, 0.0, multipliers=_pinned(network))
+        return Upper(problem.slack, "sdp" if method == "auto" else method, 0.0, multipliers=_pinned(network))
     if method == "cvxpy":
         found = _by_cvxpy(problem, network, solver, tol, seconds)
     else:
@@ -203,20 +204,26 @@ def verify(model: Any, multipliers: list[np.ndarray], rho: float, *, norm: float
     """The Lipschitz bound that these multipliers prove, checked from the model alone, or None if they prove none.
 
     Arguments as returned by `lipschitz` (multipliers per hidden layer, rho, input_multipliers for norm=inf) for the
-    same model and region. No solver runs.
+    same model and region. No solver runs. Errors: ValueError for multipliers of another shape than the model's layers.
     """
     per_input = _is_infinity(norm)
     network = tighten(model if isinstance(model, Network) else _read(model, input_shape), region)
+    given = [np.shape(t) for t in multipliers]
+    if given != [(layer.size,) for layer in network.layers]:
+        raise ValueError(f"expected one array of multipliers per hidden layer, sizes "
+                         f"{[layer.size for layer in network.layers]}; got shapes {given} (the norm product has none)")
     parts, outputs, errors = substitute(network, False)
     problem = prepare(network, per_input, False, fold_slack(network, errors, per_input), (parts, outputs))
     if problem.empty():
         return problem.slack * network.factor
     t = [np.ldexp(np.asarray(multipliers[p.origin], dtype=np.float64)[p.kept], 2 * (p.exponent - problem.exponent))
          for p in problem.parts]
+    if not 0 < rho < math.inf:
+        return None
     squared = math.ldexp(rho, -2 * problem.exponent)
     if per_input:
-        if input_multipliers is None:
-            raise ValueError("norm=inf: expected input_multipliers")
+        if input_multipliers is None or np.shape(input_multipliers) != (network.inputs,):
+            raise ValueError(f"norm=inf: expected input_multipliers of shape ({network.inputs},)")
         mu = np.ldexp(np.asarray(input_multipliers)[problem.used], -2 * problem.exponent)
     else:
         mu = np.full(problem.inputs, squared)

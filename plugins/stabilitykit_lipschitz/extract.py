@@ -58,8 +58,11 @@ def extract(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Net
     """The network computed by `model` in eval mode, weights in float64.
 
     input_shape: shape of one sample; needed unless the first module is Linear, BatchNorm1d or LayerNorm.
-    Errors: UnsupportedModule naming what has no rule; ValueError for a missing or wrong input shape.
+    Errors: UnsupportedModule naming what has no rule; ValueError for a missing or wrong input shape; TypeError for
+    what is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module or a stabilitykit_lipschitz.Network, got {type(model).__name__}")
     root = model if not _Tracer().is_leaf_module(model, "") else nn.Sequential(model)
     try:
         graph = _Tracer().trace(root)
@@ -84,6 +87,11 @@ def _guess_shape(root: nn.Module) -> tuple[int, ...]:
                 and not isinstance(module, nn.Flatten):
             break
     raise ValueError("the shape of one input cannot be read off the model; expected input_shape=(C, H, W) or (n,)")
+
+
+def _name(node: fx.Node) -> str:
+    """What the user calls it: the module's path, not the graph's name for it."""
+    return str(node.target) if node.op == "call_module" else node.name
 
 
 class _Reader:
@@ -164,7 +172,7 @@ class _Reader:
         if isinstance(module, (nn.Softmax, nn.Softmax2d)):
             return self._softmax(getattr(module, "dim", 1), value, node)
         if is_activation(module):
-            return self._activate(of_module(module, value.shape), value, node.name)
+            return self._activate(of_module(module, value.shape), value, _name(node))
         raise UnsupportedModule(
             f"{self._where(node)} has no Lipschitz rule: expected Linear, convolution, BatchNorm, average pooling, "
             "Flatten, LayerNorm/RMSNorm, a slope-restricted activation or a final Softmax")
@@ -208,7 +216,7 @@ class _Reader:
             if centred:
                 projector = np.eye(width) - 1.0 / width
                 piece = folding.apply(projector, piece, (width,), 2 * UNIT * np.sqrt(width))
-            parts.append(self._activate(Normalisation(eps), piece, node.name))
+            parts.append(self._activate(Normalisation(eps), piece, _name(node)))
         out = folding.stack(parts, np.arange(value.size), value.shape) if groups > 1 else parts[0]
         out = Affine(value.shape, out.maps, out.bias, out.errors)
         if getattr(module, "weight", None) is not None:

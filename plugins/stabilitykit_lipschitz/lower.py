@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stabilitykit_lipschitz.ascent import ascend, gains, wander
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 
@@ -89,23 +90,24 @@ def search(network: Network, region: Region | None = None, data: np.ndarray | No
         return Witness(0.0, np.zeros(0))
     points = _starts(network, region, data, rng, starts)
     best = Witness(0.0, points[0])
-    gains = _estimate(network, points, rng, per_input)
-    order = np.argsort(-gains)
+    order = np.argsort(-gains(network, points, rng, per_input))
     best = _keep(network, best, points[order[:4]], region, per_input, rng)
-    if time.perf_counter() - began > seconds or not network.layers:
+    if time.perf_counter() - began > seconds or (not network.layers and network.factor == 1.0):
         return best
     chosen = points[order[: max(1, min(len(points), 24))]]
     reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
     for scale in (1.0, 0.1, 0.01):
-        found = _ascend(network, chosen, reach * scale, region, per_input, steps, rng, began + seconds)
-        gains = _estimate(network, found, rng, per_input)
-        order = np.argsort(-gains)
+        found = ascend(network, chosen, reach * scale, region, per_input, steps, rng, began + seconds)
+        order = np.argsort(-gains(network, found, rng, per_input))
         best = _keep(network, best, found[order[:3]], region, per_input, rng)
         chosen = found[order[: len(chosen)]][: max(1, len(chosen))]
         reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
         if time.perf_counter() - began > seconds:
-            break
-    return best
+            return best
+    if isinstance(region, Data):
+        return best
+    found = wander(network, np.concatenate([best.x[None], chosen[:5]]), region, per_input, rng, began + seconds)
+    return _keep(network, best, found, region, per_input, rng)
 
 
 def _starts(network: Network, region: Region | None, data: np.ndarray | None, rng: np.random.Generator,
@@ -133,60 +135,6 @@ def _starts(network: Network, region: Region | None, data: np.ndarray | None, rn
     if data is not None and len(data):
         points.insert(0, np.asarray(data, dtype=np.float64).reshape(len(data), -1)[:512])
     return np.concatenate(points)
-
-
-def _direction(network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int) -> tuple:
-    """Batched power iteration: (directions with unit norm, images J v)."""
-    image = network.push(slopes, v)
-    for _ in range(rounds):
-        back = network.pull(slopes, image)
-        v = np.sign(back) if per_input else back / np.maximum(np.linalg.norm(back, axis=1, keepdims=True), 1e-300)
-        image = network.push(slopes, v)
-    return v, image
-
-
-def _estimate(network: Network, points: np.ndarray, rng: np.random.Generator, per_input: bool) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        _, image = _direction(network, network.slopes_at(points), rng.standard_normal(points.shape), per_input, 4)
-        return np.nan_to_num(np.linalg.norm(image, axis=1), nan=0.0, posinf=0.0)
-
-
-def _ascend(network: Network, points: np.ndarray, reach: np.ndarray, region: Region | None, per_input: bool,
-            steps: int, rng: np.random.Generator, until: float) -> np.ndarray:
-    """Move pairs x, x + h v apart-in-output: ascent on the difference quotient, whose mean value some J attains."""
-    import time
-
-    x = points.copy()
-    v, _ = _direction(network, network.slopes_at(x), rng.standard_normal(x.shape), per_input, 4)
-    h = 0.2 * reach
-    rate = 0.3 * reach
-    best, best_value = x.copy(), np.zeros(len(x))
-    with np.errstate(all="ignore"):
-        for _ in range(steps):
-            other = x + h * v
-            gap = network(other) - network(x)
-            image = gap / np.maximum(np.linalg.norm(gap, axis=1, keepdims=True), 1e-300)
-            value = np.nan_to_num(np.linalg.norm(gap, axis=1))
-            near, far = network.slopes_at(x), network.slopes_at(other)
-            improved = value > best_value
-            best[improved], best_value[improved] = (x + 0.5 * h * v)[improved], value[improved]
-            at_far, at_near = network.pull(far, image), network.pull(near, image)
-            move = at_far - at_near
-            length = np.linalg.norm(move, axis=1, keepdims=True)
-            x = np.nan_to_num(x + rate * move / np.maximum(length, 1e-300))
-            turned = at_far if not per_input else np.sign(at_far)
-            v = v + 0.5 * turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-300)
-            v = np.sign(v) if per_input else v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-300)
-            if isinstance(region, (Ball, Box)):
-                x = region.project(x)
-            rate = rate * 0.93
-            if time.perf_counter() > until:
-                break
-    if isinstance(region, (Ball, Box)):
-        best = region.project(best)
-    if isinstance(region, Data):
-        return points
-    return best
 
 
 def _keep(network: Network, best: Witness, points: np.ndarray, region: Region | None, per_input: bool,

@@ -26,6 +26,9 @@ class Softmaxed:
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """float64 copy. Errors: UnsupportedModule for complex or quantised numbers, which float64 does not hold."""
+    if tensor.is_complex() or tensor.is_quantized:
+        raise UnsupportedModule(f"weights of type {tensor.dtype} have no rule; expected real floating-point numbers")
     return tensor.detach().cpu().double().numpy().copy()
 
 

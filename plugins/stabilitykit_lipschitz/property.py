@@ -12,7 +12,7 @@ from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResul
 from stabilitykit.context import Context
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
-from stabilitykit_lipschitz.lower import jacobian_norm, search
+from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Data, smallest_powers
 from stabilitykit_lipschitz.slopes import Normalisation
@@ -24,13 +24,13 @@ SEEDS = 48
 
 @dataclass(frozen=True)
 class _Bounded:
-    """One readout g_t: its depth (None for all depths), network, interval, and the softmax's realised bound."""
+    """One readout g_t: its depth (None for all depths), network, interval, and the realised bound of softmax g_t."""
 
     depth: int | None
     network: Network
     region: Data | None
     interval: LipschitzInterval
-    probabilities: float
+    softmax: Witness
 
 
 class Lipschitz(Property):
@@ -78,8 +78,8 @@ class Lipschitz(Property):
                              seconds=self.seconds, data=states if len(states) else None, seed=context.seed)
         if not len(states):
             states = self._states(context, network, depth, 16)[0]
-        softmax = search(replace(network, factor=0.5), Data(states), None, self.norm == "inf", context.seed, 1.0)
-        return _Bounded(depth, network, region, interval, softmax.value)
+        softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, 1.0)
+        return _Bounded(depth, network, region, interval, softmax)
 
     def _states(self, context: Context, network: Network, depth: int | None,
                 images: int | None = None) -> tuple[np.ndarray, tuple[float, ...], int]:
@@ -112,7 +112,7 @@ class Lipschitz(Property):
     def _result(self, context: Context, bounded: list[_Bounded]) -> PropertyResult:
         top = max(bounded, key=lambda b: b.interval.upper)
         low = max(bounded, key=lambda b: b.interval.lower)
-        soft = max(b.probabilities for b in bounded)
+        soft = max(bounded, key=lambda b: b.softmax.value)
         n = len(context.indices)
         norm = "l2" if self.norm == "2" else "l-infinity"
         found = top.interval
@@ -126,7 +126,8 @@ class Lipschitz(Property):
             Measurement("lipschitz", found.upper, Kind.UPPER, n, unit, _certificate(top), REFERENCE,
                         (low.interval.lower, found.upper), note=note),
             Measurement("lipschitz.probabilities", 0.5 * found.upper, Kind.UPPER, n,
-                        f"probability (l2) per {norm} of the state", {}, REFERENCE, (soft, 0.5 * found.upper),
+                        f"probability (l2) per {norm} of the state", _half(top, soft), REFERENCE,
+                        (soft.softmax.value, 0.5 * found.upper),
                         note="half of Lip(g): softmax is 1/2-Lipschitz in l2; " + note),
             Measurement("lipschitz.realised", low.interval.lower, Kind.LOWER, n, unit, _witness(low), REFERENCE,
                         (low.interval.lower, None), note="||J(x)||_2 at the state stored as witness, in float64"),
@@ -213,3 +214,9 @@ def _certificate(bounded: _Bounded) -> dict[str, Any]:
 def _witness(bounded: _Bounded) -> dict[str, Any]:
     assert bounded.interval.witness_input is not None
     return {"depth": bounded.depth, "input": [float(v) for v in np.ravel(bounded.interval.witness_input)]}
+
+
+def _half(top: _Bounded, soft: _Bounded) -> dict[str, Any]:
+    """The upper side is half of another measurement; the realised side has a state of its own."""
+    return {"half of": "lipschitz", "depth": top.depth,
+            "realised": {"depth": soft.depth, "input": [float(v) for v in soft.softmax.x]}}

@@ -198,16 +198,22 @@ def _rescale(parts: list[Part], outputs: dict[int, np.ndarray]) -> int:
         part.exponent = part.exponent + exps
         for reader in [*(p.blocks for p in parts), outputs]:
             if level in reader:
-                reader[level] = np.ldexp(reader[level], exps[None, :])
+                reader[level] = _columns_scaled(reader[level], exps)
     exponent = int(_exponents({0: np.concatenate([c.ravel() for c in outputs.values()])[None]})[0])
     for k in outputs:
         outputs[k] = np.ldexp(outputs[k], -exponent)
-    for blocks in [*(p.blocks for p in parts), outputs]:
-        for b in blocks.values():
-            if not np.isfinite(b).all():
-                raise ValueError("weights span more than float64's range: expected finite products of layer scales; "
-                                 "rescale the network's weights (for instance divide one layer by its norm)")
     return exponent
+
+
+def _columns_scaled(block: np.ndarray, exps: np.ndarray) -> np.ndarray:
+    """Columns times 2^exps. Errors: ValueError where the block leaves float64's range, upward or down to nothing."""
+    with np.errstate(over="ignore"):
+        scaled = np.ldexp(block, exps[None, :])
+    # Single entries may vanish beside others; a block that does would take its constant with it.
+    if not np.isfinite(scaled).all() or (block.any() and np.abs(scaled).max() < TINY):
+        raise ValueError("the layers' scales multiply to more or less than float64 holds; rescale the network's "
+                         "weights (for instance divide one layer by its norm)")
+    return scaled
 
 
 def _compress(parts: list[Part], outputs: dict[int, np.ndarray], inputs: int) -> int:

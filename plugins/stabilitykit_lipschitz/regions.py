@@ -18,6 +18,10 @@ class Ball:
     center: np.ndarray
     radius: float
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.radius < np.inf and np.isfinite(np.asarray(self.center, dtype=np.float64)).all()):
+            raise ValueError(f"Ball: expected a finite center and a radius >= 0, got radius {self.radius}")
+
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         c = np.asarray(self.center, dtype=np.float64).ravel()
         margin = self.radius * (1 + 4 * UNIT)
@@ -50,8 +54,8 @@ class Box:
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         low = np.asarray(self.lower, dtype=np.float64).ravel()
         high = np.asarray(self.upper, dtype=np.float64).ravel()
-        if low.shape != high.shape or not (low <= high).all():
-            raise ValueError("Box: expected lower <= upper of equal shapes")
+        if low.shape != high.shape or not (low <= high).all() or not np.isfinite([low, high]).all():
+            raise ValueError("Box: expected finite lower <= upper of equal shapes")
         return low, high
 
     def project(self, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stabilitykit_lipschitz import Ball, Box, Data, lipschitz
+from stabilitykit_lipschitz import Ball, Box, Data, lipschitz, verify
 from stabilitykit_lipschitz.extract import extract
 from stabilitykit_lipschitz.lower import jacobian
 from torch import nn
@@ -95,6 +95,47 @@ def test_bad_arguments_say_what_was_expected() -> None:
     mlp[0].weight.data[0, 0] = float("nan")
     with pytest.raises(ValueError, match="finite"):
         lipschitz(mlp)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_scales_beyond_float64_are_refused(scale: float) -> None:
+    """Their product is no float64 number: neither infinity nor zero would be a bound."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    with torch.no_grad():
+        net[0].weight.mul_(scale)
+        net[2].weight.mul_(scale)
+    with pytest.raises(ValueError, match="float64"):
+        lipschitz(net)
+
+
+def test_what_is_no_real_network_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a torch"):
+        lipschitz(3)
+    with pytest.raises(ValueError, match="complex64"):
+        lipschitz(nn.Linear(2, 2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="radius"):
+        Ball(np.zeros(3), -1.0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="before layer '1'"):
+        lipschitz(net)
+
+
+def test_certificates_that_prove_nothing_are_rejected() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    found = lipschitz(net)
+    assert verify(net, found.multipliers, found.rho) == pytest.approx(found.upper, rel=1e-12)
+    for multipliers, rho in [(found.multipliers, found.rho * (1 - 1e-5)), (found.multipliers, 0.0),
+                             (found.multipliers, float("nan")), ([2 * t for t in found.multipliers], found.rho),
+                             ([-t for t in found.multipliers], found.rho), ([0 * t for t in found.multipliers], 1e9)]:
+        assert verify(net, multipliers, rho) is None
+    with pytest.raises(ValueError, match="per hidden layer"):
+        verify(net, [], found.rho)
+    with torch.no_grad():
+        net[2].weight.mul_(1.001)
+    assert verify(net, found.multipliers, found.rho) is None
 
 
 def test_layernorm_needs_a_region_and_states_its_assumption() -> None:

@@ -45,3 +45,17 @@ def test_readout_without_a_module_gets_a_lower_bound_and_the_reason(monkeypatch:
     assert {m.kind for m in result.measurements} == {Kind.LOWER}
     assert all("no certified upper bound" in m.note for m in result.measurements)
     assert all(np.isfinite(m.value) for m in result.measurements)
+
+
+def test_probabilities_have_their_own_realised_witness() -> None:
+    """Checked against the softmax's Jacobian written out: diag(p) - p p' times W."""
+    context = tiny_context()
+    measured = Lipschitz().evaluate(context)["lipschitz.probabilities"]
+    weight, bias = (t.double().numpy() for t in (context.model.head[1].weight, context.model.head[1].bias))
+    logits = weight @ np.array(measured.witness["realised"]["input"]) + bias
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    assert measured.interval[0] == pytest.approx(np.linalg.norm((np.diag(p) - np.outer(p, p)) @ weight, 2), rel=1e-9)
+    # Between two classes of equal probability the norm is |w_i - w_j| / (2 sqrt 2): the search comes near that.
+    gap = max(np.linalg.norm(weight[i] - weight[j]) for i in range(3) for j in range(i))
+    assert measured.interval[0] >= 0.95 * gap / 8**0.5 and measured.interval[0] <= measured.value
