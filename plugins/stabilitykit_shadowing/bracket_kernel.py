@@ -36,7 +36,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def switches_of_rows(values, rank, world, first, last):
+def switches_of_rows(values, rank, world, first, last, nearest):
     """Smallest squared jump of a switch (s, i, j) by how far the two images are apart later, and before.
 
     A switch steps at depth s >= 1 from image i to image j; its squared jump is d_s(i, j)^2. The jump enters
@@ -46,11 +46,13 @@ def switches_of_rows(values, rank, world, first, last):
         values: (T+1, K, N), images along the last axis.
         rank, world: this call takes the rows i = rank, rank + world, ...
         first, last: float64 (SLOTS,), lowered in place.
+        nearest: int64 (3,), depth >= 1 and the two images of the smallest jump of all, the first one met.
     """
     depths, dimension, images = values.shape
     squares = np.empty((depths, BLOCK))
     reach = np.empty(BLOCK)
     bits = reach.view(np.int64)
+    smallest = np.inf
     for i in range(rank, images, world):
         for start in range(i + 1, images, BLOCK):
             width = min(BLOCK, images - start)
@@ -73,6 +75,9 @@ def switches_of_rows(values, rank, world, first, last):
                     slot = min(max((bits[j] >> SHIFT) - BASE, 0), SLOTS - 1)
                     if row[j] < first[slot]:
                         first[slot] = row[j]
+                        if row[j] < smallest:  # the smallest of all lowers its slot
+                            smallest = row[j]
+                            nearest[0], nearest[1], nearest[2] = s, i, start + j
             reach[:] = 0.0
             for s in range(1, depths):
                 row, before = squares[s], squares[s - 1]

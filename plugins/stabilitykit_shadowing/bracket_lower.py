@@ -27,10 +27,12 @@ class LowerSide:
     Attributes:
         smallest: m (less 1e-12 of it for rounding).
         by_slot: float64 (SLOTS,), non-decreasing bounds by the slot of eps^2; None: only m is known.
+        nearest: (depth, image, image) that attain m.
     """
 
     smallest: float
     by_slot: np.ndarray | None = None
+    nearest: tuple[int, int, int] = (1, 0, 1)
 
     def __call__(self, eps: float) -> float:
         """The bound at eps >= 0; +infinity: no pseudo-orbit escapes."""
@@ -53,8 +55,11 @@ def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | Non
         threads: default all cores.
     """
     if not all_pairs:
-        smallest = min(float(np.nanmin(nearest_neighbours(points)[1])) for points in values[1:])
-        return LowerSide(smallest * (1 - MARGIN))
+        found = [nearest_neighbours(points) for points in values[1:]]
+        depth = int(np.argmin([apart.min() for _, apart in found]))
+        partner, apart = found[depth]
+        image = int(apart.argmin())
+        return LowerSide(float(apart[image]) * (1 - MARGIN), None, (depth + 1, image, int(partner[image])))
     from stabilitykit.search.parallel import run, thread_count
 
     from .bracket_kernel import SLOTS, switches_of_rows
@@ -62,13 +67,16 @@ def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | Non
     workers = thread_count(threads)
     columns = np.ascontiguousarray(np.asarray(values).transpose(0, 2, 1))
 
-    def work(rank: int) -> np.ndarray:
-        found = np.full((2, SLOTS), np.inf)
-        switches_of_rows(columns, rank, workers * 4, found[0], found[1])
-        return found
+    def work(rank: int) -> tuple[np.ndarray, np.ndarray]:
+        found, nearest = np.full((2, SLOTS), np.inf), np.zeros(3, dtype=np.int64)
+        switches_of_rows(columns, rank, workers * 4, found[0], found[1], nearest)
+        return found, nearest
 
-    found = np.min(run(work, list(range(workers * 4)), workers), axis=0)
+    parts = run(work, list(range(workers * 4)), workers)
+    found = np.min([part for part, _ in parts], axis=0)
+    # Of equally near pairs the one of the lowest row: a row is one worker's, so their number changes nothing.
+    depth, i, j = min((pair.tolist() for part, pair in parts if part[0].min() == found[0].min()), key=lambda p: p[1])
     reaching = np.minimum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
     by_slot = np.sqrt(reaching.max(axis=0)) * (1 - MARGIN)
     smallest = float(np.sqrt(reaching[:, 0].min())) * (1 - MARGIN)
-    return LowerSide(smallest, np.maximum(by_slot, smallest))
+    return LowerSide(smallest, np.maximum(by_slot, smallest), (depth, i, j))

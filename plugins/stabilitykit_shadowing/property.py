@@ -13,7 +13,7 @@ from stabilitykit.context import Context
 
 from .bracket import lower_bounds
 from .measure import Shadowed, bracket_of, shadow
-from .orbits import PseudoOrbits, nearest_orbits, path_jumps
+from .orbits import PseudoOrbits, distances, nearest_orbits, path_jumps
 from .report import Witnesses, bracket_table, constants_table, profile_table
 from .tracing import tracing_distances
 
@@ -124,9 +124,12 @@ class Shadowing(Property):
         trajectory = context.trajectory
         bounds = bracket_of(values, data, start_tracer=self.start_tracer, labels=context.labels)
         result.tables["bracket"] = bracket_table(bounds, data.profile, trajectory.unit)
+        block, *rows = bounds.lower.nearest
+        apart = distances(values[:, rows[0]], values[:, rows[1]])
         result.measurements.append(Measurement(
             "smallest_jump", bounds.lower.smallest, Kind.LOWER, len(trajectory), trajectory.unit,
-            reference="Definition 2",
+            context.describe_images(context.indices[rows]) | {"block": block, "distances": apart.tolist()},
+            "Definition 2", recheck=abs(bounds.lower.smallest - float(apart[block])),
             note="no pseudo-orbit through sample states but the true ones has a smaller delta (rounded down by 1e-12)"))
         eps = result["Sh_profile"].witness.get("eps")
         if not eps:

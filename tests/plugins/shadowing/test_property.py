@@ -51,6 +51,12 @@ def test_headline_witnesses_attain_their_values():
             assert measurement.value == pytest.approx(witness["delta"] / witness["eps"], rel=1e-12)
             assert measurement.recheck <= 1e-12 * measurement.value
     assert result["Sh_all.lower"].value <= result["Sh_all.upper"].value <= result["Sh_profile"].value * (1 + 1e-12)
+    jump = result["smallest_jump"]
+    i, j = context.rows_of(jump.witness["indices"])
+    apart = np.linalg.norm(values[:, :, None] - values[:, None], axis=3)
+    apart[:, np.arange(len(apart[0])), np.arange(len(apart[0]))] = np.inf
+    assert apart[jump.witness["block"], i, j] == pytest.approx(apart[1:].min(), rel=1e-12)
+    assert jump.value == pytest.approx(apart[1:].min(), rel=2e-12) and jump.value <= apart[1:].min()
     assert (result["Sh_all.lower"].kind, result["Sh_all.upper"].kind) == (Kind.LOWER, Kind.UPPER)
     assert len(result.tables["orbits"].rows) > 0 and len(result.tables["profile"].rows) > 0
 
