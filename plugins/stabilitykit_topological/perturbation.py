@@ -88,7 +88,7 @@ class BlockPerturbation(Property):
     ) -> Measurement:
         """The smallest delta/eps: with s(eps) = min{delta : eps(phi^) > eps} over these perturbations, it is the
         infimum of s(eps)/eps below the largest eps."""
-        unit = f"state (l2) / {context.trajectory.unit}"
+        unit = f"l2 of the state per {context.trajectory.unit}"
         traced = [(p, r) for p, r in found if r.eps.max() > 0]
         if not traced:
             return Measurement(name, None, Kind.ESTIMATE, len(rows), unit, reference="Definition 3",

@@ -32,7 +32,9 @@ def quotient(name: str, sh: Measurement | None, lip: Measurement | None, n: int,
         value = sh.value / lip.value
     note = "; ".join(part for part in (about, reason or _direction(kind, sh, lip)) if part)
     witness = {"shadowing": _record(sh), "lipschitz": _record(lip)}
-    return Measurement(name, value, kind, n, "ratio", witness, "Theorem 1; Table 2", note=note)
+    # Sh is a ratio of two distances, so T_g has the inverse unit of Lip(g).
+    unit = " per ".join(reversed(lip.unit.split(" per "))) if lip is not None and " per " in lip.unit else "ratio"
+    return Measurement(name, value, kind, n, unit, witness, "Theorem 1; Table 2", note=note)
 
 
 def _direction(kind: Kind, sh: Measurement | None, lip: Measurement | None) -> str:

@@ -1,5 +1,6 @@
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from stabilitykit_topological import stabilitykit_properties
@@ -42,6 +43,11 @@ def test_kinds_propagate(sh_kind, lip_kind):
     else:
         expected = Kind.ESTIMATE
     assert made.kind == expected
+
+
+def test_the_unit_is_the_inverse_of_lips():
+    lip = replace(measured("lipschitz", 3.0), unit="logit (l2) per l2 of the state")
+    assert quotient("T_g", measured("Sh", 1.5), lip, 10).unit == "l2 of the state per logit (l2)"
 
 
 def test_direction_is_said_when_there_is_no_certificate():
