@@ -1,6 +1,6 @@
 """What a trajectory costs beside a plain forward pass: all readouts g(h_0) .. g(h_T) of networks that are not ours.
 
-    OMP_NUM_THREADS=1 python benchmarks/adapter_overhead.py [--models NAME ...] [--batch 4] [--repeats 3]
+    OMP_NUM_THREADS=1 python benchmarks/adapter_overhead.py [--models NAME ...] [--batch 16] [--repeats 3]
 
 Untrained timm networks on random images at their own size, one thread, wall and CPU seconds, the best of the repeats
 with both taken in turn. ``predicted`` is 1 + T tau as `audit --list-runs` prints it, tau being the tail's share of the
@@ -66,7 +66,7 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS, help="timm names")
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=TABLE)
     given = parser.parse_args()
