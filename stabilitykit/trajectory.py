@@ -66,6 +66,11 @@ class Trajectory:
         return "float64" if self.logits.size * 8 <= FLOAT64_LIMIT else "float32"
 
     @property
+    def rounded(self) -> bool:
+        """True where ``values`` are float32 copies: a distance between two of them is off by up to 2^-23."""
+        return self.storage == "float32" and self.space != "logits"
+
+    @property
     def depth(self) -> int:
         """T, the number of blocks."""
         return self.logits.shape[0] - 1

@@ -99,7 +99,7 @@ def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Cons
     distances = pair_distances(to_space(logits, trajectory.space))
     value, block = reduce_distances(distances, reduction)
     recheck = abs(found.value - value)
-    if trajectory.storage == "float64" or trajectory.space == "logits":
+    if not trajectory.rounded:
         return Constant(reduction, found.value, Kind.EXACT, rows, found.block, distances, recheck)
     lower = max(0.0, found.value - FLOAT32_SLACK)
     return Constant(reduction, value, Kind.UPPER, rows, block, distances, recheck, (lower, value))

@@ -10,6 +10,7 @@ import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult
 from stabilitykit.context import Context
+from stabilitykit.trajectory import Trajectory
 
 from .bracket import lower_bounds
 from .measure import Shadowed, bracket_of, shadow
@@ -102,7 +103,7 @@ class Shadowing(Property):
         trajectory = context.trajectory
         n, unit = len(trajectory), trajectory.unit
         constants = shadowed.constants()
-        about = f"family {self.describe_family()}, {witnesses.describe_tracers()}"
+        about = f"family {self.describe_family()}, {witnesses.describe_tracers()}" + _copies(trajectory)
         measurements = []
         for name, constant in constants.items():
             note = "; ".join(filter(None, [about, constant.note]))
@@ -110,8 +111,9 @@ class Shadowing(Property):
             measurements.append(Measurement(
                 name, constant.value, Kind.ESTIMATE, n, "ratio", witness, "Definition 2; Table 2", note=note,
                 recheck=witnesses.recheck(constant)))
-        traced = Kind.EXACT if self.tracers == "data" else Kind.UPPER
-        for name, numbers, kind in (("eps", shadowed.eps, traced), ("delta", shadowed.delta, Kind.EXACT)):
+        exact = Kind.ESTIMATE if trajectory.rounded else Kind.EXACT
+        traced = exact if self.tracers == "data" or trajectory.rounded else Kind.UPPER
+        for name, numbers, kind in (("eps", shadowed.eps, traced), ("delta", shadowed.delta, exact)):
             for suffix, orbit in (("min", int(numbers.argmin())), ("max", int(numbers.argmax()))):
                 measurements.append(Measurement(f"{name}.{suffix}", float(numbers[orbit]), kind, n, unit,
                                                 {f"{name}_orbit": witnesses.orbit(orbit)}, "Definition 2", note=about))
@@ -124,27 +126,30 @@ class Shadowing(Property):
         trajectory = context.trajectory
         bounds = bracket_of(values, data, start_tracer=self.start_tracer, labels=context.labels)
         result.tables["bracket"] = bracket_table(bounds, data.profile, trajectory.unit)
+        below, above = (Kind.ESTIMATE,) * 2 if trajectory.rounded else (Kind.LOWER, Kind.UPPER)
         block, *rows = bounds.lower.nearest
         apart = distances(values[:, rows[0]], values[:, rows[1]])
         result.measurements.append(Measurement(
-            "smallest_jump", bounds.lower.smallest, Kind.LOWER, len(trajectory), trajectory.unit,
+            "smallest_jump", bounds.lower.smallest, below, len(trajectory), trajectory.unit,
             context.describe_images(context.indices[rows]) | {"block": block, "distances": apart.tolist()},
             "Definition 2", recheck=abs(bounds.lower.smallest - float(apart[block])),
-            note="no pseudo-orbit through sample states but the true ones has a smaller delta (rounded down by 1e-12)"))
+            note="no pseudo-orbit through sample states but the true ones has a smaller delta (rounded down by 1e-12)"
+                 + _copies(trajectory)))
         eps = result["Sh_profile"].witness.get("eps")
         if not eps:
             return
         lower, upper = bounds.at(eps)
-        about = f"s(eps)/eps at eps = {eps:.6g} over all pseudo-orbits through sample states, traced by sample images"
+        about = (f"s(eps)/eps at eps = {eps:.6g} over all pseudo-orbits through sample states, traced by sample images"
+                 + _copies(trajectory))
         piece = bounds.upper.orbit[bounds.upper.piece(eps)]
         witness: dict[str, Any] = {"eps": eps, "delta": upper}
         if piece >= 0:
             about_images = context.describe_images(context.indices[bounds.paths[piece]])
             witness |= about_images | {"orbit": about_images["indices"]}
         result.measurements += [
-            Measurement("Sh_all.lower", lower / eps, Kind.LOWER, len(trajectory), "ratio",
+            Measurement("Sh_all.lower", lower / eps, below, len(trajectory), "ratio",
                         {"eps": eps, "delta": lower}, "Definition 2", note=about),
-            Measurement("Sh_all.upper", upper / eps, Kind.UPPER, len(trajectory), "ratio", witness, "Definition 2",
+            Measurement("Sh_all.upper", upper / eps, above, len(trajectory), "ratio", witness, "Definition 2",
                         note=about),
         ]
 
@@ -218,6 +223,11 @@ class Shadowing(Property):
         again = self.orbits(context, np.empty(0), start)
         apart = tracing_distances(context.readouts(tracer), again, 0, 0)
         return float(apart.max()), float(again.delta[0])
+
+
+def _copies(trajectory: Trajectory) -> str:
+    """Words for notes where distances are not those of float64 values."""
+    return "; from float32 copies of the readouts (over 1 GiB), off by up to 1.2e-7" if trajectory.rounded else ""
 
 
 def _undefined(n: int, reason: str) -> PropertyResult:

@@ -80,7 +80,7 @@ def state_orbits(family: PrecisionFamily | NoiseFamily, rows: np.ndarray | None 
     for part, inputs in context.progress(_whole_batches(context, numbers), f"shadowing: {family.name}", len(numbers)):
         orbits = family.run(part, inputs)
         if readouts is None:
-            dtype = np.float64 if rows is not None else np.dtype(context.trajectory.storage)
+            dtype = np.float64 if rows is not None else context.trajectory.values.dtype
             readouts = np.empty((len(wanted), *orbits.readouts.shape[1:]), dtype=dtype)
         places = np.flatnonzero((wanted >= part[0]) & (wanted <= part[-1]))
         readouts[places] = orbits.readouts[wanted[places] - part[0]]

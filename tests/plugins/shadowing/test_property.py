@@ -6,6 +6,7 @@ from stabilitykit_shadowing.property import Shadowing
 from stabilitykit_shadowing.refine import refine_batch
 from stabilitykit_shadowing.states import NoiseFamily, PrecisionFamily, state_orbits
 
+import stabilitykit.trajectory
 from stabilitykit import CellProblem, Kind
 from stabilitykit.readout import HeadReadout, to_space
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
@@ -59,6 +60,17 @@ def test_headline_witnesses_attain_their_values():
     assert jump.value == pytest.approx(apart[1:].min(), rel=2e-12) and jump.value <= apart[1:].min()
     assert (result["Sh_all.lower"].kind, result["Sh_all.upper"].kind) == (Kind.LOWER, Kind.UPPER)
     assert len(result.tables["orbits"].rows) > 0 and len(result.tables["profile"].rows) > 0
+
+
+def test_float32_copies_make_no_exact_claims(monkeypatch):
+    exact = Shadowing().evaluate(tiny_context())
+    monkeypatch.setattr(stabilitykit.trajectory, "FLOAT64_LIMIT", 0)
+    rounded = Shadowing().evaluate(tiny_context())
+    assert {m.kind for m in rounded.measurements} == {Kind.ESTIMATE}
+    for name in ("eps.min", "delta.max", "smallest_jump"):
+        assert exact[name].kind is not Kind.ESTIMATE and "float32" in rounded[name].note
+        assert rounded[name].value == pytest.approx(exact[name].value, abs=2.0**-23)
+    assert {m.kind for m in Shadowing().evaluate(tiny_context(space="logits")).measurements} > {Kind.EXACT, Kind.LOWER}
 
 
 def test_low_precision_orbits_are_pseudo_orbits_of_the_true_network():
