@@ -10,7 +10,7 @@ from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 
 # Up to so many classes Jacobians are formed whole.
-_FEW = 16
+FEW = 16
 # Random steps: rounds, steps per point and round, and multiplications they may cost (about a second on one core).
 _ROUNDS, _CHILDREN, _WORK = 60, 8, 2e9
 
@@ -18,7 +18,7 @@ _ROUNDS, _CHILDREN, _WORK = 60, 8, 2e9
 def gains(network: Network, points: np.ndarray, rng: np.random.Generator, per_input: bool) -> np.ndarray:
     """||J|| at points (B, n) -> (B,), after the softmax if there is one: exact for few classes, else estimated."""
     classes = network.classes
-    if per_input or classes > _FEW:
+    if per_input or classes > FEW:
         return _estimate(network, points, rng, per_input)
     with np.errstate(all="ignore"):
         slopes = network.slopes_at(points)
@@ -91,11 +91,10 @@ def wander(network: Network, points: np.ndarray, region: Region | None, per_inpu
             until: float) -> np.ndarray:
     """Random steps of all lengths from each point (B, n), kept where ||J|| grows: what gradients do not see, because
     it is constant on the linear pieces of a network or peaks in a narrow place."""
-    weights = sum(w.size for blocks in [*(x.blocks for x in network.layers), network.outputs] for w in blocks.values())
-    passes = 2 * min(network.classes, _FEW) * len(points) * _CHILDREN
+    passes = 2 * min(network.classes, FEW) * len(points) * _CHILDREN
     reach = np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1.0)
     best, value = points, gains(network, points, rng, per_input)
-    for _ in range(min(_ROUNDS, int(_WORK / (passes * weights)))):
+    for _ in range(min(_ROUNDS, int(_WORK / (passes * network.weights)))):
         if time.perf_counter() > until:
             break
         step = rng.standard_normal((_CHILDREN, *best.shape)) / np.sqrt(best.shape[1])

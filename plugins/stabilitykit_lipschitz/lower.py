@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stabilitykit_lipschitz.ascent import ascend, gains, wander
+from stabilitykit_lipschitz.ascent import FEW, ascend, gains, wander
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
+
+# Multiplications spent on choosing among the states of one batch: some 0.05 s.
+MOST_LOOKING = 2e8
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,18 @@ def search(network: Network, region: Region | None = None, data: np.ndarray | No
         return best
     found = wander(network, np.concatenate([best.x[None], chosen[:5]]), region, per_input, rng, began + seconds)
     return _keep(network, best, found, region, per_input, rng)
+
+
+def steepest(network: Network, points: np.ndarray, count: int) -> np.ndarray:
+    """Up to ``count`` of the points (B, n): those of the largest ||J|| before and after a softmax, or, where looking at
+    all would be too much work, every so many-th."""
+    if len(points) <= count:
+        return points
+    if network.classes > FEW or 2 * network.classes * len(points) * network.weights > MOST_LOOKING:
+        return points[:: -(-len(points) // count)]
+    rng = np.random.default_rng(0)
+    orders = [np.argsort(-gains(replace(network, factor=factor), points, rng, False)) for factor in (1.0, 0.5)]
+    return points[np.unique(np.concatenate([order[: count // 2] for order in orders]))]
 
 
 def _starts(network: Network, region: Region | None, data: np.ndarray | None, rng: np.random.Generator,

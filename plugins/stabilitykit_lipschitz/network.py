@@ -62,6 +62,11 @@ class Network:
         return sum(layer.size for layer in self.layers)
 
     @property
+    def weights(self) -> int:
+        """Multiplications of one forward pass."""
+        return sum(w.size for blocks in [*(x.blocks for x in self.layers), self.outputs] for w in blocks.values())
+
+    @property
     def sizes(self) -> list[int]:
         """Size of every state: [n, N_1, ..., N_L]."""
         return [self.inputs, *(layer.size for layer in self.layers)]

@@ -12,7 +12,7 @@ from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResul
 from stabilitykit.context import Context
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
-from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search
+from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search, steepest
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Data, smallest_powers
 from stabilitykit_lipschitz.slopes import Normalisation
@@ -83,7 +83,7 @@ class Lipschitz(Property):
 
     def _states(self, context: Context, network: Network, depth: int | None,
                 images: int | None = None) -> tuple[np.ndarray, tuple[float, ...], int]:
-        """(some states (B, n), smallest powers entering normalisation layers over all of them, how many)."""
+        """(the steepest states (B, n) seen, smallest powers entering normalisation layers over all, how many)."""
         import torch
 
         from stabilitykit.readout import state_vector
@@ -102,11 +102,10 @@ class Lipschitz(Property):
                         count += len(block)
                         found = np.array(smallest_powers(network, block))
                         powers = found if powers is None else np.minimum(powers, found)
-                        kept.append(block[:: max(1, len(block) // 8)])
+                        kept.append(steepest(network, block, 16))
                     if t < context.model.num_blocks:
                         state = context.model.block(t, state)
-        states = np.concatenate(kept)
-        states = states[:: max(1, len(states) // 256)]
+        states = steepest(network, np.concatenate(kept), 256)
         return states, tuple(float(p) for p in (powers if powers is not None else ())), count
 
     def _result(self, context: Context, bounded: list[_Bounded]) -> PropertyResult:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from stabilitykit_lipschitz.property import Lipschitz
 from stabilitykit_lipschitz.realised import largest_jacobian
 
 from stabilitykit.results import Kind
-from stabilitykit.testing.fixtures import tiny_context
+from stabilitykit.testing.fixtures import TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
 
 
@@ -59,3 +60,23 @@ def test_probabilities_have_their_own_realised_witness() -> None:
     # Between two classes of equal probability the norm is |w_i - w_j| / (2 sqrt 2): the search comes near that.
     gap = max(np.linalg.norm(weight[i] - weight[j]) for i in range(3) for j in range(i))
     assert measured.interval[0] >= 0.95 * gap / 8**0.5 and measured.interval[0] <= measured.value
+
+
+def test_on_data_no_state_is_steeper_than_the_realised_norm() -> None:
+    """A LayerNorm head is bounded on the data, so its lower side is the largest norm of all states, not of some."""
+    model = TinyModel()
+    generator = torch.Generator().manual_seed(1)
+    head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(16), model.head[1]).requires_grad_(False)
+    with torch.no_grad():
+        head[1].weight.copy_(1 + torch.rand(16, generator=generator))
+    model.module["head"] = head
+    context = tiny_context(model, batch_size=24)
+    low, high = Lipschitz().evaluate(context)["lipschitz"].interval
+    largest = 0.0
+    for _, inputs in context.batches():
+        state = model.initial_state(inputs)
+        for t in range(model.num_blocks + 1):
+            jacobian = torch.func.vmap(torch.func.jacrev(lambda v: head(v[None])[0]))(state).flatten(2)
+            largest = max(largest, float(torch.linalg.matrix_norm(jacobian, 2).max()))
+            state = model.block(t, state) if t < model.num_blocks else state
+    assert low == pytest.approx(largest, rel=1e-5) and largest <= high * (1 + 1e-6)
