@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageProblem
+from .files import require_regular
 
 # A configuration is typed by people; anything larger is the wrong file.
 MAX_BYTES = 1_000_000
@@ -17,6 +18,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if path.suffix not in (".yaml", ".yml", ".toml"):
         raise UsageProblem(f"config {path}: expected .yaml, .yml or .toml")
     try:
+        require_regular(path)
         if path.stat().st_size > MAX_BYTES:
             raise UsageProblem(f"config {path} is larger than 1 MB; that is no configuration")
         text = path.read_text(encoding="utf-8")

@@ -301,7 +301,8 @@ class _Job:
             changed = [k for k in self.request if before.get(k) != to_plain(self.request)[k]]
             raise UsageProblem(f"--resume: {self.folder.path} was made with another request "
                                f"({', '.join(changed)} differ); repeat its options or choose another folder")
-        return {cell.slug: cell for cell in self.folder.read_cells()}
+        return {cell.slug: cell for cell in self.folder.read_cells(
+            lambda text: print(f"warning: {text}; computed again", file=sys.stderr))}
 
     def _certify(self, pair: Pair) -> dict[str, Any]:
         from .trajectory import batches

@@ -75,9 +75,16 @@ def write_json(path: Path, data: Any) -> None:
     write_atomic(path, json.dumps(to_plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def require_regular(path: Path) -> None:
+    """UsageProblem for a pipe, device or folder: reading those may never end."""
+    if path.exists() and not path.is_file():
+        raise UsageProblem(f"{path} is {'a folder' if path.is_dir() else 'a pipe or device'}; expected a file")
+
+
 def read_json(path: Path) -> Any:
     """Parsed JSON; UsageProblem when the file is missing or not JSON."""
     try:
+        require_regular(path)
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
         # An escaped lone surrogate is valid JSON but cannot be printed or written again.

@@ -8,7 +8,7 @@ import csv
 import datetime
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,15 +137,20 @@ class RunFolder:
                                f"{SCHEMA_VERSION}: update stabilitykit")
         return data
 
-    def read_cells(self) -> list[Cell]:
-        """All finished cells, in the order of run.json (then by name)."""
+    def read_cells(self, on_damage: Callable[[str], None] | None = None) -> list[Cell]:
+        """All finished cells, in the order of run.json (then by name).
+
+        UsageProblem for a damaged one; with ``on_damage`` it is called with the message, and the cell left out.
+        """
         cells = []
         for path in sorted((self.path / "cells").glob("*.json")):
-            data = read_json(path)
             try:
-                cells.append(Cell.from_json(data))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise UsageProblem(f"{path} is not a cell of a run ({type(error).__name__}: {error})") from None
+                cells.append(_read_cell(path))
+            except UsageProblem as error:
+                if on_damage is None:
+                    raise UsageProblem(f"{error}; it was damaged after it was written (writes are atomic): repeat the "
+                                       "run's command with --resume, which computes damaged cells again") from None
+                on_damage(str(error))
         order = self.read_run().get("cells")
         places = {tuple(map(str, name)): place for place, name in enumerate(order if isinstance(order, list) else [])
                   if isinstance(name, list)}
@@ -162,15 +167,42 @@ class RunFolder:
         return self.path / "images" / re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80] / f"{index}.png"
 
 
+def _read_cell(path: Path) -> Cell:
+    data = read_json(path)
+    try:
+        return Cell.from_json(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageProblem(f"{path} is not a cell of a run ({type(error).__name__}: {error})") from None
+
+
 def default_run_path() -> Path:
-    """runs/<UTC time>, never an existing folder."""
+    """runs/<UTC time>, made here: processes that start in the same second get a folder each.
+
+    UsageProblem when the current folder cannot be written.
+    """
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / stamp
-    number = 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{stamp}-{number}"
-    return path
+    path, number = Path("runs") / stamp, 1
+    while True:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+            return path
+        except FileExistsError as error:
+            if not path.parent.is_dir():
+                raise UsageProblem("runs is a file; choose a folder with --output DIR") from error
+            number += 1
+            path = Path("runs") / f"{stamp}-{number}"
+        except OSError as error:
+            raise UsageProblem(f"cannot make the run folder {path}: {error.strerror or error}; choose one with "
+                               "--output DIR") from error
+
+
+def remove_if_unused(path: Path) -> None:
+    """Remove a run folder that holds nothing but its lock."""
+    with contextlib.suppress(OSError):
+        if [entry.name for entry in path.iterdir()] == [".lock"]:
+            (path / ".lock").unlink()
+        path.rmdir()
 
 
 def measurement_rows(cells: list[Cell]) -> list[dict[str, Any]]:
@@ -213,4 +245,4 @@ def load_run(path: Path | str) -> tuple[dict[str, Any], list[Cell]]:
 
 
 __all__ = ["CSV_COLUMNS", "Cell", "RunFolder", "default_run_path", "load_run",
-           "measurement_rows", "to_csv"]
+           "measurement_rows", "remove_if_unused", "to_csv"]

@@ -29,6 +29,8 @@ def read_recording(path: str) -> Recording:
 
     ``values`` are taken as they are (integers and float16/32 are exact in float64); NaN and infinities are refused.
     """
+    if Path(path).exists() and not Path(path).is_file():  # reading a pipe may never end
+        raise DataProblem(f"{path} is no file; expected an .npz file of recorded readouts")
     try:
         with zipfile.ZipFile(path) as archive:
             declared = sum(entry.file_size for entry in archive.infolist())

@@ -126,6 +126,11 @@ def run(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a class name the terminal's encoding lacks is no crash
     try:
+        os.getcwd()
+    except OSError:  # Python and its libraries fail in a hundred odd ways without one
+        print("error: the current folder does not exist any more; cd to one that does", file=sys.stderr)
+        return 2
+    try:
         result = cli.main(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:

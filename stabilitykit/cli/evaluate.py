@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,17 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
     from ..evaluation import evaluate
     from ..progress import make_progress
     from ..registry import Registry, warn_failures
-    from ..store import default_run_path, to_csv
+    from ..store import default_run_path, remove_if_unused, to_csv
 
     if given["resume"] and given["output"] is None:
         raise UsageProblem("--resume needs the run folder to finish: --output DIR")
     registry = registry or Registry.load(strict=given["strict_plugins"])
     warn_failures(registry.host)
-    output = Path(given["output"]) if given["output"] is not None else default_run_path()
-    run = evaluate(
-        models, datasets, properties, checkpoint=checkpoint, readout=given["readout"], space=given["space"],
+    leads = os.environ.get("RANK", "0") == "0"
+    made = default_run_path() if given["output"] is None and leads else None
+    output = made or Path(given["output"] or "runs")
+    run_now = partial(
+        evaluate, models, datasets, properties, checkpoint=checkpoint, readout=given["readout"], space=given["space"],
         device=given["device"], seed=given["seed"], limit=given["limit"], batch_size=given["batch_size"],
         extract_dtype=given["extract_dtype"], channels_last=given["channels_last"],
         probe_dataset=given["probe_dataset"], probe_epochs=given["probe_epochs"], any_classes=given["any_classes"],
@@ -122,7 +125,13 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
         cache=False if given["no_cache"] else given["cache"], cell_timeout=given["cell_timeout"], registry=registry,
         progress=make_progress(given["quiet"]),
     )
-    if os.environ.get("RANK", "0") != "0":
+    try:
+        run = run_now()
+    except BaseException:
+        if made is not None:  # a folder the user chose is left as it is
+            remove_if_unused(made)
+        raise
+    if not leads:
         leave_world()
         return run.exit_code  # under torchrun only rank 0 speaks
     if given["output_format"] == "json":

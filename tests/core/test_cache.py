@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stabilitykit.cache import TrajectoryCache, content_key
+from stabilitykit.cache import TrajectoryCache, content_key, scratch_array, usable_default_root
 from stabilitykit.errors import StabilityKitError
 from stabilitykit.files import write_json
 
@@ -47,6 +47,36 @@ def test_interrupted_extraction_resumes(tmp_path):
         cache.get({}, SHAPE, broken)
     array, info = cache.get({}, SHAPE, whole)
     assert whole.starts == [6] and info["resumed_from"] == 6 and np.array_equal(array, TRUTH)
+
+
+def test_a_flipped_bit_in_an_unfinished_entry_is_seen(tmp_path, capsys):
+    cache, whole = TrajectoryCache(tmp_path), Filler()
+    with pytest.raises(KeyboardInterrupt):
+        cache.get({}, SHAPE, Filler(stop=6))
+    data = next(tmp_path.rglob("logits.npy"))
+    raw = bytearray(data.read_bytes())
+    raw[-SHAPE[1] * SHAPE[2] * 4 + 3] ^= 1  # the first row at the last depth
+    data.write_bytes(raw)
+    array, _ = cache.get({}, SHAPE, whole)
+    assert whole.starts == [0] and np.array_equal(array, TRUTH) and "damaged" in capsys.readouterr().err
+
+
+def test_scratch_arrays_have_no_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("stabilitykit.cache.SCRATCH_BYTES", 8)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    array = scratch_array(SHAPE, "float32")
+    array[:] = TRUTH
+    assert np.array_equal(array, TRUTH) and not list(tmp_path.iterdir())
+    with pytest.raises(StabilityKitError, match="TMPDIR"):
+        scratch_array((1 << 20, 1 << 20, 1 << 10), "float32")
+
+
+def test_a_default_folder_that_cannot_be_written_is_done_without(monkeypatch, capsys):
+    monkeypatch.delenv("STABILITYKIT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    assert usable_default_root() is None and "not kept" in capsys.readouterr().err
+    monkeypatch.setenv("STABILITYKIT_CACHE", "/proc/nothing")  # asked for by name: an error later, no silent change
+    assert usable_default_root() is not None
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "record", "delete"])

@@ -1,5 +1,6 @@
 """Loading is isolated: whatever one plugin does, the others load and the failure is recorded with its owner."""
 
+import os
 import textwrap
 from types import SimpleNamespace
 
@@ -52,6 +53,16 @@ BROKEN = {
     "bad-target": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "nowhere", "")]),
                    "module:attr"),
     "bad-name": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "a:b", "a:b", "")]), "a:b"),
+    "long-name": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m" * 999, "a:b", "")]), "1 to 80"),
+    "wrong-summary": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", None)]),
+                      "summary is None"),
+    "wrong-option": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", "", options=(3,))]),
+                     "stabilitykit.Option"),
+    "wrong-need": (lambda: plugin(stabilitykit_properties=lambda: [Component("property", "p", "a:b", "", needs=(3,))]),
+                   "name of a property"),
+    "wrong-command": (lambda: plugin(stabilitykit_commands=lambda: [Command("c", None, "")]), "module:attribute"),
+    "exits-hard": (lambda: os._exit(0), "os._exit(0)"),
+    "interrupts": (raising(KeyboardInterrupt()), "nobody pressed Ctrl-C"),
     "no-hooks": (SimpleNamespace, "no stabilitykit hook"),
     "hangs": (hang, "still loading after 0.3 s"),
 }
@@ -113,3 +124,15 @@ def test_shipped_plugins_load_by_their_entry_points_without_torch():
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "expansivity,lipschitz,recorded,resnets,shadowing,timm,topological,vision"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe[stabilitykit]\nx = y\n", b"[stabilitykit]\nno equals sign\n"])
+def test_an_unreadable_file_of_entry_points_hides_no_plugin(tmp_path, monkeypatch, content):
+    info = tmp_path / "h_odd-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: h-odd\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_bytes(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    host = load_plugins()
+    assert {"expansivity", "vision"} <= {r.name for r in host.records if r.ok}
+    assert [(r.owner, "cannot be read" in r.error) for r in host.failures] == [("h-odd 1.5", True)]

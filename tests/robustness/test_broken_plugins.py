@@ -15,7 +15,7 @@ LOADING = {
     "broken-exit": "SystemExit",
     "broken-base-exception": "not an Exception",
     "broken-hang": "still loading after 0.4 s",
-    "broken-signature": "surprise",
+    "broken-signature": "surprise", "broken-hard-exit": "os._exit(0)", "broken-interrupt": "nobody pressed Ctrl-C",
 }
 FAST = ("evaluate", "--limit", 60, "--no-cache", "-q")
 
@@ -82,6 +82,9 @@ HOSTILE = {
     "modifiesresults": None, "replacestrajectory": "labels", "huge": "above the limit", "oddwitness": None,
     "unserialisable": "Recursion", "surrogates": None, "changesprocess": None, "needsarguments": "something",
     "notaproperty": "expected a stabilitykit.Property", "latermodel": "modified the model",
+    "interrupts": "nobody pressed Ctrl-C", "exitshard": "os._exit(0)", "closesstreams": None,
+    "replacesforward": "modified the model", "givesnothing": "without a measurement", "ignoressignals": None,
+    "emptiesfolder": None,
 }
 
 
@@ -160,7 +163,9 @@ def test_failing_report_sections_are_named(hostile_run):
 @pytest.mark.parametrize("kind, name, message", [
     ("dataset", "failing-images", "the disk with the images is gone"), ("dataset", "nan-pixels", "NaN"),
     ("dataset", "failing-build", "no such thing"), ("dataset", "failing-labels", "labels"),
+    ("dataset", "too-few-images", "images() gave"), ("dataset", "byte-images", "uint8"),
     ("model", "failing-forward", "shape mismatch"), ("model", "nan-readout", "NaN"),
+    ("model", "unequal-blocks", "R^16 to R^32"), ("model", "keeps-state", "changed the model"),
 ])
 def test_a_failing_dataset_or_model_is_the_culprit_not_the_property(broken, cli, tmp_path, kind, name, message):
     broken("hostile")
