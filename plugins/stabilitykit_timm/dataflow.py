@@ -108,6 +108,10 @@ class Dataflow:
         position = bisect_right(self._points, point) - 1
         return self._live[position] if position >= 0 else frozenset()
 
+    def moments(self) -> Iterator[frozenset[int]]:
+        """What is alive, from one program point to the next, leaving out points with too many."""
+        return (live for live in self._live if live is not None)
+
     def birth(self, vertices: Iterable[int]) -> float:
         return max(self.vertices[v].birth for v in vertices)
 
@@ -199,6 +203,18 @@ class Dataflow:
     def parameters_between(self, start: Iterable[int], end: Iterable[int]) -> bool:
         """Whether something that mixes coordinates (a product with weights, attention) lies between."""
         return any(_mixes(node_name(node)) for node in self.between(start, end))
+
+    def mixes_state(self, start: int, end: int) -> bool:
+        """Whether something that mixes coordinates works on ``start`` itself on the way to ``end``."""
+        reached, mixed = {start}, set()
+        for vertex in range(start + 1, end + 1):
+            node = self.keys[vertex][0]
+            sources = {self._number[s] for s in _sources(node, self._input)}
+            if sources & reached:
+                reached.add(vertex)
+                if sources & mixed or _mixes(node_name(node)):
+                    mixed.add(vertex)
+        return end in mixed
 
     def _step(self, name: str, node: Any, vertex: int, sources: list[int]) -> tuple[int | None, bool]:
         """(how far this operation takes a path from a plain identity, whether it is the skip's addition)."""

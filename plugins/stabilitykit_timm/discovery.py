@@ -9,7 +9,7 @@ from torch import nn
 
 from .dataflow import KINDS, Dataflow
 from .following import Path
-from .functional import functional_blocks
+from .functional import functional_blocks, open_functional_blocks
 from .program import Program, Unreachable, image_shape_of, trace
 from .reasons import explain
 from .replay import point_of, sides_at
@@ -81,8 +81,13 @@ class _Search:
                 for blocks, sides in self._chains(atoms, mode, history):
                     fresh += self._finish(blocks, mode, sides)
                 found += self._new(fresh, found)
-            if mode != "open":
-                covered = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end)) for r in found]
+            covered = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end)) for r in found]
+            if mode == "open":
+                fresh = [run for blocks, sides in open_functional_blocks(self.program, self.flow, covered)
+                         for run in self._finish(blocks, mode, tuple(sorted(sides)))]
+                for run in sorted(fresh, key=lambda r: -r.depth):
+                    found += self._new([run], found)
+            else:
                 fresh = [run for blocks in functional_blocks(self.program, self.flow, covered, plain=mode == "plain")
                          for run in self._finish(blocks, mode, ())]
                 found += self._new(fresh, found)

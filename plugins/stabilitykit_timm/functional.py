@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from .dataflow import Dataflow
 from .program import Program
 from .runs import Block
 
 _Steps = list[tuple[int, int]]
+Covered = Sequence[tuple[float, float]]
 
 
-def functional_blocks(program: Program, flow: Dataflow, covered: Sequence[tuple[float, float]], *,
+def functional_blocks(program: Program, flow: Dataflow, covered: Covered, *,
                       plain: bool = False) -> Iterable[list[Block]]:
     """Chains of blocks between single tensors that everything passes through (cuts), outside ``covered``.
 
@@ -22,13 +24,27 @@ def functional_blocks(program: Program, flow: Dataflow, covered: Sequence[tuple[
     Args:
         covered: (birth of the first state, birth of the last) of runs that are already known.
     """
-    cuts = _cuts(program, flow)
+    yield from _chains(program, flow, _cuts(program, flow), covered, plain)
+
+
+def open_functional_blocks(program: Program, flow: Dataflow,
+                           covered: Covered) -> Iterable[tuple[list[Block], frozenset[int]]]:
+    """The same between tensors that everything passes through but one constant side state: (blocks, side state)."""
+    for sides, ticks in _beside(program, flow).items():
+        for blocks in _chains(program, flow, list(ticks), covered, False):
+            # Adding up what others make of the side state is no block: it must work on the state.
+            if all(flow.mixes_state(block.start[0], block.end[0]) for block in blocks):
+                yield [replace(block, ticks=(ticks[block.start[0]], ticks[block.end[0]])) for block in blocks], sides
+
+
+def _chains(program: Program, flow: Dataflow, states: Sequence[int], covered: Covered,
+            plain: bool) -> Iterable[list[Block]]:
     owners = _owners(program)
     chain: list[_Steps] = []
     lead: _Steps = []
     position: int | None = None
     gap = False
-    for a, b in itertools.pairwise(cuts):
+    for a, b in itertools.pairwise(states):
         known = any(low <= flow.vertices[a].birth and flow.vertices[b].birth <= high for low, high in covered)
         joined = bool(chain) and position == a and not known
         # Reordering coordinates is no step of a block: the adapter undoes it (stages that are joined by patching).
@@ -98,6 +114,21 @@ def _cuts(program: Program, flow: Dataflow) -> list[int]:
         if live is not None and live == {vertex.number} and vertex.number in program.shapes:
             found.append(vertex.number)
     return [v for v in found if program.shapes[v].per_image is not None]
+
+
+def _beside(program: Program, flow: Dataflow) -> dict[frozenset[int], dict[int, int]]:
+    """Side state -> the tensors that are, one after the other, all that is alive beside it, and when that begins.
+
+    "When": the event by which such a tensor and the whole side state are there.
+    """
+    found: dict[frozenset[int], dict[int, int]] = {}
+    for live in flow.moments():
+        if len(live) < 2 or any(v not in program.first_seen or program.shapes[v].per_image is None for v in live):
+            continue
+        tick = max(program.first_seen[v] for v in live)
+        for vertex in live:
+            found.setdefault(live - {vertex}, {}).setdefault(vertex, tick)
+    return {sides: ticks for sides, ticks in found.items() if len(ticks) > 2}
 
 
 def _owners(program: Program) -> dict[int, str]:

@@ -21,6 +21,12 @@ def explain(search: _Search, runs: list[Run]) -> list[Reason]:
 
     In the order of :data:`stabilitykit_timm.runs.REASONS`, which puts the nearest misses first, then by work.
     """
+    return _explained(search, runs, False) or _explained(search, runs, True) or (
+        [] if runs else [Reason("no candidate", "the whole network")])
+
+
+def _explained(search: _Search, runs: list[Run], everything: bool) -> list[Reason]:
+    """``everything``: also for parts of what a block may be, equal in size but beside their own shortcut."""
     inside = {name for run in runs if run.mode == "closed" for block in run.blocks for name in block.modules}
     groups: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for path, event in search.program.calls.items():
@@ -28,7 +34,7 @@ def explain(search: _Search, runs: list[Run]) -> list[Reason]:
         if not path or any(name == known or name.startswith(known + ".") or known.startswith(name + ".")
                            for known in inside):
             continue
-        found = _reason(search, path)
+        found = _reason(search, path, everything)
         if found is not None:
             code, detail = found
             work = sum(a for seq, a in search.flops if event.seq_start <= seq - 1 < event.seq_end)
@@ -40,12 +46,10 @@ def explain(search: _Search, runs: list[Run]) -> list[Reason]:
         details = list(dict.fromkeys(detail for _, detail in entries if detail))
         more = f", and {len(details) - 2} more" if len(details) > 2 else ""
         reasons.append(Reason(code, f"{len(entries)} x {kind}", "; ".join(details[:2]) + more))
-    if not (search.lost or reasons or runs):
-        return [Reason("no candidate", "the whole network")]
     return (search.lost + reasons)[:MOST]
 
 
-def _reason(search: _Search, path: Any) -> tuple[str, str] | None:
+def _reason(search: _Search, path: Any, everything: bool) -> tuple[str, str] | None:
     """(code, detail) for one call; None for calls that are no candidates: small parts and containers."""
     event, flow = search.program.calls[path], search.flow
     module = search.modules[search.program.modules[path]]
@@ -58,7 +62,7 @@ def _reason(search: _Search, path: Any) -> tuple[str, str] | None:
     candidate = search.candidates.get(path)
     small = not any(True for _ in module.children())
     if candidate is not None:
-        if candidate.skip == "none":
+        if candidate.skip == "none" and (candidate.closed or not everything):
             return ("no skip", _size(flow, candidate.end)) if candidate.closed else None
         if candidate.closed:
             return "one block per stage", _size(flow, candidate.end)

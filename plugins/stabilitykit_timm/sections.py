@@ -66,7 +66,7 @@ def _late(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
 
 
 def _depth(rows: list[dict[str, Any]]) -> Axis:
-    return Axis("depth t (blocks passed)", 0, max(rows[-1]["block"], 1))
+    return Axis.depths(rows[-1]["block"])
 
 
 def _float(value: Any) -> float | None:

@@ -162,6 +162,22 @@ class SideState(nn.Module):
         return self.head(torch.cat([a, self.blocks(b)], 1).mean((2, 3)))
 
 
+class Conditioned(nn.Module):
+    """Every step, written in the network's own forward, also reads an embedding of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.condition = nn.Linear(20, 16), nn.Linear(20, 16)
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        state, condition = self.embed(x), self.condition(x)
+        for layer in self.layers:
+            state = state + torch.relu(layer(state) * condition)
+        return self.head(state)
+
+
 class History(nn.Module):
     """The tail reads an earlier state beside the last."""
 
@@ -302,6 +318,7 @@ NETS: dict[type[nn.Module], Expected] = {
     Dictionary: Expected("closed", 4, ((16,),), "identity", (3, 4, 4)),
     Overwriting: Expected("closed", 6, ((8, 10, 10),), "identity"),
     SideState: Expected("open", 4, ((8, 10, 10),), "identity"),
+    Conditioned: Expected("open", 3, ((16,),), "identity", (20,)),
     History: Expected("open", 2, ((8, 10, 10),), "identity"),
     Perceptron: Expected("plain", 3, ((16,),), "none", (3, 4, 4)),
     Patched: Expected("closed", 4, ((16, 6, 6),), "identity"),
@@ -334,6 +351,38 @@ class Appending(nn.Module):
 
     def forward(self, x):
         return torch.cat([x, self.conv(self.norm(x))], 1)
+
+
+class Momentum(nn.Module):
+    """A velocity runs beside the state and changes with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(20, 20) for _ in range(3))
+
+    def forward(self, x):
+        velocity = x * 0
+        for layer in self.layers:
+            velocity = 0.9 * velocity + torch.tanh(layer(x))
+            x = x + velocity
+        return x
+
+
+class Branches(nn.Module):
+    """A sum over branches of one tensor: the partial sums are no states of blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(20, 8)
+        self.branches = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        total = torch.relu(x)
+        for branch in self.branches:
+            total = total + branch(x)
+        return self.head(total)
 
 
 class Leaking(nn.Module):

@@ -9,7 +9,7 @@ from stabilitykit_timm.runs import REASONS
 from stabilitykit_timm.tracing import TraceProblem
 from torch import nn
 
-from .nets import NETS, Growing, Modular, make
+from .nets import NETS, Branches, Growing, Modular, Momentum, make
 
 
 @pytest.mark.parametrize("kind", NETS, ids=lambda kind: kind.__name__)
@@ -112,3 +112,9 @@ def test_sizes_follow_the_batch():
 def test_identity_blocks_are_no_blocks():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), nn.Identity(), nn.Flatten(), nn.Linear(400, 3))
     assert discover(net, (3, 12, 12)).runs == []
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Momentum, "side state"), (Branches, "side state")])
+def test_what_only_looks_like_blocks(kind, told):
+    found = discover(make(kind), (20,))
+    assert found.runs == [] and {reason.code for reason in found.reasons} <= {told, "changing side state"}
