@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,3 +53,11 @@ def changed_rows(run: Path | str, cells: list[Cell]) -> Iterator[tuple[Cell, str
             for column in CHECKED:
                 if seen.get(column) != row[column]:
                     yield cell, name, f"{CSV_FILE} gives {column} {seen.get(column)}, the cell {row[column]}"
+
+
+def missing_cells(info: Mapping[str, Any], cells: list[Cell]) -> list[tuple[str, str, str]]:
+    """(model, dataset, property) that run.json lists and no file in cells/ holds."""
+    there = {(c.model, c.dataset, c.property) for c in cells}
+    listed = info.get("cells")
+    keys = [tuple(map(str, key)) for key in listed if isinstance(key, list)] if isinstance(listed, list) else []
+    return [(key[0], key[1], key[2]) for key in keys if len(key) == 3 and key not in there]

@@ -14,13 +14,21 @@ def format_value(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4g}"
 
 
+def witness_images(witness: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a witness that names images (``indices``): itself, or the first of its orbits that does."""
+    if witness.get("indices"):
+        return witness
+    return next((part for part in witness.values() if isinstance(part, Mapping) and part.get("indices")), witness)
+
+
 def witness_text(witness: Mapping[str, Any]) -> str:
     """One line about a witness: ``4 #171 (image 1234) ~ 6 #37 (image 5) at block 3``."""
-    indices = witness.get("indices")
+    named = witness_images(witness)
+    indices = named.get("indices")
     parts = []
     if indices:
-        classes = witness.get("classes") or [""] * len(indices)
-        orders = witness.get("orders") or [None] * len(indices)
+        classes = named.get("classes") or [""] * len(indices)
+        orders = named.get("orders") or [None] * len(indices)
         names = [f"{c} #{o} (image {i})" if o is not None else f"{c} image {i}".strip()
                  for i, c, o in zip(indices[:3], classes, orders)]
         parts.append(" ~ ".join(names) + (" ..." if len(indices) > 3 else ""))
@@ -29,10 +37,20 @@ def witness_text(witness: Mapping[str, Any]) -> str:
     for key in ("eps", "delta"):
         if isinstance(witness.get(key), (int, float)):
             parts.append(f"{key} {witness[key]:.4g}")
-    if not parts:
-        parts = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(witness.items())[:3]
-                 if isinstance(v, (int, float, str))]
-    return ", ".join(parts)
+    if isinstance(witness.get("perturbation"), str):
+        parts.append(witness["perturbation"])
+    return ", ".join(parts or [text for key, value in list(witness.items())[:4] if (text := _plain_text(key, value))])
+
+
+def _plain_text(key: str, value: Any) -> str:
+    """What is not an image: a number, another measurement (``{"name", "value", "kind"}``), a long state."""
+    if isinstance(value, Mapping) and isinstance(value.get("value"), (int, float)):
+        return f"{value.get('name', key)} {value['value']:.4g} ({value.get('kind', '')})"
+    if isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value):
+        return f"{key} of {len(value)} numbers"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return ""
+    return f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
 
 
 def interval_text(measurement: Measurement) -> str:

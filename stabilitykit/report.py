@@ -70,6 +70,19 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
     return path
 
 
+def write_figures(run_folder: Path, output: Path | None = None, *, host: PluginHost | None = None) -> list[Path]:
+    """Write the charts of a run's report as SVG files into ``output`` (default: ``figures`` in the run folder)."""
+    run = RunData.read(Path(run_folder))
+    folder = run.path / "figures" if output is None else Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageProblem(f"{folder} is a file; give the name of a folder")
+    render(run, host)
+    paths = [folder / f"{name}.svg" for name in run.figures]
+    for path, svg in zip(paths, run.figures.values()):
+        write_atomic(path, svg)
+    return paths
+
+
 def render(run: RunData, host: PluginHost | None = None) -> str:
     """The whole page. A section that raises is shown as failed, with its distribution and version."""
     import jinja2

@@ -7,12 +7,12 @@ import contextlib
 import copy
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .consistency import changed_rows, inconsistent
+from .consistency import changed_rows, inconsistent, missing_cells
 from .context import Context, no_progress
 from .device import choose_device, make_deterministic
 from .errors import StabilityKitError, UsageProblem
@@ -56,6 +56,7 @@ class Verdict:
 def verify(
     run: str | Path, *, device: str = "auto", relative: float = RELATIVE_TOLERANCE,
     absolute: float = ABSOLUTE_TOLERANCE, checkpoint: Mapping[str, str] | None = None,
+    data: Mapping[str, str] | None = None,
     registry: Registry | None = None, progress: Callable[..., Iterator[Any]] = no_progress, trust: bool = False,
     witnesses_only: bool = False,
 ) -> list[Verdict]:
@@ -66,6 +67,8 @@ def verify(
     on all images (accuracy, medians, lower bounds), and measurements.csv is compared with the cells.
 
     Args:
+        checkpoint, data: where the weights of a model and the data of a dataset are now, by label or name ("": of
+            all).
         trust: build also models that run code named in the run, or download (see :func:`choose_recorded`).
         witnesses_only: leave out what needs all images; the time is then that of a few batches.
 
@@ -88,18 +91,22 @@ def verify(
     for cell in cells:
         groups.setdefault((cell.model, cell.dataset), []).append(cell)
     verdicts: list[Verdict] = []
+    weights = _moved("model", checkpoint or {}, [model for model, _ in groups])
+    places = _moved("dataset", data or {}, [dataset for _, dataset in groups])
     for (model, dataset), members in groups.items():
         verdicts += _verify_pair(registry, model, dataset, members, settings, target, request, relative, absolute,
-                                 checkpoint or {}, progress, trust, witnesses_only)
+                                 weights, places, progress, trust, witnesses_only)
     if info.get("status") == "complete":
         verdicts += [_verdict(c, name, "fails", message=message) for c, name, message in changed_rows(run, cells)]
+        verdicts += [Verdict(*key, "", "fails", message="its file is missing in cells/")
+                     for key in missing_cells(info, cells)]
     return verdicts
 
 
 def _verify_pair(
     registry: Registry, model: str, dataset: str, cells: list[Cell], settings: Settings, device: Any,
-    request: Mapping[str, Any], relative: float, absolute: float, checkpoint: Mapping[str, str],
-    progress: Callable[..., Iterator[Any]], trust: bool, witnesses_only: bool,
+    request: Mapping[str, Any], relative: float, absolute: float, weights: Mapping[str, str],
+    places: Mapping[str, str], progress: Callable[..., Iterator[Any]], trust: bool, witnesses_only: bool,
 ) -> list[Verdict]:
     alive = [c for c in cells if c.ok]
     verdicts = [_verdict(c, "", "failed cell", message=c.error.get("message", "")) for c in cells if not c.ok]
@@ -107,15 +114,17 @@ def _verify_pair(
         return verdicts
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            overrides = {"checkpoint": checkpoint[model]} if model in checkpoint else None
+            overrides = {"checkpoint": weights[model]} if model in weights else None
+            place = {_path_option(registry, dataset): places[dataset]} if dataset in places else None
             probe = request.get("probe_dataset")
             pair = Pair(choose_recorded(registry, "model", model, overrides, trust=trust),
-                        choose_recorded(registry, "dataset", dataset, trust=trust), settings, device, None,
+                        choose_recorded(registry, "dataset", dataset, place, trust=trust), settings, device, None,
                         choose_recorded(registry, "dataset", probe, trust=trust) if probe else None, progress)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin's code: whatever it raises, the other pairs are verified
-        return verdicts + [_verdict(c, m.name, "fails", m.value, None, f"cannot be rebuilt: {_reason(error)}")
+        reason = f"cannot be rebuilt: {_reason(error)} (moved? --data, --checkpoint; paths count from this folder)"
+        return verdicts + [_verdict(c, m.name, "fails", m.value, None, reason)
                            for c in alive for m in c.result.measurements]  # type: ignore[union-attr]
     try:
         results = {str(_part(c, "property").get("name")): c.result for c in reversed(alive)}
@@ -127,6 +136,26 @@ def _verify_pair(
     return verdicts
 
 
+def _moved(kind: str, given: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
+    """Label -> new path; ``given`` names labels, or components, or "" for all; UsageProblem for an unknown name."""
+    found: dict[str, str] = {}
+    for name, path in given.items():
+        meant = [label for label in labels if name in ("", label, label.partition(":")[0])]
+        if not meant:
+            raise UsageProblem(f"the run has no {kind} {name}; it has {', '.join(dict.fromkeys(labels))}")
+        found |= dict.fromkeys(meant, path)
+    return found
+
+
+def _path_option(registry: Registry, dataset: str) -> str:
+    """Name of the option of a dataset that says where its files are."""
+    component = choose(registry, "dataset", dataset).component
+    name = next((o.name for o in component.options if o.type == "path"), None) if component else None
+    if name is None:
+        raise UsageProblem(f"dataset {dataset} is not read from a path")
+    return name
+
+
 def _changed(pair: Pair, cell: Cell) -> str:
     """What differs between the run's record and the model and data of today; empty when nothing does."""
     parts = []
@@ -136,7 +165,7 @@ def _changed(pair: Pair, cell: Cell) -> str:
         parts.append("the dataset's images or labels changed")
     asked = {"n": len(pair.indices), **{key: getattr(pair.settings, key) for key in (
         "seed", "limit", "readout", "space", "batch_size", "extract_dtype")}}
-    parts += [f"{key} was {cell.record[key]} when it was measured and is {value} in run.json and the data"
+    parts += [f"{key} was {cell.record[key]} when it was measured and is {value} now (run.json, data)"
               for key, value in asked.items() if key in cell.record and cell.record[key] != value]
     return " and ".join(parts)
 

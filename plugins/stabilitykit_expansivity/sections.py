@@ -100,7 +100,7 @@ def _place(block: Any, blocks: int) -> str:
 
 def _image(run: RunData, cell: Cell, index: Any, name: str, witness: Mapping[str, Any], which: int) -> Markup:
     order = _texts(witness.get("orders"), which + 1)[which]
-    return picture(run.image(cell.dataset, index), f"{name}, image {index}", name, f"#{order} of its class",
+    return picture(run.image(cell.dataset, index), f"{name}, image {index}", name, f"#{order} in class",
                    f"image {index}")
 
 
@@ -127,7 +127,7 @@ def _accuracy(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None
     if not curves:
         return None
     blocks = rows[-1]["block"]
-    svg = line_chart(curves, x=Axis("depth t (blocks passed)", 0, max(blocks, 1)), y=Axis("share of images", 0, 1.03),
+    svg = line_chart(curves, x=Axis.depths(blocks), y=Axis("share of images", 0, 1.03),
                      title="Accuracy of the readout after each block")
     return run.figure(f"accuracy-{cell.slug}", svg,
                       f"Decisions of the readout after each block, {rows[0]['N']} images.")
@@ -142,7 +142,7 @@ def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | Non
         for r in rows])
     median = Curve("median pair", [(r["block"], _float(r["median"])) for r in rows], dashed=True)
     y = Axis.over(f"distance, {_unit(result)}", [v for c in (closest, median) for _, v in c.points])
-    svg = line_chart([closest, median], x=Axis("depth t (blocks passed)", 0, max(rows[-1]["block"], 1)), y=y,
+    svg = line_chart([closest, median], x=Axis.depths(rows[-1]["block"]), y=y,
                      title="Closest and median cross-class distance along depth")
     zeros = sum(1 for r in rows if r["closest"] == 0)
     remark = f" {zeros} of the closest are exactly 0 and drawn at the lower end." if zeros and y.log else ""
@@ -251,7 +251,7 @@ def closest(run: RunData) -> Markup | None:
         if not rows:
             continue
         parts.append(run.heading(cell))
-        parts.append(cards([_pair_card(run, cell, row) for row in shown or rows[:6]]))
+        parts.append(cards([_pair_card(run, cell, row, _unit(result)) for row in shown or rows[:6]]))
         columns = ["class a", "class b", "distance", "block", "order a", "order b", "image a", "image b"]
         listed = [[r["class_a"], r["class_b"], r["value"], r["block"], r["order_a"], r["order_b"], r["index_a"],
                    r["index_b"]] for r in rows]
@@ -263,10 +263,11 @@ def closest(run: RunData) -> Markup | None:
              "within their class (from 0, in the dataset's order) and the distance."), *parts])
 
 
-def _pair_card(run: RunData, cell: Cell, row: Mapping[str, Any]) -> Markup:
+def _pair_card(run: RunData, cell: Cell, row: Mapping[str, Any], unit: str) -> Markup:
     images = [picture(run.image(cell.dataset, row[f"index_{s}"]), f"{row[f'class_{s}']}, image {row[f'index_{s}']}",
                       row[f"class_{s}"], f"#{row[f'order_{s}']}", f"image {row[f'index_{s}']}") for s in "ab"]
-    return Markup("").join([strip(images), tag("div", number(_float(row["value"])), class_="big"),
+    value = tag("div", number(_float(row["value"])), tag("span", f" {unit}", class_="muted"), class_="big")
+    return Markup("").join([strip(images), value,
                             tag("div", f"at {_place(row['block'], 0)}", class_="muted")])
 
 

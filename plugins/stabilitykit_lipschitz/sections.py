@@ -57,7 +57,7 @@ def _per_depth(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     curves = [Curve(name, [(r["depth"], None if r[key] is None else float(r[key])) for r in rows], dashed=dashed)
               for name, key, dashed in (("certified upper bound", "certified upper", False),
                                         ("realised", "realised", True))]
-    svg = line_chart(curves, x=Axis("depth t (blocks passed)", 0, rows[-1]["depth"]),
+    svg = line_chart(curves, x=Axis.depths(rows[-1]["depth"]),
                      y=Axis.over("Lip(g_t)", [v for c in curves for _, v in c.points], zero=True, log=False),
                      title="Lipschitz constant of the readout at every depth")
     return run.figure(f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval.")

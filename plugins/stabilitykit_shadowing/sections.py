@@ -81,7 +81,7 @@ def _strip(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
         jump = "" if row["jump into it"] is None else f"jump {number(_float(row['jump into it']), 3)}"
         pictures.append(picture(
             run.image(cell.dataset, row["image"]), f"depth {row['depth']}: {row['class']}, image {row['image']}",
-            row["class"], f"depth {row['depth']}", f"#{row['order']} of its class",
+            row["class"], f"depth {row['depth']}", f"#{row['order']} in class",
             f"to tracer {number(_float(row['distance to tracer']), 3)}", jump))
     more = note("This orbit runs through states that are no image's (perturbed blocks or states): only its first image "
                 "is shown.") if off_sample else None
@@ -92,7 +92,7 @@ def _along(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
     near = Curve("distance to the tracer", [(r["depth"], _float(r["distance to tracer"])) for r in rows])
     jumps = Curve("jump into this depth", [(r["depth"], _float(r["jump into it"])) for r in rows], dashed=True)
     values = [v for c in (near, jumps) for _, v in c.points]
-    svg = line_chart([near, jumps], x=Axis("depth t (blocks passed)", 0, max(rows[-1]["depth"], 1)),
+    svg = line_chart([near, jumps], x=Axis.depths(rows[-1]["depth"]),
                      y=Axis.over(f"distance, {_unit(cell)}", values, zero=True, log=False),
                      title=f"{name}: distances along depth")
     return run.figure(f"orbit-{name}-{role}-{cell.slug}", svg, "Distance to the tracer and jumps along depth.")

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, table
+from stabilitykit.reporting.html import short
 from stabilitykit.reporting.rundata import records
 from stabilitykit.store import Cell
 
@@ -16,7 +17,7 @@ RESET = "reset"
 
 
 def table2(run: RunData) -> Markup | None:
-    """The paper's Table 2: one row per model and dataset."""
+    """The paper's Table 2: one column per model and dataset."""
     rows: list[list[Any]] = []
     columns: dict[str, None] = {}
     found = []
@@ -27,18 +28,16 @@ def table2(run: RunData) -> Markup | None:
             found.append((cell, values))
     if not found:
         return None
-    for cell, values in found:
-        row: list[Any] = [cell.model, cell.dataset]
-        for column in columns:
-            entry = values.get(column)
-            row.append("" if entry is None else Markup("{} {}").format(number(_float(entry["value"])),
-                                                                        kind_badge(entry["kind"])))
-        rows.append(row)
+    for column in columns:
+        entries = [values.get(column) for _, values in found]
+        rows.append([column, *("" if entry is None else Markup("{} {}").format(
+            number(_float(entry["value"])), kind_badge(entry["kind"])) for entry in entries)])
+    heads = [f"{short(cell.model)} on {short(cell.dataset)}" for cell, _ in found]
     return Markup("").join([
         note("The four columns of the paper's Table 2 and our stricter readings beside them. The topological constant "
              "is the g-shadowing constant divided by Lip(g), as Theorem 1 says and as the paper's numbers do (its "
              "prose says “multiplying”)."),
-        table(["model", "dataset", *columns], rows, stacked=True)])
+        table(["constant", *heads], rows, stacked=True)])
 
 
 def quotients(run: RunData) -> Markup | None:
@@ -65,7 +64,7 @@ def perturbation(run: RunData) -> Markup | None:
             continue
         unit = result.tables["curve"].title
         parts += [run.heading(cell),
-                  _curve(run, cell, rows, "eps", "tracing error eps (readout l2)", "eps against delta. " + unit),
+                  _curve(run, cell, rows, "eps", "tracing error eps (readout l2)", unit + "."),
                   _curve(run, cell, rows, "changed decisions", "share of changed decisions",
                          "Share of decisions the perturbation changes.")]
         parts += [_resets(run, cell, rows)] if any(r["family"] == RESET for r in rows) else []
@@ -90,7 +89,8 @@ def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label
             f"{key} {number(_float(r[key]))}" for r in own], line=family != RESET))
     deltas = [v for c in curves for v, _ in c.points if v > 0]
     svg = line_chart(curves, x=Axis.over("delta, state space (l2)", deltas or [1.0]),
-                     y=Axis.over(label, [v for c in curves for _, v in c.points], zero=True), title=caption[:80])
+                     y=Axis.over(label, [v for c in curves for _, v in c.points], zero=True,
+                                 log=False if key == "changed decisions" else None), title=caption[:80])
     return run.figure(f"perturbation-{key.replace(' ', '-')}-{cell.slug}", svg, caption)
 
 
@@ -99,8 +99,9 @@ def _resets(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     own = sorted((r for r in rows if r["family"] == RESET), key=lambda r: _float(r["scale"]) or 0.0)
     curves = [Curve(name, [(_float(r["scale"]) or 0.0, _float(r[key])) for r in own])
               for name, key in (("changed decisions", "changed decisions"), ("tracing error eps", "eps"))]
-    svg = line_chart(curves, x=Axis("block reset", 0, max(_float(own[-1]["scale"]) or 0.0, 1.0)),
-                     y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True),
+    svg = line_chart(curves, x=Axis.depths(_float(own[-1]["scale"]) or 0, "block reset"),
+                     y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True,
+                                 log=False),
                      title="Effect of resetting one block")
     return run.figure(f"perturbation-reset-{cell.slug}", svg,
                       "One block at a time with untrained weights: share of changed decisions and tracing error.")
@@ -116,7 +117,7 @@ def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     curves = [Curve(name, points) for name, points in groups.items()][:10]
     values = [v for c in curves for _, v in c.points]
     last = max((x for c in curves for x, _ in c.points), default=1)
-    svg = line_chart(curves, x=Axis("block t", 0, max(last, 1)),
+    svg = line_chart(curves, x=Axis.depths(last, "block t"),
                      y=Axis.over("relative change of the block (l2)", values), title="Change per block")
     return run.figure(f"perturbation-blocks-{cell.slug}", svg,
                       "Largest relative change of each block's output; zeros are left out.")

@@ -14,8 +14,9 @@ from ..errors import UsageProblem
 @click.command("verify")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--device", default="auto", show_default=True, help="auto: the device of the run.")
-@click.option("--checkpoint", "checkpoints", multiple=True, metavar="MODEL=FILE",
-              help="Use other weights for a model of the run (to see whether the numbers hold for them).")
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[MODEL=]FILE",
+              help="Where the weights are now (or other weights, to see whether the numbers hold for them).")
+@click.option("--data", "places", multiple=True, metavar="[DATASET=]PATH", help="Where the data are now.")
 @click.option("--relative", type=float, default=1e-9, show_default=True,
               help="Relative tolerance; raise it on other hardware, where logits move by about 1e-6.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -23,8 +24,8 @@ from ..errors import UsageProblem
               "lower bounds): a few batches are run instead of all.")
 @click.option("--trust-run", is_flag=True, help="Let RUN name code to run (module:) and downloads.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def command(run: Path, device: str, checkpoints: tuple[str, ...], relative: float, output_format: str,
-            witnesses_only: bool, trust_run: bool, quiet: bool) -> int:
+def command(run: Path, device: str, checkpoints: tuple[str, ...], places: tuple[str, ...], relative: float,
+            output_format: str, witnesses_only: bool, trust_run: bool, quiet: bool) -> int:
     """Recompute every witness of RUN in float64 from model and data, and say which numbers stand.
 
     Numbers without a witness (accuracy, normalised values, bounds from below) are recomputed from all images.
@@ -35,16 +36,10 @@ def command(run: Path, device: str, checkpoints: tuple[str, ...], relative: floa
     from ..progress import make_progress
     from ..verify import verify
 
-    weights = {}
-    for text in checkpoints:
-        name, equals, path = text.rpartition("=")
-        if not equals or not name:
-            raise UsageProblem(f"--checkpoint expects MODEL=FILE, got {text!r}")
-        weights[name] = path
     if not relative >= 0:
         raise UsageProblem(f"--relative is a number >= 0; got {relative}")
-    verdicts = verify(run, device=device, relative=relative, checkpoint=weights, progress=make_progress(quiet),
-                      trust=trust_run, witnesses_only=witnesses_only)
+    verdicts = verify(run, device=device, relative=relative, checkpoint=_named(checkpoints), data=_named(places),
+                      progress=make_progress(quiet), trust=trust_run, witnesses_only=witnesses_only)
     counts = {status: sum(v.status == status for v in verdicts)
               for status in ("stands", "fails", "not recomputed", "failed cell")}
     if output_format == "json":
@@ -56,6 +51,11 @@ def command(run: Path, device: str, checkpoints: tuple[str, ...], relative: floa
     if counts["stands"] == 0 and counts["fails"] == 0:
         print("no number of this run could be recomputed", file=sys.stderr)
     return 0 if counts["stands"] and not counts["fails"] and not counts["failed cell"] else 1
+
+
+def _named(given: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=PATH`` or ``PATH`` (name "": of all); the path is what follows the last ``=``."""
+    return {name: path for name, _, path in (text.rpartition("=") for text in given)}
 
 
 def _print(verdicts: list) -> None:

@@ -18,6 +18,7 @@ class Axis:
         low, high: the range, low < high; positive when ``log``.
         log: logarithmic.
         names: for categories 0, 1, ..: their names, shown instead of numbers.
+        whole: ticks at whole numbers only.
     """
 
     label: str
@@ -25,6 +26,7 @@ class Axis:
     high: float
     log: bool = False
     names: tuple[str, ...] | None = None
+    whole: bool = False
 
     @classmethod
     def over(cls, label: str, values: Iterable[float | None], *, log: bool | None = None, zero: bool = False,
@@ -54,6 +56,11 @@ class Axis:
         return cls(label, low - margin, high + margin)
 
     @classmethod
+    def depths(cls, last: float, label: str = "depth t (blocks passed)") -> Axis:
+        """Depths 0..last."""
+        return cls(label, 0, max(last, 1), whole=True)
+
+    @classmethod
     def categories(cls, label: str, names: Sequence[str]) -> Axis:
         """Positions 0..len(names)-1 under their names."""
         return cls(label, -0.6, len(names) - 0.4, names=tuple(names))
@@ -76,6 +83,8 @@ class Axis:
         if self.log:
             return self._log_ticks(wanted)
         step = _round_step((self.high - self.low) / max(wanted, 1))
+        if self.whole:
+            step = max(step, 1.0)
         if not math.isfinite(step):
             return [(self.low, number(self.low, 2)), (self.high, number(self.high, 2))]
         first = math.ceil(self.low / step - 1e-9)

@@ -80,6 +80,10 @@ class Frame:
         classes = " ".join(["soft"] * soft + ["small"] * small) or None
         self.add("text", text, x=round(x, 2), y=round(y, 2), text_anchor=anchor, class_=classes, **more)
 
+    def make_room(self) -> None:
+        """Widen the left margin where tick texts would reach into the axis's label."""
+        self.left = max(self.left, 32.0 + text_width(max((t for _, t in self.y.ticks(6)), key=len, default="")))
+
     def axes(self, *, x_ticks: int = 8, y_ticks: int = 6) -> None:
         """Grid, ticks and labels."""
         for value, text in self.y.ticks(y_ticks):
@@ -114,6 +118,7 @@ def line_chart(curves: Sequence[Curve], *, x: Axis, y: Axis, title: str) -> Mark
     rows = _legend_rows([c.name for c in curves]) if len(curves) > 1 else []
     frame = Frame(x, y, title, HEIGHT + 20 * len(rows))
     frame.top += 20 * len(rows)
+    frame.make_room()
     frame.axes()
     _legend(frame, rows, [(c.colour if c.colour is not None else i, c.dashed) for i, c in enumerate(curves)])
     for position, curve in enumerate(curves):
@@ -151,9 +156,10 @@ def dot_chart(dots: Sequence[Dot], *, x: Axis, y: Axis, title: str, legend: Sequ
     """Dots over categories (Figures 2 and 3); dots of one category are spread sideways by colour."""
     rows = _legend_rows(legend) if legend else []
     slanted = x.names is not None and max(map(len, x.names), default=0) * len(x.names) > 90
-    bottom = BOTTOM + (6.0 * min(max(map(len, x.names or ("",)), default=0), 14) if slanted else 0)
+    bottom = BOTTOM + (3.6 * min(max(map(len, x.names or ("",)), default=0), 14) if slanted else 0)
     frame = Frame(x, y, title, HEIGHT + 30 + 20 * len(rows) + bottom - BOTTOM, bottom=bottom)
     frame.top += 20 * len(rows)
+    frame.make_room()
     frame.axes()
     _legend(frame, rows, [(i, False) for i in range(len(legend))], dots=True)
     columns = max(len(x.names or ()), 1)
@@ -176,7 +182,8 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], *, 
     longest = max((min(len(n), 12) for n in names), default=1)
     left, top = 34.0 + 7.2 * longest, 26.0 + (4.6 * longest if longest > 3 else 8)
     cell = max(18.0, min(46.0, (WIDTH - left - 20) / max(count, 1)))
-    width, height = max(left + count * cell + 20, 420.0), top + count * cell + 66
+    after = 20 if longest <= 3 else 8 + 4.6 * longest
+    width, height = max(left + count * cell + after, 420.0), top + count * cell + 66
     frame = Frame(Axis("", 0, 1), Axis("", 0, 1), title, height, width=width)
     finite = [v for row in values for v in row if v is not None and v > 0 and math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (1.0, 1.0)
@@ -250,7 +257,7 @@ def _legend_rows(names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
     x = LEFT
     for position, name in enumerate(names):
         text = _short(name, 40)
-        width = 34 + 7.0 * len(text)
+        width = 44 + text_width(text)
         if rows[-1] and x + width > WIDTH - RIGHT:
             rows.append([])
             x = LEFT
@@ -273,8 +280,14 @@ def _legend(frame: Frame, rows: Sequence[Sequence[tuple[int, str, float]]], look
             frame.text(x + 23, y + 4, text, anchor="start")
 
 
+def text_width(text: str) -> float:
+    """About the width of chart text in SVG units, on the wide side."""
+    return sum(3.9 if c in "iljtfr.,:;|' ()[]!1I" else 10.5 if c in "mwMW@%" else 7.6 for c in text)
+
+
 def _short(text: str, limit: int = 12) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """Long names lose their middle: class names often differ at their end only."""
+    return text if len(text) <= limit else text[: (limit - 1) // 2] + "…" + text[-(limit // 2):]
 
 
 def _tiny(value: float) -> str:

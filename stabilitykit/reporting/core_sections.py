@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..display import witness_text
+from ..display import witness_images, witness_text
 from ..results import Measurement
 from ..store import Cell
 from .html import details, dotted, interval, kind_badge, note, number, pair_heading, picture, short, table, tag
@@ -85,7 +85,7 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
 
 def _witness(run: RunData, dataset: str, m: Measurement) -> Markup | str:
     text = witness_text(m.witness)
-    indices = m.witness.get("indices")
+    indices = witness_images(m.witness).get("indices")
     if not isinstance(indices, list):
         return text
     sources = [(index, run.image(dataset, index)) for index in indices[:2]]

@@ -113,3 +113,11 @@ def test_stdout_unknown_format_and_folder_as_output(run_folder, tmp_path, capfdb
     assert run_cli(["export", str(tmp_path / "absent")]) == 2
     with pytest.raises(UsageProblem):
         export(run_folder, "xml")
+
+
+def test_figures_are_files(tmp_path):
+    from stabilitykit.cli import run
+
+    assert run(["export", str(make_run(tmp_path / "run")), "--format", "figures", "-o", str(tmp_path / "out")]) == 0
+    names = [path.name for path in (tmp_path / "out").glob("*.svg")]
+    assert any(name.startswith("figure-2") for name in names) and any(name.startswith("figure-3") for name in names)
