@@ -206,7 +206,8 @@ class Dataflow:
 
     def mixes_state(self, start: int, end: int) -> bool:
         """Whether something that mixes coordinates works on ``start`` itself on the way to ``end``."""
-        reached, mixed = {start}, set()
+        reached: set[int] = {start}
+        mixed: set[int] = set()
         for vertex in range(start + 1, end + 1):
             node = self.keys[vertex][0]
             sources = {self._number[s] for s in _sources(node, self._input)}
