@@ -25,9 +25,7 @@ def gains(network: Network, points: np.ndarray, rng: np.random.Generator, per_in
         units = np.eye(classes)
         j = np.stack([network.pull(slopes, np.tile(unit, (len(points), 1))) for unit in units], axis=1)
         if network.factor != 1.0:
-            logits = network(points)
-            p = np.exp(logits - logits.max(axis=1, keepdims=True))
-            p /= p.sum(axis=1, keepdims=True)
+            p = _softmax(network, points)
             j = p[:, :, None] * (j - np.einsum("bk,bkn->bn", p, j)[:, None])
         gram = j @ j.transpose(0, 2, 1)
         usable = np.isfinite(gram).all(axis=(1, 2))
@@ -35,19 +33,32 @@ def gains(network: Network, points: np.ndarray, rng: np.random.Generator, per_in
         return np.where(usable, np.sqrt(np.maximum(squares, 0.0)), 0.0)
 
 
-def _direction(network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int) -> tuple:
-    """Batched power iteration: (directions with unit norm, images J v)."""
-    image = network.push(slopes, v)
+def _softmax(network: Network, points: np.ndarray) -> np.ndarray:
+    """Probabilities at points (B, n) -> (B, K)."""
+    logits = network(points)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def _direction(network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int,
+               p: np.ndarray | None = None) -> tuple:
+    """Batched power iteration: (directions with unit norm, images J v); p: probabilities, for J after a softmax."""
+
+    def after(image: np.ndarray) -> np.ndarray:
+        return image if p is None else p * (image - (p * image).sum(axis=1, keepdims=True))
+
+    image = after(network.push(slopes, v))
     for _ in range(rounds):
-        back = network.pull(slopes, image)
+        back = network.pull(slopes, after(image))
         v = np.sign(back) if per_input else back / np.maximum(np.linalg.norm(back, axis=1, keepdims=True), 1e-300)
-        image = network.push(slopes, v)
+        image = after(network.push(slopes, v))
     return v, image
 
 
 def _estimate(network: Network, points: np.ndarray, rng: np.random.Generator, per_input: bool) -> np.ndarray:
     with np.errstate(all="ignore"):
-        _, image = _direction(network, network.slopes_at(points), rng.standard_normal(points.shape), per_input, 4)
+        p = None if network.factor == 1.0 else _softmax(network, points)
+        _, image = _direction(network, network.slopes_at(points), rng.standard_normal(points.shape), per_input, 4, p)
         return np.nan_to_num(np.linalg.norm(image, axis=1), nan=0.0, posinf=0.0)
 
 

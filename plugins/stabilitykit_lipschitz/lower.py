@@ -125,6 +125,19 @@ def steepest(network: Network, points: np.ndarray, count: int) -> np.ndarray:
     return points[np.unique(np.concatenate([order[: count // 2] for order in orders]))]
 
 
+def _ties(network: Network, pairs: int = 8) -> np.ndarray:
+    """Inputs (P, n) of a linear network to which two classes are equally likely and no other is: there the softmax is
+    steepest, and ||J|| = ||w_i - w_j|| / (2 sqrt 2). The pairs are those with the largest such norm."""
+    c = network.outputs[0]
+    gram = c @ c.T
+    apart = np.diag(gram)[:, None] + np.diag(gram) - 2.0 * gram
+    i, j = np.triu_indices(len(c), 1)
+    best = np.argsort(-apart[i, j])[:pairs]
+    wanted = np.zeros((len(best), len(c)))
+    wanted[np.arange(len(best)), i[best]] = wanted[np.arange(len(best)), j[best]] = 40.0
+    return np.linalg.lstsq(gram, (wanted - network.offset).T, rcond=None)[0].T @ c
+
+
 def _starts(network: Network, region: Region | None, data: np.ndarray | None, rng: np.random.Generator,
             count: int) -> np.ndarray:
     n = network.inputs
@@ -147,6 +160,8 @@ def _starts(network: Network, region: Region | None, data: np.ndarray | None, rn
         points.append(100.0 * rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300))
         rows = mix @ w
         points.append(100.0 * rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300))
+    if network.factor != 1.0 and not network.layers:
+        points.append(_ties(network))
     if data is not None and len(data):
         points.insert(0, np.asarray(data, dtype=np.float64).reshape(len(data), -1)[:512])
     return np.concatenate(points)
