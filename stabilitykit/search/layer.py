@@ -17,10 +17,12 @@ from stabilitykit.search.tree import Forest, grow
 # seeking better ones first; of one that needs no comparison with the trees; and of the largest one.
 SEED_CANDIDATES = 40
 LOOSE_CANDIDATES = 1000
-CHEAP_CANDIDATES = 150
-MOST_CANDIDATES = 20_000
-# Nanoseconds per candidate of a sweep and per step of a tree search, measured; they choose, they never prune.
-SWEEP_COST = 3.0
+CHEAP_CANDIDATES = 250
+MOST_CANDIDATES = 40_000
+# Nanoseconds per image and per candidate of a sweep, and per step and depth of a tree search, measured; they
+# choose, they never prune. Several depths under "max" cost half as much each: most steps end early.
+IMAGE_COST = 300.0
+SWEEP_COST = 2.4
 TREE_COST = 35.0
 PROBES = 128
 # Readouts at least this long are compared at the two groups' own coordinates first, boxes only there.
@@ -103,6 +105,8 @@ def search_left(
         starts = np.concatenate([[0], np.cumsum(sizes * needed)])
         forest = grow(search.values, by_group, starts, layer.boxed, threads=threads)
         if np.isfinite(candidates):
+            step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
+            cost = IMAGE_COST * images + SWEEP_COST * candidates
             steps = pair_kernels.probe(
                 search.values,
                 layer.boxed,
@@ -113,7 +117,7 @@ def search_left(
                 search.width if search.cells > 1 else 0,
                 search.code,
                 search.bound,
-                int(SWEEP_COST * candidates / TREE_COST * 2 * PROBES / len(by_group)),
+                int(cost / step * 2 * PROBES / len(by_group)),
             )
             done = steps < 0 and swept(widest, 4 * candidates + images)
     if not done:
@@ -124,7 +128,10 @@ def search_left(
 
 def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, found: Found, threads: int) -> None:
     """Run a planned sweep over the images of a layer."""
-    rows, kinds = layer.points[ready.order], search.groups[ready.order]
+    kinds = search.groups[ready.order]
+    columns = np.empty(layer.points.shape[::-1], dtype=layer.points.dtype)
+    sweep_kernels.gather_columns(layer.points, ready.order, columns)
+    ceiling = search.ceiling()
 
     def work(span: tuple[int, int]) -> Found:
         mine = Found(search.cells)
@@ -133,7 +140,7 @@ def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, fo
             ready.offsets,
             ready.window,
             *span,
-            rows,
+            columns,
             layer.error,
             search.values,
             layer.depths,
@@ -143,6 +150,7 @@ def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, fo
             owner,
             owners,
             0 if search.overall else search.width,
+            ceiling,
             search.bound,
             mine.value,
             mine.first,
@@ -150,7 +158,7 @@ def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, fo
         )
         return mine
 
-    for mine in run(work, spans(len(rows), 8 * threads if threads > 1 else 1), threads):
+    for mine in run(work, spans(len(kinds), 8 * threads if threads > 1 else 1), threads):
         found.take(mine)
 
 

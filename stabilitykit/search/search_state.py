@@ -50,6 +50,14 @@ class Search:
         """The largest bound of any two groups that both have images."""
         return float(self.bound[self.cell_of(self.pairs)].max())
 
+    def ceiling(self) -> np.ndarray:
+        """(width,) the largest bound of each group's pairs."""
+        bounds = self.bound[self.cell_of(self.pairs)]
+        largest = np.zeros(self.width)
+        for side in range(2):
+            np.maximum.at(largest, self.pairs[:, side], bounds)
+        return largest
+
     def cell_of(self, pairs: np.ndarray) -> np.ndarray:
         if self.overall:
             return np.zeros(len(pairs), dtype=np.int64)

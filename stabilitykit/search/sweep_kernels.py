@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.bounds import TINY, limit_of, pair_value
+from stabilitykit.search.bounds import EPS, TINY, limit_of, pair_value
 from stabilitykit.search.jit import jit
 from stabilitykit.search.pair_kernels import keep
 
 CELL = np.int64(1) << 32
+# Images measured at once, and coordinates after which a block without any near image is left.
+BLOCK = 256
+STRIDE = 8
 
 
 @jit
@@ -22,13 +25,18 @@ def project(points, directions, keys):
     """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate."""
     largest = 0.0
     for i in range(points.shape[0]):
-        for m in range(directions.shape[0]):
-            total = 0.0
-            for k in range(points.shape[1]):
-                x = np.float64(points[i, k])
-                total += directions[m, k] * x
-                largest = max(largest, abs(x))
-            keys[i, m] = total
+        one = 0.0
+        two = 0.0
+        three = 0.0
+        for k in range(points.shape[1]):
+            x = np.float64(points[i, k])
+            one += directions[0, k] * x
+            two += directions[1, k] * x
+            three += directions[2, k] * x
+            largest = max(largest, abs(x))
+        keys[i, 0] = one
+        keys[i, 1] = two
+        keys[i, 2] = three
     return largest
 
 
@@ -69,13 +77,51 @@ def row_limit(best, error):
 
 
 @jit
+def gather_columns(points, order, columns):
+    """columns[k, p] = points[order[p], k]."""
+    for p in range(len(order)):
+        image = order[p]
+        for k in range(points.shape[1]):
+            columns[k, p] = points[image, k]
+
+
+@jit
+def screen(columns, p, start, stop, top, squares):
+    """How many of the images start..stop-1 are within `top` of image p; their squares fill `squares`.
+
+    columns (readout, images): neighbours in the order lie side by side, so that several are measured at once,
+    in the data's own precision.
+    """
+    count = stop - start
+    x = columns[0, p]
+    line = columns[0, start:stop]
+    for n in range(count):
+        difference = line[n] - x
+        squares[n] = difference * difference
+    near = count
+    for k in range(1, columns.shape[0]):
+        x = columns[k, p]
+        line = columns[k, start:stop]
+        for n in range(count):
+            difference = line[n] - x
+            squares[n] += difference * difference
+        if k % STRIDE == 0 or k == columns.shape[0] - 1:
+            near = 0
+            for n in range(count):
+                near += 1 if squares[n] <= top else 0
+            if near == 0:
+                break
+    return near
+
+
+@jit
 def sweep(
     codes,
     offsets,
     window,
     start,
     stop,
-    rows,
+    columns,
     error,
     values,
     depths,
@@ -85,6 +131,7 @@ def sweep(
     owner,
     owners,
     width,
+    ceiling,
     bound,
     value,
     first,
@@ -92,19 +139,27 @@ def sweep(
 ):
     """Compare the images at positions start..stop-1 with all later ones in their windows.
 
-    rows (images, readout), images, kinds: in the order of codes; rows are 1-Lipschitz but for `error`.
-    `width` is the number of groups, or 0 to keep one answer for all. Only pairs whose image of the lower
+    columns (readout, images), images, kinds: in the order of codes; columns are 1-Lipschitz but for `error`.
+    `width` is the number of groups, or 0 to keep one answer for all; ceiling (groups,) is at least every
+    bound of the group's pairs. Only pairs whose image of the lower
     group is congruent to owner are kept.
     """
     count = len(codes)
-    readout = rows.shape[1]
     total_depths = values.shape[0]
+    # Squares are summed in the data's precision: relative error of a sum of `readout` terms that are not
+    # negative, and squares that underflow.
+    unit = 2.0**-23 if columns.itemsize == 4 else EPS
+    loose = 1.0 + (columns.shape[0] + 8) * unit
+    least = 1e-36 if columns.itemsize == 4 else TINY
     limit = np.empty(len(bound))
     for cell in range(len(bound)):
-        limit[cell] = row_limit(min(bound[cell], value[cell]), error)
+        limit[cell] = row_limit(min(bound[cell], value[cell]), error) * loose + least
+    squares = np.empty(BLOCK, dtype=columns.dtype)
+    top = np.empty(1, dtype=columns.dtype)
     begin = np.empty(len(offsets), dtype=np.int64)
     for n in range(len(offsets)):
         begin[n] = np.searchsorted(codes, codes[start] + offsets[n] - window)
+    end = begin.copy()
     for p in range(start, stop):
         a = kinds[p]
         for n in range(len(offsets)):
@@ -113,25 +168,30 @@ def sweep(
             while q < count and codes[q] < target - window:
                 q += 1
             begin[n] = q
-            q = max(q, p + 1)
+            q = max(end[n], q)
             while q < count and codes[q] <= target + window:
-                b = kinds[q]
-                if a != b:
+                q += 1
+            end[n] = q
+            for part in range(max(begin[n], p + 1), end[n], BLOCK):
+                last = min(part + BLOCK, end[n])
+                top[0] = row_limit(ceiling[a], error) * loose + least if width > 0 else limit[0]
+                if screen(columns, p, part, last, top[0], squares) == 0:
+                    continue
+                for q in range(part, last):
+                    b = kinds[q]
+                    if a == b or squares[q - part] > top[0]:
+                        continue
                     cell = 0
                     if width > 0:
                         cell = a * width + b if a < b else b * width + a
-                    top = limit[cell]
-                    total = 0.0
-                    for k in range(readout):
-                        difference = np.float64(rows[p, k]) - np.float64(rows[q, k])
-                        total += difference * difference
-                        if total > top:
-                            break
-                    if total <= top and (owners == 1 or (images[p] if a < b else images[q]) % owners == owner):
-                        i = images[p]
-                        j = images[q]
-                        best = limit_of(min(bound[cell], value[cell]), code, total_depths)
-                        found = pair_value(values[:, i], values[:, j], depths, code, best, -1, -1)
-                        if found >= 0.0 and keep(found, i, j, cell, bound, value, first, second):
-                            limit[cell] = row_limit(min(value[cell], bound[cell]), error)
-                q += 1
+                    # An overflown square decides nothing.
+                    if limit[cell] < squares[q - part] < np.inf:
+                        continue
+                    if owners > 1 and (images[p] if a < b else images[q]) % owners != owner:
+                        continue
+                    i = images[p]
+                    j = images[q]
+                    best = limit_of(min(bound[cell], value[cell]), code, total_depths)
+                    found = pair_value(values[:, i], values[:, j], depths, code, best, -1, -1)
+                    if found >= 0.0 and keep(found, i, j, cell, bound, value, first, second):
+                        limit[cell] = row_limit(min(value[cell], bound[cell]), error) * loose + least

@@ -44,7 +44,7 @@ def grow(
     starts: np.ndarray,
     depths: np.ndarray,
     *,
-    leaf: int = 8,
+    leaf: int = 12,
     copies: bool = False,
     threads: int = 1,
 ) -> Forest:

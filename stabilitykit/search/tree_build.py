@@ -17,37 +17,28 @@ THIRD = 3
 
 
 @jit
-def spread_of_sample(values, depths, order, start, stop, step, turn, turns):
+def spread_of_sample(values, depths, order, start, stop, step, turn, turns, total):
     """The coordinate (depth, k) in which every step-th image spreads most, and its spread.
 
-    Looks at every turns-th depth, beginning with turn.
+    Looks at every turns-th depth, beginning with turn; `total` is work space for one readout.
 
-    Spread is the sum of absolute deviations from the mean: a range would follow single outliers, of which
-    saturated readouts have many. It is 0 only if all sampled images are identical.
+    Spread is the sum of absolute deviations from the first image: a range would follow single outliers, of
+    which saturated readouts have many. It is 0 only if all sampled images are identical.
     """
     widest = 0.0
     best_t = 0
     best_k = 0
-    count = (stop - start + step - 1) // step
     for d in range(turn, depths.shape[0], turns):
         t = depths[d]
-        for k in range(values.shape[2]):
-            low = np.float64(values[t, order[start], k])
-            high = low
-            total = 0.0
-            for p in range(start, stop, step):
-                x = np.float64(values[t, order[p], k])
-                total += x
-                low = min(low, x)
-                high = max(high, x)
-            if low == high:
-                continue
-            mean = total / count
-            spread = 0.0
-            for p in range(start, stop, step):
-                spread += abs(np.float64(values[t, order[p], k]) - mean)
-            if spread > widest:
-                widest = spread
+        center = values[t, order[start]]
+        total[:] = 0.0
+        for p in range(start + step, stop, step):
+            row = values[t, order[p]]
+            for k in range(total.shape[0]):
+                total[k] += abs(np.float64(row[k]) - np.float64(center[k]))
+        for k in range(total.shape[0]):
+            if total[k] > widest:
+                widest = total[k]
                 best_t = t
                 best_k = k
     return widest, best_t, best_k
@@ -73,17 +64,15 @@ def median_of_sample(values, order, start, stop, step, t, k, buffer):
 @jit
 def partition(values, order, start, stop, t, k, pivot, inclusive):
     """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number."""
+    # Without branches on the data: half of them would be mispredicted.
     left = start
-    right = stop - 1
-    while left <= right:
-        x = values[t, order[left], k]
-        if x < pivot or (inclusive and x == pivot):
-            left += 1
-        else:
-            held = order[left]
-            order[left] = order[right]
-            order[right] = held
-            right -= 1
+    for p in range(start, stop):
+        image = order[p]
+        x = values[t, image, k]
+        first = x <= pivot if inclusive else x < pivot
+        order[p] = order[left]
+        order[left] = image
+        left += 1 if first else 0
     return left
 
 
@@ -96,6 +85,7 @@ def build_group(values, depths, order, start, stop, leaf, copies, node_start, no
     copy can be in the lexicographically smallest closest pair.
     """
     buffer = np.empty(SAMPLE, dtype=values.dtype)
+    total = np.empty(values.shape[2])
     turns = THIRD if len(depths) > THIRD else 1
     nodes = 1
     node_start[0] = start
@@ -113,10 +103,10 @@ def build_group(values, depths, order, start, stop, leaf, copies, node_start, no
         if count <= leaf:
             continue
         step = max(1, count // SAMPLE)
-        width, t, k = spread_of_sample(values, depths, order, begin, end, step, node % turns, turns)
+        width, t, k = spread_of_sample(values, depths, order, begin, end, step, node % turns, turns, total)
         if width == 0.0:
             step = 1
-            width, t, k = spread_of_sample(values, depths, order, begin, end, step, 0, 1)
+            width, t, k = spread_of_sample(values, depths, order, begin, end, step, 0, 1, total)
             if width == 0.0:
                 order[begin:end] = np.sort(order[begin:end])
                 if not copies:
