@@ -184,6 +184,7 @@ class _Job:
                             self.world)
                 record = pair.record()
                 certificate = self._certify(pair)
+                _warn_of(certificate, model.label)
                 what = pair.damage()
                 if what:  # no property has run yet: the blocks themselves keep a state
                     with blaming(model):
@@ -418,6 +419,18 @@ def _refuse_duplicates(models: list[Choice], datasets: list[Choice]) -> None:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _warn_of(certificate: Mapping[str, Any], owner: str) -> None:
+    """Say so when the blocks are not the model: numbers about them are then numbers about something else."""
+    if "error" in certificate:
+        text = f"could not be made: {certificate['error']}"
+    elif certificate.get("bit_exact", True):
+        return
+    else:
+        text = (f"chained blocks and readout differ from the model's own forward pass by up to "
+                f"{certificate.get('max_abs_difference')}")
+    print(f"warning: certificate of {owner}: {text}", file=sys.stderr)
 
 
 def _cache_root(cache: str | Path | bool | None) -> Path | None:

@@ -91,7 +91,9 @@ def test_audit_of_a_users_module(folder, capsys):
 def test_a_net_that_is_not_its_blocks_fails(folder, capsys):
     assert run(["audit", "module:their_nets:Hidden", "--input", "3x32x32", "-d", "digits", "--limit", "20",
                 "--no-cache", "-p", "blocks", "-q", "-o", "out"]) == 1
-    assert "the chained blocks are not the model" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the chained blocks are not the model" in error
+    assert "warning: certificate of module:" in error
 
 
 def test_the_blocks_table_agrees_with_the_trajectory(folder):
