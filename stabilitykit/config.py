@@ -34,7 +34,19 @@ def read_config(path: Path) -> dict[str, Any]:
 
             if "&" in text and "*" in text and any(isinstance(t, yaml.AliasToken) for t in yaml.scan(text)):
                 raise UsageProblem(f"config {path}: YAML aliases are not accepted (they can expand without bound)")
-            data = yaml.safe_load(text)
+            class Strict(yaml.SafeLoader):
+                """YAML lets the last of two equal keys win; people mean one of them and cannot see which."""
+
+            def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+                seen: set[str] = set()
+                for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                    if key in seen:
+                        raise UsageProblem(f"config {path}: the key {key!r} stands twice")
+                    seen.add(key)
+                return loader.construct_mapping(node, deep=True)
+
+            Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+            data = yaml.load(text, Strict)
     except UsageProblem:
         raise
     except (Exception, RecursionError) as error:

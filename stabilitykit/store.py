@@ -52,7 +52,8 @@ class Cell:
 
         text = "--".join((self.model, self.dataset, self.property))
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:120]
-        return f"{safe}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        # Names of files may hold what UTF-8 cannot; JSON stores it as "?" too, so a cell read back has the same slug.
+        return f"{safe}.{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
     def to_json(self) -> dict[str, Any]:
         return {

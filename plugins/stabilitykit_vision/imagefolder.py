@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ class ImageFolder(Dataset):
         """SHA-256 of the files' bytes, their class and name below the root, and the transforms."""
         digest = hashlib.sha256(repr((self._class_names, self.transforms)).encode())
         for file in self._files:
-            digest.update(file.relative_to(self.root).as_posix().encode() + b"\0")
+            digest.update(os.fsencode(file.relative_to(self.root).as_posix()) + b"\0")
             try:
                 digest.update(hashlib.sha256(file.read_bytes()).digest())
             except OSError as error:

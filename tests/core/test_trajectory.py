@@ -106,8 +106,7 @@ def test_tuple_states_become_one_vector():
 
 def test_probes_learn_and_are_reproducible():
     dataset = TinyDataset(60)
-    first, second = pair(dataset=dataset, readout="probe", probe_epochs=60), pair(dataset=dataset, readout="probe",
-                                                                                  probe_epochs=60)
+    first, second = (pair(dataset=dataset, readout="probe", probe_epochs=60, batch_size=30) for _ in range(2))
     a, b = first.trajectory(), second.trajectory()
     assert np.array_equal(a.logits, b.logits)
     for t in range(a.depth + 1):

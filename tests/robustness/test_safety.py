@@ -112,3 +112,20 @@ def test_a_run_folder_of_a_stranger_runs_no_code_and_downloads_nothing(cli, tmp_
         path.write_text(path.read_text().replace(label, '"model": "module:evil:build"'))
     cli("verify", "run", "-q", "--trust-run")
     assert (tmp_path / "canary").exists()  # the guard was what kept it from running
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names that are no UTF-8")
+def test_names_that_are_no_text_are_only_names(cli, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path / os.fsdecode(b"photos-\xff")
+    for name in (b"a-\xfe", b"b"):
+        (root / os.fsdecode(name)).mkdir(parents=True)
+        for value in (0, 90, 200):
+            Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(root / os.fsdecode(name) / f"{value}.png")
+    given = ("evaluate", "-m", "resnet18-digits", "-d", f"imagefolder:{root},size=32", "--any-classes", "-q",
+             "--no-cache", "-o", tmp_path / "run")
+    code, out, err = cli(*given, "--format", "json", "--report")
+    assert code == 0 and json.loads(out)["cells"], err
+    assert cli(*given, "--resume")[0] == 0 and len(list((tmp_path / "run" / "cells").iterdir())) == 1
