@@ -31,11 +31,9 @@ def depths(trajectory: Trajectory, groups: np.ndarray, seed: int, median_pairs: 
     ]
 
 
-def scale(profile: list[Depth], reduction: str, block: int) -> float:
+def scale(medians: list[float], reduction: str, block: int) -> float:
     """What a constant is divided by to compare models: the median at its block; for the mean, their mean."""
-    if reduction == "mean":
-        return sum(depth.median.value for depth in profile) / len(profile)
-    return profile[block].median.value
+    return sum(medians) / len(medians) if reduction == "mean" else medians[block]
 
 
 def decisions(trajectory: Trajectory) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.context import Context
 from stabilitykit.results import to_plain
-from stabilitykit.search import closest_pair
+from stabilitykit.search import closest_pair, median_cross_distance
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit.trajectory import Trajectory
 from stabilitykit_expansivity import curve as curves
@@ -26,6 +26,8 @@ from stabilitykit_expansivity.constants import (
 )
 from stabilitykit_expansivity.groups import Groups, choose_groups
 
+# Pairs behind a median over a subsample: its error is far below the spread between subsamples.
+SUBSET_PAIRS = 20_000
 OVER_SAMPLE = "over the sampled pairs: an upper bound of the infimum over the whole space, falling with N"
 
 
@@ -99,12 +101,16 @@ class Expansivity(Property):
         return found
 
     def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:
-        """The three constants over ``rows``; nothing where these hold one class only."""
+        """The three constants over ``rows``, plain and normalised; nothing where these hold one class only."""
         groups = choose_groups(context, self.pairs).ids[rows]
         if len(np.unique(groups)) < 2:
             return {}
         values = np.ascontiguousarray(context.trajectory.values[:, rows])
-        return {PREFIX + r: closest_pair(values, groups, r).value for r in REDUCTIONS}
+        pairs = {r: closest_pair(values, groups, r) for r in REDUCTIONS}
+        medians = [median_cross_distance(v, groups, context.seed, max_pairs=SUBSET_PAIRS).value for v in values]
+        scales = {r: profiles.scale(medians, r, pair.block) for r, pair in pairs.items()}
+        found = {PREFIX + r: pair.value for r, pair in pairs.items()}
+        return found | {f"{PREFIX}{r}.normalised": pairs[r].value / scales[r] for r in REDUCTIONS if scales[r] > 0}
 
     def _class_pairs(
         self, context: Context, groups: Groups, matrices: Mapping[str, ClosestPairs], notes: list[str]
@@ -157,7 +163,7 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
 def _normalised(
     result: PropertyResult, trajectory: Trajectory, found: Constant, profile: list[profiles.Depth]
 ) -> Measurement:
-    median = profiles.scale(profile, found.reduction, found.block)
+    median = profiles.scale([depth.median.value for depth in profile], found.reduction, found.block)
     where = "averaged over depths" if found.reduction == "mean" else f"at depth {found.block}"
     exact = all(depth.median.exact for depth in profile) and found.kind is Kind.EXACT
     pairs = profile[0].median.pairs

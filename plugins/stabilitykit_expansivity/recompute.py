@@ -12,7 +12,7 @@ from stabilitykit import Measurement, PropertyResult, Table
 from stabilitykit.context import Context
 from stabilitykit.search import median_cross_distance
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, pair_distances, reduce_distances
-from stabilitykit_expansivity.depth import decisions, prediction_depth
+from stabilitykit_expansivity.depth import decisions, prediction_depth, scale
 
 # Relative difference up to which a number of a table is the one recomputed.
 CLOSE = 1e-9
@@ -69,7 +69,7 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
         logits = np.ascontiguousarray(context.trajectory.logits[:, context.rows_of(m.witness["indices"])])
         distances = pair_distances(to_space(logits, context.trajectory.space))
         value, block = reduce_distances(distances, reduction)
-        found[name] = value / (sum(medians) / len(medians) if reduction == "mean" else medians[block])
+        found[name] = value / scale(medians, reduction, block)
     shares = [(chosen == chosen[-1]).mean(axis=1), np.array([(settled <= t).mean() for t in range(len(chosen))])]
     checks = {
         "class_pairs": lambda row: _pair_value(context, values, row, "a", "b"),

@@ -127,7 +127,8 @@ def test_paired_intervals_on_real_runs(tmp_path):
     assert (constant.low, constant.high, constant.of, constant.paired) == (1.0, 1.0, "ratio", True)
     accuracy = row(found, "accuracy", label).entries[1].interval
     assert (accuracy.low, accuracy.high, accuracy.of, accuracy.method) == (0.0, 0.0, "difference", "bootstrap")
-    assert row(found, "expansive_constant.min.normalised", label).entries[1].interval is None
+    normalised = row(found, "expansive_constant.min.normalised", label).entries[1].interval
+    assert (normalised.low, normalised.high, normalised.of) == (1.0, 1.0, "ratio")
     stabilitykit.evaluate("resnet18-digits", "digits", ["expansivity:curve=3,median_pairs=2000"], limit=60, seed=1,
                           output=tmp_path / "three")
     found = compare([tmp_path / "one", tmp_path / "three"], paired=True, subsamples=5, resamples=100)
