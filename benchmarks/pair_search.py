@@ -140,7 +140,7 @@ def adversarial(images: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def child(method: str, folder: str, seconds: float) -> None:
+def child(method: str, folder: str, seconds: float, mapped: bool) -> None:
     """Run one method and print its figures as JSON."""
     values = np.load(f"{folder}/values.npy", mmap_mode="r")
     groups = np.load(f"{folder}/groups.npy")
@@ -149,9 +149,11 @@ def child(method: str, folder: str, seconds: float) -> None:
     except ImportError as error:
         print(json.dumps({"missing": str(error)}))
         return
-    for images in (500, 20_000) if method in OURS else (500,):
+    for images in (500, 2_000 if mapped else 20_000) if method in OURS else (500,):
         search(values[:, :images].copy(), groups[:images], seconds)
-    resident = np.array(values)  # counted before the run, so growth is what the method itself takes
+    # Counted before the run, so growth is what the method itself takes; of a mapped trajectory the pages that
+    # the search touches count as well.
+    resident = values if mapped else np.array(values)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, cpu = time.perf_counter(), time.process_time()
     value, share = search(resident, groups, seconds)
@@ -160,15 +162,22 @@ def child(method: str, folder: str, seconds: float) -> None:
     print(json.dumps({"value": value, "share": share, "wall": took, "cpu": cpu, "mib": (after - before) / 1024}))
 
 
+def run_child(method: str, folder: str, seconds: float, *, mapped: bool = False) -> dict:
+    """Figures of one method in its own process; a failure is told with what the process said."""
+    command = [sys.executable, __file__, "--child", method, "--folder", folder, "--seconds", str(seconds)]
+    done = subprocess.run(command + ["--mapped"] * mapped, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{method} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
 def measure(values: np.ndarray, groups: np.ndarray, methods: list[str], seconds: float) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/values.npy", values)
         np.save(f"{folder}/groups.npy", groups)
         found = {}
         for method in methods:
-            command = [sys.executable, __file__, "--child", method, "--folder", folder, "--seconds", str(seconds)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[method] = json.loads(done.stdout)
+            found[method] = run_child(method, folder, seconds)
             print(f"{values.shape[1]:>9} {method}: {found[method]}", file=sys.stderr, flush=True)
     return found
 
@@ -190,6 +199,23 @@ def rows(name: str, found: dict[str, dict]) -> Iterator[str]:
         )
 
 
+def many_classes(images: int, depths: int, classes: int, seconds: float) -> Iterator[str]:
+    """Rows of min over a memory-mapped trajectory of many classes, written to disk and not held in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        values, groups = softmax_trajectory(images, depths, classes, gain=20, width=64)
+        np.save(f"{folder}/values.npy", values)
+        np.save(f"{folder}/groups.npy", groups)
+        size = values.nbytes / 2**20
+        del values
+        name = f"N = {images:,}, {depths} depths, {classes:,} classes, memory-mapped ({size:,.0f} MiB)"
+        for method in ("ours, min, overall", "ours, min, class matrix"):
+            figures = run_child(method, folder, seconds, mapped=True)
+            yield (
+                f"| {name} | {method} | {figures['wall']:.3g} | {figures['cpu']:.3g} | {figures['mib']:.0f} | "
+                f"{figures['value']:.6g} | |"
+            )
+
+
 def exponent(sizes: list[int], times: list[float]) -> float:
     """Slope of log time over log N, least squares."""
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
@@ -197,17 +223,21 @@ def exponent(sizes: list[int], times: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="5000,20000,60000", help="sizes for all methods")
-    parser.add_argument("--large", default="250000,1000000", help="sizes for ours only")
+    parser.add_argument("--images", default="10000,60000", help="sizes for all methods")
+    parser.add_argument("--large", default="1000000", help="sizes for ours only")
     parser.add_argument("--gains", default="3,12,40", help="sharpness of the softmax: unsure, good, saturated")
-    parser.add_argument("--adversarial", type=int, default=5000, help="images in each adversarial set")
-    parser.add_argument("--seconds", type=float, default=20.0, help="limit for each other method")
+    parser.add_argument("--adversarial", type=int, default=4000, help="images in each adversarial set")
+    parser.add_argument("--classes", type=int, default=1000, help="classes of the set of many classes")
+    parser.add_argument("--many", type=int, default=50_000, help="images in the set of many classes; 0: leave it out")
+    parser.add_argument("--many-depths", type=int, default=13, help="depths of the set of many classes")
+    parser.add_argument("--seconds", type=float, default=6.0, help="limit for each other method")
     parser.add_argument("--output", type=Path, help="write the table here as Markdown")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--mapped", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child, options.folder, options.seconds)
+        child(options.child, options.folder, options.seconds, options.mapped)
         return
     text = [
         "# Closest pairs of different classes",
@@ -246,6 +276,8 @@ def main() -> None:
             text += rows(
                 f"{name}, N = {options.adversarial:,}", measure(values, groups, list(METHODS), options.seconds)
             )
+    if options.many:
+        text += many_classes(options.many, options.many_depths, options.classes, options.seconds)
     text += ["", "Times faster than scipy (wall, same run):", "", "| N | method | times |", "|---|---|---|", *speedups]
     text += ["", "Growth exponent of CPU time over N:", "", "| gain | method | exponent |", "|---|---|---|"]
     for (gain, method), points in growth.items():
