@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from stabilitykit.distributed import row_bounds
 
 ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 600  # a loaded machine starts several Pythons slowly; a hang still ends
 
 
 @given(st.integers(0, 500), st.integers(1, 64), st.integers(1, 9))
@@ -23,10 +25,17 @@ def test_rows_are_split_at_whole_batches(count, batch, size):
     assert all(a <= b and (a % batch == 0 or a == count) for a, b in itertools.pairwise(bounds))
 
 
+def free_port():
+    """A port the system gave out just now: runs side by side do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def torchrun(processes, arguments, folder, **environment):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-               "--master-port", str(29500 + os.getpid() % 2000 + processes), "-m", "stabilitykit", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240,
+               "--master-port", str(free_port()), "-m", "stabilitykit", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT,
                           env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
@@ -39,7 +48,7 @@ def test_same_answer_as_one_process(tmp_path, processes):
     arguments = ["evaluate", "-p", "expansivity", "-p", "shadowing", "--limit", "200", "--batch-size", "16", "--quiet",
                  "--no-cache", "--format", "json"]
     alone = subprocess.run([sys.executable, "-m", "stabilitykit", *arguments, "-o", "alone"], cwd=tmp_path, text=True,
-                           capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                           capture_output=True, timeout=TIMEOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert alone.returncode == 0, alone.stderr
     many = torchrun(processes, [*arguments, "-o", "many"], tmp_path)
     assert many.returncode == 0, many.stderr[-3000:]
@@ -60,8 +69,8 @@ def test_a_dying_process_leaves_finished_cells(tmp_path):
         "stabilitykit.evaluate('resnet18-digits', 'digits', ['expansivity', Dies()], limit=60, output='run',"
         " cache=False)\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
-               str(27000 + os.getpid() % 2000), str(script)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240,
+               str(free_port()), str(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode != 0
     assert "died" in done.stderr or "SIGKILL" in done.stderr or "Signal 9" in done.stderr
