@@ -20,8 +20,10 @@ from .tracing import trace
 
 # All pairs at all depths: 2e10 differences are about 20 s on one core.
 PAIR_WORK = 20_000_000_000
-# With at most so many switches all single-switch orbits are considered, else those to nearest images.
+# With at most so many switches, and differences to trace them by all images, all single-switch orbits are considered,
+# else those to nearest images.
 ALL_SWITCHES = 200_000
+SWITCH_WORK = 20_000_000_000
 _CHUNK = 64
 # The upper side is resolved to steps of this ratio in eps: finer ones cost a tracer search each and show nothing.
 _RESOLUTION = 1.05
@@ -85,8 +87,9 @@ def lower_bounds(values: np.ndarray, *, start_tracer: bool = True, pair_work: in
 
 def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Single-switch orbits to consider: (before, after, depth k of the last step before the switch)."""
-    depths, count, _ = values.shape
-    if count * (count - 1) * (depths - 1) <= ALL_SWITCHES:
+    depths, count, dimension = values.shape
+    switches = count * (count - 1) * (depths - 1)
+    if switches <= ALL_SWITCHES and switches * count * depths * dimension <= SWITCH_WORK:
         i, j, step = np.meshgrid(np.arange(count), np.arange(count), np.arange(depths - 1), indexing="ij")
         different = (i != j).ravel()
         return i.ravel()[different], j.ravel()[different], step.ravel()[different]
