@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Machines are slow and shared: a law is about values, never about time.
 settings.register_profile("laws", deadline=None, max_examples=40)
 settings.load_profile("laws")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Jobs started in the background ignore Ctrl-C, and hand that down; the tests of it send real signals."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
