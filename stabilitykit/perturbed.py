@@ -53,7 +53,8 @@ def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step:
         changes.append((expected - found).norm(dim=1).cpu().numpy())
         norms.append(expected.norm(dim=1).cpu().numpy())
         here = _values(model, readout, t + 1, state, space)
-        jumps.append(np.sqrt(np.square(_values(model, readout, t + 1, true, space) - here).sum(axis=1)))
+        there = here if state is true else _values(model, readout, t + 1, true, space)
+        jumps.append(np.sqrt(np.square(there - here).sum(axis=1)))
         readouts.append(here)
     return PerturbedOrbits(np.stack(readouts, axis=1), np.stack(jumps, axis=1), np.stack(changes, axis=1),
                            np.stack(norms, axis=1))

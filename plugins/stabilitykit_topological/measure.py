@@ -50,9 +50,13 @@ class Response:
 
 
 def respond(
-    context: Context, block: Callable[[int, State], State], rows: np.ndarray, label: str = ""
+    context: Context, block: Callable[[int, State], State], rows: np.ndarray, label: str = "",
+    only: int | None = None,
 ) -> Response:
     """Run the images ``rows`` (P,) through perturbed blocks ``block(t, state)``; states are never kept.
+
+    Arguments:
+        only: the one block that differs; what is known to be equal is then not computed twice. None: any may.
 
     Raises:
         CellProblem: the perturbed orbits leave the finite numbers.
@@ -61,7 +65,7 @@ def respond(
     parts: list[tuple[np.ndarray, ...]] = []
     batches = context.progress(context.batches(rows), f"perturbation: {label}", -(-len(rows) // context.batch_size))
     for part, inputs in batches:
-        batch = _Batch(context, block, inputs)
+        batch = _Batch(context, block, inputs, only)
         with context.running():
             found = perturbed_orbits(context.model, context.readout, inputs, batch.step, context.space)
         change, relative = batch.on_true_orbit()
@@ -80,23 +84,25 @@ def respond(
 class _Batch:
     """Follows the true orbit of a batch beside the perturbed one."""
 
-    def __init__(self, context: Context, block: Callable[[int, State], State], inputs: torch.Tensor) -> None:
-        self.context, self.block, self.inputs = context, block, inputs
+    def __init__(self, context: Context, block: Callable[[int, State], State], inputs: torch.Tensor,
+                 only: int | None) -> None:
+        self.context, self.block, self.inputs, self.only = context, block, inputs, only
         self.state: State | None = None
         self.rows: list[tuple[np.ndarray, np.ndarray]] = []
 
     def step(self, t: int, state: State, true: State) -> State:
-        if t == 0:
-            # Both orbits start at h_0: one evaluation serves both.
-            moved = self.block(0, state)
-            self._compare(true, moved)
-            self.state = true
-            return moved
-        assert self.state is not None
-        following = self.context.model.block(t, self.state)
-        self._compare(following, self.block(t, self.state))
+        untouched = self.only is not None and t != self.only
+        moved = true if untouched else self.block(t, state)
+        if t == 0 or state is self.state:
+            # The orbits have not parted yet (both start at h_0): one evaluation serves both.
+            following, beside = true, moved
+        else:
+            assert self.state is not None
+            following = self.context.model.block(t, self.state)
+            beside = following if untouched else self.block(t, self.state)
+        self._compare(following, beside)
         self.state = following
-        return self.block(t, state)
+        return moved
 
     def _compare(self, true: State, moved: State) -> None:
         expected = state_vector(true).double()

@@ -44,7 +44,7 @@ class BlockPerturbation(Property):
         found: list[tuple[Perturbation, Response]] = []
         for perturbation in perturbations:
             try:
-                response = respond(context, perturbation.build(context.model, context.seed), rows, perturbation.label)
+                response = self._respond(context, perturbation, rows)
             except CellProblem as problem:
                 notes.append(f"{perturbation.label}: {problem}")
                 curve.append([perturbation.family, perturbation.scale, *[None] * 8, str(problem)])
@@ -75,6 +75,10 @@ class BlockPerturbation(Property):
         }
         images = list(dict.fromkeys(i for m in measurements for i in m.witness.get("indices", ())))
         return PropertyResult(measurements, tables, images, notes)
+
+    def _respond(self, context: Context, perturbation: Perturbation, rows: np.ndarray) -> Response:
+        block = perturbation.build(context.model, context.seed)
+        return respond(context, block, rows, perturbation.label, perturbation.block)
 
     def _rows(self, context: Context) -> np.ndarray:
         """The images whose orbits are perturbed: a seeded choice, ascending."""
@@ -119,8 +123,7 @@ class BlockPerturbation(Property):
             if label not in by_label:
                 continue
             if label not in responses:
-                block = by_label[label].build(context.model, context.seed)
-                responses[label] = respond(context, block, rows, label)
+                responses[label] = self._respond(context, by_label[label], rows)
             response = responses[label]
             if measurement.name.startswith("changed_decisions"):
                 found[measurement.name] = float(response.changed.mean())
