@@ -17,10 +17,11 @@ from .distributed import World, join_world
 from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
 from .failures import blaming, culprit_of, describe_failure
 from .interfaces import Property
-from .pair import Pair, Settings
+from .pair import Pair
 from .plan import Choice, choose, order_properties
 from .registry import Registry
 from .results import Measurement, PropertyResult, to_plain
+from .settings import Settings
 from .shield import shielded
 from .stops import time_limit
 from .store import Cell, RunFolder, measurement_rows

@@ -66,8 +66,9 @@ def add_intervals(
 def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]],
              trust: bool) -> _Side:
     from .device import choose_device, make_deterministic
-    from .pair import Pair, Settings
+    from .pair import Pair
     from .plan import choose, choose_recorded
+    from .settings import Settings
 
     request = column.info.get("request")
     if not isinstance(request, Mapping):

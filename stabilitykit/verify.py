@@ -17,10 +17,11 @@ from .context import Context, no_progress
 from .device import choose_device, make_deterministic
 from .errors import StabilityKitError, UsageProblem
 from .interfaces import Property
-from .pair import Pair, Settings
+from .pair import Pair
 from .plan import choose, choose_recorded
 from .registry import Registry
 from .results import PropertyResult, to_plain
+from .settings import Settings
 from .shield import shielded
 from .store import Cell, load_run
 

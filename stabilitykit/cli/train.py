@@ -78,9 +78,9 @@ def _train(registry: Registry, model: str, data_spec: Spec, validation: str | No
            given: dict[str, Any]) -> dict[str, Any]:
     from ..device import choose_device, make_deterministic
     from ..metrics import classification_metrics, predict
-    from ..pair import choose_indices
     from ..progress import make_progress
     from ..provenance import package_versions
+    from ..settings import choose_indices
     from ..training import Recipe, train
 
     recipe = Recipe(given["epochs"], given["batch_size"], given["lr"], given["seed"], given["patience"])
