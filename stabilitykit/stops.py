@@ -20,6 +20,10 @@ class StoppedItself(Exception):
     """A plugin raised KeyboardInterrupt although nobody had pressed Ctrl-C."""
 
 
+class TooLong(BaseException):
+    """Raised by the alarm in a cell over its time; not an Exception, so a plugin's own handlers let it pass."""
+
+
 @contextlib.contextmanager
 def own_stops_only() -> Iterator[None]:
     """In the body, only signals interrupt, and ``os._exit`` raises SystemExit (except in forked children).
