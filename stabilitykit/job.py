@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -148,10 +147,7 @@ class Job:
                     pair.trajectory()  # its extraction is shared work: every rank must come here
                     if not prop.parallel and not self.world.leads:
                         return self._shared(None)
-                # Copies: a property that writes into what it needs must not change what another one measured.
-                needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
-                          if name in results}
-                context = pair.context(choice, needed)
+                context = pair.context(choice, results)
                 result = stored_form(prop.evaluate(context))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,13 @@ class Pair:
         return self._trajectory
 
     def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
-        """What one property is given."""
+        """What one property is given; of ``results`` (by property name) those it needs or wants, as copies.
+
+        A property that writes into what it needs must not change what another one measured.
+        """
+        needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants) if name in results}
         return Context(self.model, self.dataset, self.indices, self.readout, self.settings.space, self.device,
-                       self.settings.batch_size, self.settings.seed, dict(choice.options), dict(results),
+                       self.settings.batch_size, self.settings.seed, dict(choice.options), needed,
                        self.progress, self.trajectory, self.world, EXTRACT_DTYPES[self.settings.extract_dtype],
                        self.settings.channels_last)
 

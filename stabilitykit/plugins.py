@@ -21,15 +21,11 @@ from .component import KINDS, Command, Component, ReportSection
 from .contract import check_command, check_component, check_section
 from .errors import PluginProblem, describe
 from .shield import shielded
-from .stops import time_limit
+from .stops import TooLong, time_limit
 
 GROUP = hookspecs.PROJECT
 TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
 DEFAULT_TIMEOUT = 20.0
-
-
-class _ImportTimeout(BaseException):
-    """Raised by the alarm inside a hanging plugin; not an Exception, so the plugin's own handlers let it pass."""
 
 
 @dataclass
@@ -138,10 +134,10 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
         start = time.perf_counter()
         try:
             who = f"plugin {record.name} of {record.owner}"
-            with time_limit(timeout, _ImportTimeout, f"{who}, still loading,", code=PluginProblem.exit_code), \
+            with time_limit(timeout, TooLong, f"{who}, still loading,", code=PluginProblem.exit_code), \
                     shielded():
                 offers = _answers(point.load(), record)
-        except _ImportTimeout:
+        except TooLong:
             record.status = "failed"
             record.error = f"still loading after {timeout:g} s; raise {TIMEOUT_VARIABLE} if that is expected"
         except KeyboardInterrupt:

@@ -21,7 +21,7 @@ class StoppedItself(Exception):
 
 
 class TooLong(BaseException):
-    """Raised by the alarm in a cell over its time; not an Exception, so a plugin's own handlers let it pass."""
+    """Raised by the alarm in plugin code over its time; not an Exception, so a plugin's own handlers let it pass."""
 
 
 @contextlib.contextmanager

@@ -180,9 +180,7 @@ def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[st
             with shielded(pair.settings.seed):
                 pair.require_intact()
                 choice = choose(registry, "property", cell.property)
-                needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants)
-                          if name in results}
-                recomputed = _recompute(choice.make(), pair.context(choice, needed), cell.result, witnesses_only)
+                recomputed = _recompute(choice.make(), pair.context(choice, results), cell.result, witnesses_only)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
