@@ -28,7 +28,7 @@ from stabilitykit.reporting import (
     table,
     tag,
 )
-from stabilitykit.reporting.rundata import records
+from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.store import Cell
 
 # Beyond so many classes a chart per class is a smear: the closest ones are shown, and the text says so.
@@ -122,7 +122,7 @@ def _accuracy(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None
         return None
     lines = (("accuracy", "accuracy"), ("agrees with the final decision", "agrees_with_final"),
              ("decided from here on", "decided"))
-    curves = [Curve(name, [(r["block"], _float(r[key])) for r in rows]) for name, key in lines
+    curves = [Curve(name, [(r["block"], as_float(r[key])) for r in rows]) for name, key in lines
               if any(r.get(key) is not None for r in rows)]
     if not curves:
         return None
@@ -137,10 +137,10 @@ def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | Non
     rows = _rows(result, "depth")
     if not rows:
         return None
-    closest = Curve("closest pair of different class", [(r["block"], _float(r["closest"])) for r in rows], titles=[
+    closest = Curve("closest pair of different class", [(r["block"], as_float(r["closest"])) for r in rows], titles=[
         f"depth {r['block']}: {number(r['closest'])}, {r['class_i']} #{r['order_i']} and {r['class_j']} #{r['order_j']}"
         for r in rows])
-    median = Curve("median pair", [(r["block"], _float(r["median"])) for r in rows], dashed=True)
+    median = Curve("median pair", [(r["block"], as_float(r["median"])) for r in rows], dashed=True)
     y = Axis.over(f"distance, {_unit(result)}", [v for c in (closest, median) for _, v in c.points])
     svg = line_chart([closest, median], x=Axis.depths(rows[-1]["block"]), y=y,
                      title="Closest and median cross-class distance along depth")
@@ -196,7 +196,7 @@ def _per_class(
 
 def _classes(pair: PairData, result: PropertyResult, reduction: str) -> tuple[list[str], list[dict[str, Any]], str]:
     """Class names in dataset order (the closest MOST_CLASSES if there are more), their pairs, a remark."""
-    rows = [r | {"class_a": str(r["class_a"]), "class_b": str(r["class_b"]), "value": _float(r["value"])}
+    rows = [r | {"class_a": str(r["class_a"]), "class_b": str(r["class_b"]), "value": as_float(r["value"])}
             for r in _rows(result, "class_pairs") if r["reduction"] == reduction]
     rows = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["value"])
     by_closeness = list(dict.fromkeys(name for r in rows for name in (r["class_a"], r["class_b"])))
@@ -266,7 +266,7 @@ def closest(run: RunData) -> Markup | None:
 def _pair_card(run: RunData, cell: Cell, row: Mapping[str, Any], unit: str) -> Markup:
     images = [picture(run.image(cell.dataset, row[f"index_{s}"]), f"{row[f'class_{s}']}, image {row[f'index_{s}']}",
                       row[f"class_{s}"], f"#{row[f'order_{s}']}", f"image {row[f'index_{s}']}") for s in "ab"]
-    value = tag("div", number(_float(row["value"])), tag("span", f" {unit}", class_="muted"), class_="big")
+    value = tag("div", number(as_float(row["value"])), tag("span", f" {unit}", class_="muted"), class_="big")
     return Markup("").join([strip(images), value,
                             tag("div", f"at {_place(row['block'], 0)}", class_="muted")])
 
@@ -276,7 +276,7 @@ def curve(run: RunData) -> Markup | None:
     parts = []
     for _, cell, result in _found(run):
         rows = _rows(result, "curve")
-        curves = [Curve(WORDS[reduction], [(r["N"], _float(r["value"])) for r in rows if r["reduction"] == reduction])
+        curves = [Curve(WORDS[reduction], [(r["N"], as_float(r["value"])) for r in rows if r["reduction"] == reduction])
                   for reduction in WORDS]
         curves = [c for c in curves if any(v is not None for _, v in c.points)]
         if not curves:
@@ -291,10 +291,3 @@ def curve(run: RunData) -> Markup | None:
     return Markup("").join([
         note("A smallest distance over N images can only fall as N grows, so two models are comparable at equal N "
              "only: read both curves at the same N."), *parts])
-
-
-def _float(value: Any) -> float | None:
-    """A table's number; the text "inf" of a file becomes infinity."""
-    if value is None or value == "":
-        return None
-    return float(value)

@@ -23,7 +23,7 @@ from stabilitykit.reporting import (
     table,
     tag,
 )
-from stabilitykit.reporting.rundata import records
+from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.store import Cell
 
 # (measurement, role) of the orbit shown first: the smallest eps of all orbits is the image that is traced best.
@@ -70,27 +70,27 @@ def _same(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
 def _strip(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, Any]]) -> Markup:
     tracer, tracer_class = rows[0]["tracer"], str(rows[0]["tracer class"])
     off_sample = len({r["image"] for r in rows}) == 1 and any(r["jump into it"] for r in rows)
-    eps = max(_float(r["distance to tracer"]) or 0.0 for r in rows)
-    delta = max(_float(r["jump into it"]) or 0.0 for r in rows)
+    eps = max(as_float(r["distance to tracer"]) or 0.0 for r in rows)
+    delta = max(as_float(r["jump into it"]) or 0.0 for r in rows)
     told = tag("p", tag("strong", name), f", {WHAT[role]}: from ", tag("strong", str(rows[0]["class"])),
                f" (image {rows[0]['image']}), traced by ", tag("strong", tracer_class),
                f" (image {tracer}) within eps = {number(eps)}; largest jump delta = {number(delta)}.")
     pictures = [picture(run.image(cell.dataset, tracer), f"tracer: {tracer_class}, image {tracer}",
                         f"tracer: {tracer_class}", f"image {tracer}")]
     for row in rows[:1] if off_sample else rows:
-        jump = "" if row["jump into it"] is None else f"jump {number(_float(row['jump into it']), 3)}"
+        jump = "" if row["jump into it"] is None else f"jump {number(as_float(row['jump into it']), 3)}"
         pictures.append(picture(
             run.image(cell.dataset, row["image"]), f"depth {row['depth']}: {row['class']}, image {row['image']}",
             row["class"], f"depth {row['depth']}", f"#{row['order']} in class",
-            f"to tracer {number(_float(row['distance to tracer']), 3)}", jump))
+            f"to tracer {number(as_float(row['distance to tracer']), 3)}", jump))
     more = note("This orbit runs through states that are no image's (perturbed blocks or states): only its first image "
                 "is shown.") if off_sample else None
     return Markup("").join([told, strip(pictures), more or "", _along(run, cell, name, role, rows)])
 
 
 def _along(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, Any]]) -> Markup:
-    near = Curve("distance to the tracer", [(r["depth"], _float(r["distance to tracer"])) for r in rows])
-    jumps = Curve("jump into this depth", [(r["depth"], _float(r["jump into it"])) for r in rows], dashed=True)
+    near = Curve("distance to the tracer", [(r["depth"], as_float(r["distance to tracer"])) for r in rows])
+    jumps = Curve("jump into this depth", [(r["depth"], as_float(r["jump into it"])) for r in rows], dashed=True)
     values = [v for c in (near, jumps) for _, v in c.points]
     svg = line_chart([near, jumps], x=Axis.depths(rows[-1]["depth"]),
                      y=Axis.over(f"distance, {_unit(cell)}", values, zero=True, log=False),
@@ -120,13 +120,14 @@ def profile(run: RunData) -> Markup | None:
 
 def _profile(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     rows = records(result.tables["profile"])
-    family = Curve("s(eps) of the family", [(_float(r["eps from"]) or 0.0, _finite(r["s"])) for r in rows], step=True,
-                   titles=[f"from eps = {number(_float(r['eps from']))}: s = {number(_float(r['s']))}" for r in rows])
+    family = Curve("s(eps) of the family", [(as_float(r["eps from"]) or 0.0, _finite(r["s"])) for r in rows], step=True,
+                   titles=[f"from eps = {number(as_float(r['eps from']))}: s = {number(as_float(r['s']))}"
+                           for r in rows])
     curves = [family]
     if "bracket" in result.tables:
         bounds = records(result.tables["bracket"])
         for colour, key, name in ((2, "upper", "upper bound over all sample orbits"), (3, "lower", "lower bound")):
-            points = [(_float(r["eps"]) or 0.0, _finite(r[key])) for r in bounds]
+            points = [(as_float(r["eps"]) or 0.0, _finite(r[key])) for r in bounds]
             if any(v is not None for _, v in points):
                 curves.append(Curve(name, points, step=True, dashed=True, colour=colour, markers=False))
     unit = _unit(cell)
@@ -150,13 +151,9 @@ def _constants(result: PropertyResult) -> Markup:
 
 def _part(m: Measurement, key: str) -> Any:
     witness: Mapping[str, Any] = m.witness
-    return "" if witness.get(key) is None else _float(witness[key])
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
+    return "" if witness.get(key) is None else as_float(witness[key])
 
 
 def _finite(value: Any) -> float | None:
-    found = _float(value)
+    found = as_float(value)
     return found if found is not None and math.isfinite(found) else None

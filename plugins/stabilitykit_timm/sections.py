@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from stabilitykit import PropertyResult
 from stabilitykit.reporting import Axis, Curve, RunData, details, line_chart, note, picture, strip, table, tag
-from stabilitykit.reporting.rundata import records
+from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.store import Cell
 
 
@@ -36,7 +36,7 @@ def blocks(run: RunData) -> Markup | None:
 def _effects(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     lines = (("accuracy after the block", "accuracy"), ("decided from here on", "decided"),
              ("decisions that change without it", "left_out_changes"))
-    curves = [Curve(name, [(r["block"], _float(r[key])) for r in rows]) for name, key in lines
+    curves = [Curve(name, [(r["block"], as_float(r[key])) for r in rows]) for name, key in lines
               if any(r[key] is not None for r in rows)]
     svg = line_chart(curves, x=_depth(rows), y=Axis("share of images", 0, 1.03), title="Which blocks matter")
     return run.figure(f"blocks-{cell.slug}", svg, "Accuracy, decided images, and decisions lost without the block.")
@@ -45,7 +45,7 @@ def _effects(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
 def _sizes(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     lines = (("step of the readout", "step"), ("relative change of the state", "relative_change"),
              ("final readout moves without it", "left_out_moves"))
-    curves = [Curve(name, [(r["block"], _float(r[key])) for r in rows if r[key] is not None]) for name, key in lines]
+    curves = [Curve(name, [(r["block"], as_float(r[key])) for r in rows if r[key] is not None]) for name, key in lines]
     y = Axis.over("median over images (l2)", [v for c in curves for _, v in c.points])
     svg = line_chart(curves, x=_depth(rows), y=y, title="How far each block moves things")
     return run.figure(f"block-sizes-{cell.slug}", svg, "Medians: step in readout space, relative change of the state, "
@@ -67,7 +67,3 @@ def _late(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
 
 def _depth(rows: list[dict[str, Any]]) -> Axis:
     return Axis.depths(rows[-1]["block"])
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, table
 from stabilitykit.reporting.html import short
-from stabilitykit.reporting.rundata import records
+from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.store import Cell
 
 # The family whose scale is the number of the block that is reset, not a size.
@@ -31,7 +31,7 @@ def table2(run: RunData) -> Markup | None:
     for column in columns:
         entries = [values.get(column) for _, values in found]
         rows.append([column, *("" if entry is None else Markup("{} {}").format(
-            number(_float(entry["value"])), kind_badge(entry["kind"])) for entry in entries)])
+            number(as_float(entry["value"])), kind_badge(entry["kind"])) for entry in entries)])
     heads = [f"{short(cell.model)} on {short(cell.dataset)}" for cell, _ in found]
     return Markup("").join([
         note("The four columns of the paper's Table 2 and our stricter readings beside them. The topological constant "
@@ -83,10 +83,10 @@ def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label
     families = dict.fromkeys(str(r["family"]) for r in rows)
     curves = []
     for family in families:
-        own = sorted((r for r in rows if r["family"] == family), key=lambda r: _float(r["delta"]) or 0.0)
-        curves.append(Curve(family, [(_float(r["delta"]) or 0.0, _float(r[key])) for r in own], titles=[
-            f"{family} {'' if r['scale'] is None else r['scale']}: delta {number(_float(r['delta']))}, "
-            f"{key} {number(_float(r[key]))}" for r in own], line=family != RESET))
+        own = sorted((r for r in rows if r["family"] == family), key=lambda r: as_float(r["delta"]) or 0.0)
+        curves.append(Curve(family, [(as_float(r["delta"]) or 0.0, as_float(r[key])) for r in own], titles=[
+            f"{family} {'' if r['scale'] is None else r['scale']}: delta {number(as_float(r['delta']))}, "
+            f"{key} {number(as_float(r[key]))}" for r in own], line=family != RESET))
     deltas = [v for c in curves for v, _ in c.points if v > 0]
     svg = line_chart(curves, x=Axis.over("delta, state space (l2)", deltas or [1.0]),
                      y=Axis.over(label, [v for c in curves for _, v in c.points], zero=True,
@@ -96,10 +96,10 @@ def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label
 
 def _resets(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     """Which block matters: what happens when one block is replaced."""
-    own = sorted((r for r in rows if r["family"] == RESET), key=lambda r: _float(r["scale"]) or 0.0)
-    curves = [Curve(name, [(_float(r["scale"]) or 0.0, _float(r[key])) for r in own])
+    own = sorted((r for r in rows if r["family"] == RESET), key=lambda r: as_float(r["scale"]) or 0.0)
+    curves = [Curve(name, [(as_float(r["scale"]) or 0.0, as_float(r[key])) for r in own])
               for name, key in (("changed decisions", "changed decisions"), ("tracing error eps", "eps"))]
-    svg = line_chart(curves, x=Axis.depths(_float(own[-1]["scale"]) or 0, "block reset"),
+    svg = line_chart(curves, x=Axis.depths(as_float(own[-1]["scale"]) or 0, "block reset"),
                      y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True,
                                  log=False),
                      title="Effect of resetting one block")
@@ -112,7 +112,7 @@ def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     for row in rows:
         if row["family"] == RESET:
             continue  # has a chart of its own
-        name = str(row["family"]) + ("" if row["scale"] is None else f" {number(_float(row['scale']), 3)}")
+        name = str(row["family"]) + ("" if row["scale"] is None else f" {number(as_float(row['scale']), 3)}")
         groups.setdefault(name, []).append((row["block"], _positive(row["relative delta"])))
     curves = [Curve(name, points) for name, points in groups.items()][:10]
     values = [v for c in curves for _, v in c.points]
@@ -123,10 +123,6 @@ def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
                       "Largest relative change of each block's output; zeros are left out.")
 
 
-def _float(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
-
-
 def _positive(value: Any) -> float | None:
-    found = _float(value)
+    found = as_float(value)
     return found if found is not None and found > 0 and math.isfinite(found) else None

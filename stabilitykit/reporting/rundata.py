@@ -143,6 +143,11 @@ def records(table: Table) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row)) for row in table.rows]
 
 
+def as_float(value: Any) -> float | None:
+    """A table's number; the text "inf" of a file becomes infinity, an empty entry None."""
+    return None if value is None or value == "" else float(value)
+
+
 def _file_name(name: str) -> str:
     import re
 
