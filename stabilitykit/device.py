@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import UsageProblem
+from .errors import UsageProblem, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -53,9 +53,8 @@ def check_torch_pair() -> None:
             except metadata.PackageNotFoundError:
                 return "absent"
 
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageProblem(f"torch {version('torch')} and torchvision {version('torchvision')} do not work together "
-                           f"({text}); {CURE}") from error
+                           f"({first_line(error)}); {CURE}") from error
 
 
 def make_deterministic(seed: int) -> None:

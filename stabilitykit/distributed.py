@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import StabilityKitError
+from .errors import StabilityKitError, first_line
 
 # A collective waits this long for a slow process before the run is given up.
 TIMEOUT_VARIABLE = "STABILITYKIT_DISTRIBUTED_TIMEOUT"
@@ -111,6 +111,5 @@ def _guarded(action: Any) -> None:
     try:
         action()
     except (RuntimeError, ValueError, ConnectionError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StabilityKitError(f"another process of this run died or cannot be reached ({text}); finished cells are "
-                                "valid, --resume goes on from there") from error
+        raise StabilityKitError(f"another process of this run died or cannot be reached ({first_line(error)}); "
+                                "finished cells are valid, --resume goes on from there") from error

@@ -39,6 +39,11 @@ class PluginProblem(StabilityKitError):
     exit_code = 3
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or the error's type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def describe(error: BaseException, longest: int = 400) -> str:
     """``Type: message`` on one line, whatever a stranger's exception does when it is asked for its text."""
     try:

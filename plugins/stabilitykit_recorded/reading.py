@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stabilitykit import DataProblem
+from stabilitykit.errors import first_line
 
 # Declared sizes are checked before anything is unpacked: a small file can announce terabytes.
 MAX_BYTES = 16 * 2**30
@@ -49,8 +50,7 @@ def read_recording(path: str) -> Recording:
     except FileNotFoundError:
         raise DataProblem(f"{path} does not exist") from None
     except Exception as error:  # zipfile and numpy raise many kinds for damaged files
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataProblem(f"cannot read {Path(path)} as .npz: {text}") from None
+        raise DataProblem(f"cannot read {Path(path)} as .npz: {first_line(error)}") from None
     if values.ndim != 3 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise DataProblem(f"{path}: values have shape {values.shape} and type {values.dtype}; expected numbers "
                           "of shape (T+1, N, K)")

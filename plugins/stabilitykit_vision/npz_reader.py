@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import DataProblem
+from stabilitykit.errors import first_line
 
 HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
@@ -68,8 +69,7 @@ class NpzFile:
                 return np.lib.format.read_array(stream, allow_pickle=False)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError, SyntaxError,
                 RuntimeError, MemoryError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise DataProblem(f"{where} is truncated or corrupt: {first[:200]}") from None
+            raise DataProblem(f"{where} is truncated or corrupt: {first_line(error)[:200]}") from None
 
     def close(self) -> None:
         self._archive.close()
