@@ -9,17 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from .axes import Axis
+from .frame import BOTTOM, COLOURS, HEIGHT, WIDTH, Frame, draw_legend, legend_rows, shortened
 from .html import number, tag
-from .standalone import LIGHT
 
-WIDTH, HEIGHT = 680.0, 360.0
-LEFT, RIGHT, TOP, BOTTOM = 74.0, 16.0, 14.0, 54.0
-COLOURS = len(LIGHT)
 MARKER_LIMIT = 60
 
 
@@ -56,71 +52,14 @@ class Dot:
     label: str = ""
 
 
-class Frame:
-    """The plot area with its axes; collects SVG elements."""
-
-    def __init__(self, x: Axis, y: Axis, title: str, height: float = HEIGHT, left: float = LEFT,
-                 bottom: float = BOTTOM, width: float = WIDTH) -> None:
-        self.x, self.y, self.title, self.width, self.height = x, y, title, width, height
-        self.left, self.right, self.top, self.bottom = left, width - RIGHT, TOP, height - bottom
-        self.items: list[Markup] = []
-
-    def px(self, value: float) -> float:
-        return round(self.left + self.x.at(value) * (self.right - self.left), 2)
-
-    def py(self, value: float) -> float:
-        return round(self.bottom - self.y.at(value) * (self.bottom - self.top), 2)
-
-    def add(self, name: str, *children: Any, **attributes: Any) -> None:
-        self.items.append(tag(name, *children, **attributes))
-
-    def text(self, x: float, y: float, text: str, *, anchor: str = "middle", soft: bool = False, small: bool = False,
-             **more: Any) -> None:
-        """SVG text at a position."""
-        classes = " ".join(["soft"] * soft + ["small"] * small) or None
-        self.add("text", text, x=round(x, 2), y=round(y, 2), text_anchor=anchor, class_=classes, **more)
-
-    def make_room(self) -> None:
-        """Widen the left margin where tick texts would reach into the axis's label."""
-        self.left = max(self.left, 32.0 + text_width(max((t for _, t in self.y.ticks(6)), key=len, default="")))
-
-    def axes(self, *, x_ticks: int = 8, y_ticks: int = 6) -> None:
-        """Grid, ticks and labels."""
-        for value, text in self.y.ticks(y_ticks):
-            y = self.py(value)
-            self.add("path", d=f"M{self.left} {y}H{self.right}", class_="grid")
-            self.text(self.left - 7, y + 4, text, anchor="end", soft=True)
-        names = self.x.names is not None
-        ticks = self.x.ticks(40 if names else x_ticks)
-        slanted = names and max((len(t) for _, t in ticks), default=0) * len(ticks) > 90
-        for value, text in ticks:
-            x = self.px(value)
-            if not names:
-                self.add("path", d=f"M{x} {self.bottom}v5", class_="axis")
-            if slanted:
-                self.text(x + 4, self.bottom + 15, _short(text), anchor="end", soft=True,
-                          transform=f"rotate(-35 {x + 4} {self.bottom + 15})")
-            else:
-                self.text(x, self.bottom + 19, _short(text), soft=True)
-        self.add("path", d=f"M{self.left} {self.top}V{self.bottom}H{self.right}", class_="axis")
-        self.text((self.left + self.right) / 2, self.height - 8, self.x.label)
-        middle = (self.top + self.bottom) / 2
-        self.text(15, middle, self.y.label, transform=f"rotate(-90 15 {middle})")
-
-    def svg(self) -> Markup:
-        """The finished chart with its title for screen readers."""
-        return tag("svg", tag("title", self.title), *self.items, viewBox=f"0 0 {self.width:g} {self.height:g}",
-                   role="img", class_="chart", aria_label=self.title, style=f"max-width:{1.15 * self.width:.0f}px")
-
-
 def line_chart(curves: Sequence[Curve], *, x: Axis, y: Axis, title: str) -> Markup:
     """Curves over numbers, with a legend above when there are several."""
-    rows = _legend_rows([c.name for c in curves]) if len(curves) > 1 else []
+    rows = legend_rows([c.name for c in curves]) if len(curves) > 1 else []
     frame = Frame(x, y, title, HEIGHT + 20 * len(rows))
     frame.top += 20 * len(rows)
     frame.make_room()
     frame.axes()
-    _legend(frame, rows, [(c.colour if c.colour is not None else i, c.dashed) for i, c in enumerate(curves)])
+    draw_legend(frame, rows, [(c.colour if c.colour is not None else i, c.dashed) for i, c in enumerate(curves)])
     for position, curve in enumerate(curves):
         colour = (position if curve.colour is None else curve.colour) % COLOURS
         drawn = [(px, py, k) for k, (px, py) in enumerate(curve.points) if py is not None and math.isfinite(py)]
@@ -154,14 +93,14 @@ def _path(frame: Frame, curve: Curve) -> str:
 
 def dot_chart(dots: Sequence[Dot], *, x: Axis, y: Axis, title: str, legend: Sequence[str] = ()) -> Markup:
     """Dots over categories (Figures 2 and 3); dots of one category are spread sideways by colour."""
-    rows = _legend_rows(legend) if legend else []
+    rows = legend_rows(legend) if legend else []
     slanted = x.names is not None and max(map(len, x.names), default=0) * len(x.names) > 90
     bottom = BOTTOM + (3.6 * min(max(map(len, x.names or ("",)), default=0), 14) if slanted else 0)
     frame = Frame(x, y, title, HEIGHT + 30 + 20 * len(rows) + bottom - BOTTOM, bottom=bottom)
     frame.top += 20 * len(rows)
     frame.make_room()
     frame.axes()
-    _legend(frame, rows, [(i, False) for i in range(len(legend))], dots=True)
+    draw_legend(frame, rows, [(i, False) for i in range(len(legend))], dots=True)
     columns = max(len(x.names or ()), 1)
     room = (frame.right - frame.left) / (columns + 0.2)
     spread = max(len(legend), 1)
@@ -188,13 +127,13 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], *, 
     finite = [v for row in values for v in row if v is not None and v > 0 and math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (1.0, 1.0)
     for r, name in enumerate(names):
-        frame.text(left - 8, top + (r + 0.5) * cell + 4, _short(name), anchor="end", small=cell < 26)
+        frame.text(left - 8, top + (r + 0.5) * cell + 4, shortened(name), anchor="end", small=cell < 26)
         x = left + (r + 0.5) * cell
         if longest > 3:
-            frame.text(x + 3, top - 8, _short(name), anchor="start", small=cell < 26,
+            frame.text(x + 3, top - 8, shortened(name), anchor="start", small=cell < 26,
                        transform=f"rotate(-40 {x + 3:.2f} {top - 8:.2f})")
         else:
-            frame.text(x, top - 8, _short(name))
+            frame.text(x, top - 8, shortened(name))
     for r in range(count):
         for c in range(count):
             value = values[r][c]
@@ -237,7 +176,7 @@ def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float |
     for k, (name, low, best, high) in enumerate(rows):
         y = frame.top + 18 + 34 * k
         colour = k % COLOURS
-        frame.text(frame.left - 10, y + 4, _short(name, 30), anchor="end")
+        frame.text(frame.left - 10, y + 4, shortened(name, 30), anchor="end")
         start = frame.left if low is None else frame.px(low)
         end = frame.right if high is None or math.isinf(high) else frame.px(high)
         told = f"{name}: {'?' if low is None else number(low, 6)} to {'?' if high is None else number(high, 6)}"
@@ -249,45 +188,6 @@ def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float |
             frame.add("circle", tag("title", f"{name}: {number(best, 6)}"), cx=frame.px(best), cy=y, r=5,
                       class_=f"f{colour}")
     return frame.svg()
-
-
-def _legend_rows(names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
-    """Legend entries with their x, broken into rows."""
-    rows: list[list[tuple[int, str, float]]] = [[]]
-    x = LEFT
-    for position, name in enumerate(names):
-        text = _short(name, 40)
-        width = 44 + text_width(text)
-        if rows[-1] and x + width > WIDTH - RIGHT:
-            rows.append([])
-            x = LEFT
-        rows[-1].append((position, text, x))
-        x += width
-    return rows
-
-
-def _legend(frame: Frame, rows: Sequence[Sequence[tuple[int, str, float]]], looks: Sequence[tuple[int, bool]],
-            dots: bool = False) -> None:
-    for line, row in enumerate(rows):
-        for position, text, x in row:
-            colour, dashed = looks[position]
-            y = 12 + 20 * line
-            if dots:
-                frame.add("circle", cx=round(x + 13, 1), cy=y, r=4.6, class_=f"f{colour % COLOURS}")
-            else:
-                frame.add("path", d=f"M{x:.1f} {y}h18",
-                          class_=f"curve s{colour % COLOURS}" + (" dashed" if dashed else ""))
-            frame.text(x + 23, y + 4, text, anchor="start")
-
-
-def text_width(text: str) -> float:
-    """About the width of chart text in SVG units, on the wide side."""
-    return sum(3.9 if c in "iljtfr.,:;|' ()[]!1I" else 10.5 if c in "mwMW@%" else 7.6 for c in text)
-
-
-def _short(text: str, limit: int = 12) -> str:
-    """Long names lose their middle: class names often differ at their end only."""
-    return text if len(text) <= limit else text[: (limit - 1) // 2] + "…" + text[-(limit // 2):]
 
 
 def _tiny(value: float) -> str:
