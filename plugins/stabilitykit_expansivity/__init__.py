@@ -29,12 +29,12 @@ def stabilitykit_properties() -> list[Component]:
 
 @hookimpl
 def stabilitykit_report_sections() -> list[ReportSection]:
-    where = "stabilitykit_expansivity.sections:"
+    where, by_class = "stabilitykit_expansivity.sections:", "stabilitykit_expansivity.class_sections:"
     return [
         ReportSection("most-confusable", "Most confusable", where + "glance", 5),
         ReportSection("depth", "Along depth", where + "depth", 20),
-        ReportSection("figures-2-3", "Constants per class (Figures 2 and 3)", where + "figures", 30),
-        ReportSection("class-pairs", "Class pairs", where + "heat", 40),
-        ReportSection("table-3", "Closest pairs (Table 3)", where + "closest", 50),
+        ReportSection("figures-2-3", "Constants per class (Figures 2 and 3)", by_class + "figures", 30),
+        ReportSection("class-pairs", "Class pairs", by_class + "heat", 40),
+        ReportSection("table-3", "Closest pairs (Table 3)", by_class + "closest", 50),
         ReportSection("subsample-curve", "Constants and N", where + "curve", 60),
     ]

@@ -1,0 +1,43 @@
+"""What sections of the report read from a run's results of g-expansivity, and how they word it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from stabilitykit import Measurement, PropertyResult
+from stabilitykit.reporting import PairData, RunData
+from stabilitykit.reporting.rundata import records
+from stabilitykit.store import Cell
+
+WORDS = {"max": "max over blocks (Definition 1)", "min": "min over blocks (Table 2)", "mean": "mean over blocks"}
+
+
+def results_of(run: RunData) -> Iterable[tuple[PairData, Cell, PropertyResult]]:
+    """Every finished cell of expansivity, pair by pair."""
+    for pair in run.pairs:
+        for cell, result in pair.results("expansivity"):
+            yield pair, cell, result
+
+
+def measurement(result: PropertyResult, name: str) -> Measurement | None:
+    """The measurement of that name, None where the run has none."""
+    return next((m for m in result.measurements if m.name == name), None)
+
+
+def rows_of(result: PropertyResult, name: str) -> list[dict[str, Any]]:
+    """Rows of a table by column name; none where the run has no such table."""
+    return records(result.tables[name]) if name in result.tables else []
+
+
+def unit_of(result: PropertyResult) -> str:
+    """Unit of the distances."""
+    found = measurement(result, "expansive_constant.min")
+    return found.unit if found else ""
+
+
+def place_text(block: Any, blocks: int) -> str:
+    """Depth ``block`` in words; ``blocks``: how many there are, 0 to leave it out."""
+    if block == 0:
+        return "the input of the first block"
+    return f"block {block}" + (f" of {blocks}" if blocks > 0 else "")
