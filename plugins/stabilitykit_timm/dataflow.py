@@ -8,45 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .nodes import ADDING, NORMALISING, PARTIAL, PERMUTING, POINTWISE, SCALING, mixes, node_name
 from .tracing import NodeKey, Recording
 
 LIVE_LIMIT = 12
 """Program points with more live tensors than this are not described one by one: nobody would hold so many."""
-
-# Names of autograd nodes by what the operation does to a value on its way through.
-PERMUTING = {
-    "ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "AliasBackward0", "TransposeBackward0",
-    "PermuteBackward0", "CloneBackward0", "SqueezeBackward0", "SqueezeBackward1", "SqueezeBackward2",
-    "UnsqueezeBackward0", "ToCopyBackward0", "RollBackward0", "PixelShuffleBackward0", "PixelUnshuffleBackward0",
-    "TBackward0", "FlipBackward0", "SwapaxesBackward0", "MovedimBackward0", "UnflattenBackward0",
-    "ViewAsRealBackward0", "ViewAsComplexBackward0", "AsStridedBackward0", "ChannelShuffleBackward0",
-}
-PARTIAL = {
-    "SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0", "UnbindBackward0", "CatBackward0",
-    "StackBackward0", "IndexBackward0", "SelectBackward0", "NarrowBackward0", "ConstantPadNdBackward0",
-    "ExpandBackward0", "CopySlices", "GatherBackward0", "IndexSelectBackward0", "IndexPutBackward0",
-    "SplitBackward1", "ChunkBackward0", "CopyBackwards", "SliceScatterBackward0", "ScatterBackward0",
-}
-ADDING = {"AddBackward0", "SubBackward0", "RsubBackward1", "AddcmulBackward0", "AddmmBackward0",
-          "BaddbmmBackward0", "LerpBackward0", "LerpBackward1"}
-POINTWISE = {
-    "ReluBackward0", "HardtanhBackward0", "GeluBackward0", "SiluBackward0", "MishBackward0", "EluBackward0",
-    "LeakyReluBackward0", "HardswishBackward0", "HardsigmoidBackward0", "SigmoidBackward0", "TanhBackward0",
-    "PreluKernelBackward0", "SoftplusBackward0", "CeluBackward0", "ClampBackward0", "ClampBackward1",
-    "ClampMinBackward0", "ThresholdBackward0", "SeluBackward0", "RreluBackward0",
-}
-SCALING = {"MulBackward0", "DivBackward0", "NegBackward0"}
-NORMALISING = {
-    "NativeLayerNormBackward0", "NativeBatchNormBackward0", "NativeGroupNormBackward0", "FusedRmsNormBackward0",
-    "CudnnBatchNormBackward0", "BatchNormBackwardBackward0", "RmsNormBackward0",
-}
-MIXING = {
-    "ConvolutionBackward0", "AddmmBackward0", "MmBackward0", "BmmBackward0", "BaddbmmBackward0", "LinearBackward0",
-    "ScaledDotProductFlashAttentionForCpuBackward0", "ScaledDotProductEfficientAttentionBackward0",
-    "ScaledDotProductFlashAttentionBackward0", "MkldnnConvolutionBackward0", "CudnnConvolutionBackward0",
-    "MvBackward0", "DotBackward0", "FftR2CBackward0", "FftC2CBackward0", "FftC2RBackward0", "EinsumBackward0",
-    "SlowConvDilated2DBackward0", "AvgPool2DBackward0",
-}
 
 KINDS = ("identity", "activated", "scaled", "normalised", "partial", "inner", "none")
 """How the skip of a block runs, from the plainest to none (see :func:`Dataflow.skip`)."""
@@ -202,7 +168,7 @@ class Dataflow:
 
     def parameters_between(self, start: Iterable[int], end: Iterable[int]) -> bool:
         """Whether something that mixes coordinates (a product with weights, attention) lies between."""
-        return any(_mixes(node_name(node)) for node in self.between(start, end))
+        return any(mixes(node_name(node)) for node in self.between(start, end))
 
     def mixes_state(self, start: int, end: int) -> bool:
         """Whether something that mixes coordinates works on ``start`` itself on the way to ``end``."""
@@ -213,7 +179,7 @@ class Dataflow:
             sources = {self._number[s] for s in _sources(node, self._input)}
             if sources & reached:
                 reached.add(vertex)
-                if sources & mixed or _mixes(node_name(node)):
+                if sources & mixed or mixes(node_name(node)):
                     mixed.add(vertex)
         return end in mixed
 
@@ -251,11 +217,6 @@ class Dataflow:
         return points, live
 
 
-def node_name(node: Any) -> str:
-    """Class of an autograd node without its C++ namespace."""
-    return node.name().rpartition("::")[2]
-
-
 def _additions_to_views(recording: Recording) -> set[Any]:
     """Nodes by which autograd records ``x += y`` where x is a view: any in-place operation looks like that."""
     found = set()
@@ -268,12 +229,6 @@ def _additions_to_views(recording: Recording) -> set[Any]:
                 if node is not None and node_name(node) == "CopySlices":
                     found.add(node)
     return found
-
-
-def _mixes(name: str) -> bool:
-    # Operations written by users (custom autograd functions) carry no number; what they do is unknown.
-    custom = name.endswith("Backward") and name != "CopyBackwards"
-    return name in MIXING or custom or any(part in name for part in ("Conv", "Rnn", "Gru", "Lstm", "Attention"))
 
 
 def _sources(node: Any, stop: NodeKey) -> list[NodeKey]:

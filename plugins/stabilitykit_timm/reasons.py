@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .dataflow import Dataflow, node_name
+from .dataflow import Dataflow
+from .nodes import node_name
 from .runs import REASONS, Reason, Run
 
 if TYPE_CHECKING:
