@@ -13,8 +13,9 @@ from stabilitykit.interfaces import Model
 
 from .layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from .program import Program
-from .replay import Replayer, point_of, segment, sides_at
+from .replay import Replayer
 from .runs import Run
+from .segments import point_of, segment, sides_at
 from .tail import tail_module
 from .tracing import memory_order
 

@@ -12,8 +12,8 @@ from .following import Path
 from .functional import functional_blocks, open_functional_blocks
 from .program import Program, Unreachable, image_shape_of, trace
 from .reasons import explain
-from .replay import point_of, sides_at
 from .runs import MODES, Block, Discovery, Mode, Reason, Run
+from .segments import point_of, sides_at
 from .tracing import Recording
 
 

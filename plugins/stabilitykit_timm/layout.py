@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from .program import Program, Template
-from .replay import Replayer, point_of, segment
+from .replay import Replayer
 from .runs import Run
+from .segments import point_of, segment
 
 
 def to_image_first(tensor: torch.Tensor, shape: Template) -> torch.Tensor:
