@@ -17,6 +17,7 @@ from stabilitykit_lipschitz import folding
 from stabilitykit_lipschitz.activations import is_activation, of_function, of_module
 from stabilitykit_lipschitz.folding import Affine
 from stabilitykit_lipschitz.network import Layer, Network
+from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.operations import (
     Softmaxed,
     UnsupportedModule,
@@ -34,7 +35,7 @@ from stabilitykit_lipschitz.operations import (
     scaled,
 )
 from stabilitykit_lipschitz.rounding import UNIT
-from stabilitykit_lipschitz.slopes import Activation, Normalisation
+from stabilitykit_lipschitz.slopes import Activation
 
 PASS = ("Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",
         "DropPath", "StochasticDepth")

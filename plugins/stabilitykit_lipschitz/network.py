@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stabilitykit_lipschitz.slopes import Activation, Normalisation
+from stabilitykit_lipschitz.normalisation import Normalisation
+from stabilitykit_lipschitz.slopes import Activation
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search, steepest
 from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.regions import Data, smallest_powers
-from stabilitykit_lipschitz.slopes import Normalisation
 
 REFERENCE = "Table 2; LipSDP"
 # Images whose states seed the search for a large Jacobian.

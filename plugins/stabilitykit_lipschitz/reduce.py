@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.rounding import TINY, UNIT, frobenius, gamma
-from stabilitykit_lipschitz.slopes import Normalisation
 
 
 @dataclass

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit_lipschitz.network import Layer, Network
+from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma, norm_bound
-from stabilitykit_lipschitz.slopes import Normalisation
 
 
 @dataclass(frozen=True)
