@@ -4,18 +4,21 @@
     python benchmarks/coverage_timm.py certify  [--seconds 1500]   # exact round trips, one small member per family
     python benchmarks/coverage_timm.py table                       # the tables from what is there
 
-Results: benchmarks/results/coverage_timm.jsonl (a line per model), coverage_certificates.jsonl (a line per family)
-and coverage_timm.md (per family). Run with OMP_NUM_THREADS=1 and nice.
+Results in benchmarks/results: coverage_timm.md (per family) and coverage_timm.csv (a row per name: T and run by mode,
+cost, reason). What is measured so far is kept in coverage_timm.jsonl and coverage_certificates.jsonl; remove them to
+start over. Run with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 import time
 import warnings
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 LINES = RESULTS / "coverage_timm.jsonl"
 CERTIFICATES = RESULTS / "coverage_certificates.jsonl"
 TABLE = RESULTS / "coverage_timm.md"
+NAMES = RESULTS / "coverage_timm.csv"
 MODES = ("closed", "open", "plain")
 LARGEST = 150e6  # parameters: certified models also need room for their activations
 FLOPS = 40e9
@@ -139,7 +143,10 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def table() -> str:
     """Markdown: totals, and a row per family."""
     found, certificates = rows(LINES), {row["family"]: row for row in rows(CERTIFICATES)}
-    lines = ["# Coverage", "", f"{len(found)} of {len(names())} names measured.", ""]
+    versions = ", ".join(f"{package} {version(package)}" for package in ("timm", "torchvision", "torch"))
+    lines = ["# Coverage", "", "`python benchmarks/coverage_timm.py discover`, then `certify`: "
+             f"{len(found)} of {len(names())} names measured, with {versions}. A name's own row is in "
+             f"{NAMES.name}.", ""]
     for library in ("timm", "torchvision"):
         lines += _totals(library, [r for r in found if r["library"] == library])
     lines += ["", "| family | models | closed T>=2 | with open | with plain | longest T | certified member | "
@@ -154,6 +161,19 @@ def table() -> str:
         lines.append(f"| {family} | {len(members)} | {counts[0]} | {counts[1]} | {counts[2]} | {longest} | "
                      f"{_certificate(certificates.get(family))} | {_rest(members)} |")
     return "\n".join(lines) + "\n"
+
+
+def write_names() -> None:
+    """A row per name: its longest run of each mode, or the first reason why there is none."""
+    with open(NAMES, "w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["library", "family", "name", *(f"{mode}_T" for mode in MODES), "run", "cost", "reason"])
+        for row in sorted(rows(LINES), key=lambda r: (r["library"], r["family"], r["name"])):
+            best = next((row[mode] for mode in MODES if mode in row), {})
+            reason = row.get("error") or (row["reasons"][0][0] if row.get("reasons") else "")
+            writer.writerow([row["library"], row["family"], row["name"],
+                             *(row.get(mode, {}).get("T", "") for mode in MODES), best.get("run", ""),
+                             best.get("cost", ""), "" if "closed" in row else reason])
 
 
 def _totals(library: str, found: list[dict[str, Any]]) -> list[str]:
@@ -201,6 +221,7 @@ def main() -> int:
     elif arguments.what == "certify":
         certify_all(arguments.seconds)
     TABLE.write_text(table())
+    write_names()
     print(table())
     return 0
 
