@@ -112,7 +112,8 @@ def compare(
     Arguments:
         paired: rebuild models and data (trajectories come from the cache where they still are) and give intervals
             over the same images of both: a bootstrap for means over images, ratios over subsamples for minima.
-        subsamples, resamples: how many of either.
+        subsamples: how many random subsets give the interval of a minimum.
+        resamples: how many bootstrap samples give that of a mean.
         cache: folder of cached trajectories; None: the user's.
         trust: with ``paired``, build also models that run code named in a run, or download.
 

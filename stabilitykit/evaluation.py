@@ -74,14 +74,31 @@ def evaluate(
     """Measure properties of models on datasets; several of each give a matrix of cells.
 
     Args:
-        model, dataset, properties: a spec (``"resnet18:stem=patch"``), an object (:class:`Model`,
-            :class:`Dataset`, :class:`Property`), or a list of those.
+        model: a spec (``"resnet18:stem=patch"``), a :class:`Model` object, or a list of those.
+        dataset: a spec, a :class:`Dataset` object, or a list of those.
+        properties: a spec, a :class:`Property` object, or a list of those.
         checkpoint: weights for the model (one per model, in order, if several).
-        readout: ``"head"`` or ``"probe"``. space: ``"probabilities"`` or ``"logits"``.
+        readout: ``"head"`` (the model's own classifier at every depth) or ``"probe"`` (one trained map per depth).
+        space: where distances are taken, ``"probabilities"`` or ``"logits"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        seed: of the subset, the probes, and whatever a property draws.
         limit: evaluate a seeded random subset of that many images.
-        output: run folder to write; None writes nothing. resume: finish an earlier run in it.
+        batch_size: images run together; fixed for the run, since it moves logits by about 1e-6.
+        extract_dtype: precision of the network during extraction: ``"float32"``, ``"float64"``, ``"bfloat16"``,
+            ``"float16"``.
+        channels_last: run convolutions in NHWC layout.
+        probe_dataset: what probes are trained on; None: the evaluated dataset.
+        probe_epochs: passes over it.
+        any_classes: accept a dataset whose classes are not the model's.
+        download: let datasets and models be fetched.
+        output: run folder to write; None writes nothing.
+        resume: finish an earlier run in ``output``.
         cache: folder for trajectories; None: the user's cache folder; False: none.
+        strict_plugins: raise when any plugin fails to load.
         cell_timeout: seconds after which a cell fails (in the main thread, on POSIX); None: never.
+        registry: components to choose from; None: all installed plugins'.
+        progress: ``progress(iterable, description, total)`` wraps long loops.
+        on_cell: called with every finished cell.
 
     Returns: a :class:`Run`. A property that fails makes its cell fail, the others go on.
 

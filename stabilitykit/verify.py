@@ -68,8 +68,8 @@ def verify(
     on all images (accuracy, medians, lower bounds), and measurements.csv is compared with the cells.
 
     Args:
-        checkpoint, data: where the weights of a model and the data of a dataset are now, by label or name ("": of
-            all).
+        checkpoint: where the weights of a model are now, by label or name ("": of all).
+        data: where the data of a dataset is now, likewise.
         trust: build also models that run code named in the run, or download (see :func:`choose_recorded`).
         witnesses_only: leave out what needs all images; the time is then that of a few batches.
 

@@ -37,7 +37,8 @@ def lipschitz(model: Any, norm: float | str = 2, method: str = "auto", region: R
         tol: relative accuracy asked of the bound (against the SDP's optimum; for "exact" against the true constant).
         input_shape: shape of one sample where it cannot be read off the first module.
         data: optional inputs (B, ...) from which the search for a large Jacobian starts.
-        seconds, search_seconds: time allowed for the upper bound and for the lower bound.
+        seconds: time allowed for the upper bound.
+        search_seconds: time allowed for the lower bound.
 
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
