@@ -144,7 +144,7 @@ def _vacuity(model: AdaptedModel, inputs: torch.Tensor, states: list[State], log
         reasons.append("the logits are the same for every image")
     else:
         # A tail that ignores the state would also reproduce the logits.
-        moved = model.readout(_shifted(states[-1]))
+        moved = model.readout(_shifted(states[-1], len(model.run.blocks[-1].end)))
         if bool(torch.equal(moved, logits)):
             reasons.append("the tail does not react to a change of the state")
     layers = uncalibrated(model.module)
@@ -210,10 +210,11 @@ def _difference(a: State, b: State) -> float:
     return worst
 
 
-def _shifted(state: State) -> State:
-    parts = _parts(state)
+def _shifted(state: State, count: int) -> State:
+    """The state with its first ``count`` parts moved (the rest is the side state): a tail may read any of them."""
     generator = torch.Generator().manual_seed(0)
-    first = parts[0]
-    noise = torch.randn(first.shape, generator=generator).to(first.device, first.dtype)
-    moved = (first + noise * (first.std() + 1.0), *parts[1:])
-    return moved if isinstance(state, tuple) else moved[0]
+    parts = list(_parts(state))
+    for n, part in enumerate(parts[:count]):
+        noise = torch.randn(part.shape, generator=generator).to(part.device, part.dtype)
+        parts[n] = part + noise * (part.std() + 1.0)
+    return tuple(parts) if isinstance(state, tuple) else parts[0]
