@@ -143,7 +143,8 @@ class _Jacobian:
         for _ in range(rounds):
             vs = self.pull(image, softmax)
             size = _length(vs)
-            vs = [v / size.view(-1, *[1] * (v.dim() - 1)).to(v) for v in vs]
+            # in float64: the length of a zero vector, kept above zero, is none in float32
+            vs = [(v.double() / size.view(-1, *[1] * (v.dim() - 1))).to(v.dtype) for v in vs]
             # the divisions round: by the length v really has, the norm is never above ||J||
             image = self.push(vs, softmax) / _length(vs)[:, None]
         return image.detach().norm(dim=1).cpu(), image.detach()

@@ -39,6 +39,14 @@ def test_realised_by_autograd_stays_below_the_certificate() -> None:
     assert found.probabilities.norm <= upper / 2 * (1 + 1e-5)
 
 
+def test_a_constant_readout_has_norm_zero() -> None:
+    context = tiny_context()
+    with torch.no_grad():
+        context.model.head[1].weight.zero_()
+    found = largest_jacobian(context, 4)
+    assert found.logits.norm == found.probabilities.norm == 0.0
+
+
 def test_readout_without_a_module_gets_a_lower_bound_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     context = tiny_context()
     monkeypatch.setattr(type(context.readout), "head", lambda self, t: None)
