@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ class RealisedPair:
     probabilities: Realised
 
 
-@dataclass(order=True)
+@dataclass(frozen=True)
 class _Candidate:
     """A screened state of one image: `state` parts (1, ...), `direction` (1, K) of the outputs it answered to most."""
 
@@ -66,12 +65,12 @@ def largest_jacobian(context: Context, images: int, rounds: int = 8) -> Realised
         for t in range(context.model.num_blocks + 1):
             jacobian = _Jacobian(context, t, state)
             for softmax, best in kept.items():
-                start = jacobian.leading(softmax)
-                norms, directions = jacobian.iterate(start, softmax, rounds=1)
+                norms, directions = jacobian.iterate(jacobian.leading(softmax), softmax, rounds=1)
                 norms = norms.nan_to_num(nan=-1.0)
-                for n in map(int, norms.argsort(descending=True)[:REFINED]):
-                    _keep(best, _Candidate(float(norms[n]), int(context.indices[part[n]]), t, _one(state, n),
-                                           directions[n:n + 1]))
+                best += [_Candidate(float(norms[n]), int(context.indices[part[n]]), t, _one(state, n),
+                                    directions[n:n + 1])
+                         for n in map(int, norms.argsort(descending=True, stable=True)[:REFINED])]
+                kept[softmax] = sorted(best, key=lambda candidate: -candidate.norm)[:REFINED]
             if t < context.model.num_blocks:
                 with torch.no_grad():
                     state = context.model.block(t, state)
@@ -79,15 +78,6 @@ def largest_jacobian(context: Context, images: int, rounds: int = 8) -> Realised
         raise CellProblem("lipschitz: the readout's Jacobian has entries that are no numbers")
     logits, probabilities = (_refined(context, best, softmax, rounds) for softmax, best in kept.items())
     return RealisedPair(logits, probabilities)
-
-
-def _keep(best: list[_Candidate], candidate: _Candidate) -> None:
-    """Add to the heap of the REFINED largest, the smallest first; states do not order, so equal norms are not added."""
-    if len(best) < REFINED:
-        if all(candidate.norm != other.norm for other in best):
-            heapq.heappush(best, candidate)
-    elif candidate.norm > best[0].norm and all(candidate.norm != other.norm for other in best):
-        heapq.heapreplace(best, candidate)
 
 
 def _refined(context: Context, candidates: list[_Candidate], softmax: bool, rounds: int) -> Realised:
