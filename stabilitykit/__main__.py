@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import signal
 import sys
 import threading
-from typing import Any
+
+from .stops import Interrupts
 
 # Threads and child processes that a plugin left behind are waited for this long at exit.
 STRAY_SECONDS = 5.0
@@ -16,18 +16,12 @@ STRAY_SECONDS = 5.0
 
 def main() -> None:
     """Run the command line; every expected error is one line on stderr and an exit code."""
-    terminated = False
+    interrupts = Interrupts()
     with contextlib.suppress(OSError, RuntimeError, AttributeError, ValueError):
         faulthandler.enable()  # compiled code of a plugin that crashes the process is named with file and line
 
-    def terminate(signum: int, frame: Any) -> None:
-        nonlocal terminated
-        terminated = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # asked twice: at once
-        raise KeyboardInterrupt
-
-    if "RANK" not in os.environ:  # torchrun ends its processes itself, and a collective would not let Python in
-        signal.signal(signal.SIGTERM, terminate)
+    # torchrun ends its processes itself, and a collective would not let Python in.
+    interrupts.listen(sigterm="RANK" not in os.environ)
     try:
         from .cli import run
 
@@ -42,7 +36,7 @@ def main() -> None:
         code = 1
     except AttributeError:
         code = 1 if sys.stdout is not None else code  # started with a closed stdout: nothing to flush
-    code = 143 if terminated and code == 130 else code
+    code = 143 if interrupts.terminated and code == 130 else code
     _do_not_wait_forever(code)
     sys.exit(code)
 

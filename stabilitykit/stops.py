@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +24,46 @@ class StoppedItself(Exception):
 
 class TooLong(BaseException):
     """Raised by the alarm in plugin code over its time; not an Exception, so a plugin's own handlers let it pass."""
+
+
+class Interrupts:
+    """SIGINT and SIGTERM of a command line as KeyboardInterrupt, delivered again where the interpreter drops one.
+
+    Python runs signal handlers between any two bytecodes; inside a ``__del__`` or a weakref callback (the import
+    system has them) it prints the KeyboardInterrupt as "ignored" and goes on as if nobody had asked.
+    """
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self._asked: list[int] = []
+        self._lost = 0
+        self._report = sys.unraisablehook
+
+    def listen(self, sigterm: bool = True) -> None:
+        """Install the handlers; a SIGINT that the parent chose to ignore (a job in the background) stays ignored."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+        if sigterm:
+            signal.signal(signal.SIGTERM, self._interrupt)
+        sys.unraisablehook = self._unraisable
+
+    def _interrupt(self, signum: int, frame: Any) -> None:
+        if signum == signal.SIGTERM and self._asked.count(signum) > self._lost:  # asked twice: at once
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        self._asked.append(signum)
+        self.terminated |= signum == signal.SIGTERM
+        raise KeyboardInterrupt
+
+    def _unraisable(self, unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or self._lost >= len(self._asked):
+            self._report(unraisable)
+            return
+        self._lost += 1
+        # From another thread and a little later: raised here it would be dropped once more.
+        again = threading.Timer(0.02, _thread.interrupt_main, [self._asked[-1]])
+        again.daemon = True
+        again.start()
 
 
 @contextlib.contextmanager
