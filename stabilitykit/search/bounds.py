@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.jit import jit
+from stabilitykit.search.jit import jit, jit_in_any_order
 from stabilitykit.search.metric import MEAN, squared
 
 EPS = 2.0**-52
 # sqrt maps several squares to one distance, and squares below 1e-308 are coarse: keep everything that might tie.
 WIDEN = 1.0 + 8 * EPS
 TINY = 3e-323
+# From this length on a sum in any order, several terms at once, pays before the canonical one.
+LONG = 48
 
 
 @jit
@@ -144,24 +146,31 @@ def point_bound(x, depths, low, high, q, code, limit, one, two):
 
 
 @jit
+def own_far(x, y, depths, code, limit, one, two):
+    """Whether coordinates `one` and `two` alone put two trajectories above the limit."""
+    result = 0.0
+    for d in range(depths.shape[0]):
+        t = depths[d]
+        first = np.float64(x[t, one]) - np.float64(y[t, one])
+        second = np.float64(x[t, two]) - np.float64(y[t, two])
+        gap = first * first + second * second
+        if code == MEAN:
+            result += np.sqrt(gap)
+        elif gap > result:
+            result = gap
+        if result > limit:
+            return True
+    return False
+
+
+@jit
 def pair_value(x, y, depths, code, limit, one, two):
     """The reduced distance of two trajectories over `depths`, or -1 as soon as it exceeds the limit.
 
     For the mean, `depths` must be all depths in any order; the number returned is summed in their order.
     """
-    if one >= 0:
-        result = 0.0
-        for d in range(depths.shape[0]):
-            t = depths[d]
-            first = np.float64(x[t, one]) - np.float64(y[t, one])
-            second = np.float64(x[t, two]) - np.float64(y[t, two])
-            gap = first * first + second * second
-            if code == MEAN:
-                result += np.sqrt(gap)
-            elif gap > result:
-                result = gap
-            if result > limit:
-                return -1.0
+    if one >= 0 and own_far(x, y, depths, code, limit, one, two):
+        return -1.0
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(depths.shape[0]):
@@ -178,3 +187,41 @@ def pair_value(x, y, depths, code, limit, one, two):
     for t in range(depths.shape[0]):
         result += np.sqrt(squared(x[t], y[t]))
     return result / depths.shape[0]
+
+
+@jit_in_any_order
+def squared_in_any_order(values, t, i, j):
+    """The squared distance of images i and j at depth t, off by a relative (readout + 2) EPS at most."""
+    total = 0.0
+    for k in range(values.shape[2]):
+        difference = np.float64(values[t, i, k]) - np.float64(values[t, j, k])
+        total += difference * difference
+    return total
+
+
+@jit
+def images_value(values, i, j, depths, code, limit, one, two):
+    """`pair_value` of two images; long readouts are first measured in any order, lowered by its rounding."""
+    if values.shape[2] < LONG:
+        return pair_value(values[:, i], values[:, j], depths, code, limit, one, two)
+    if one >= 0 and own_far(values[:, i], values[:, j], depths, code, limit, one, two):
+        return -1.0
+    lowered = 1.0 - 4 * (values.shape[2] + 8) * EPS
+    least = values.shape[2] * 1e-323  # squares that underflow
+    result = 0.0
+    for d in range(depths.shape[0]):
+        square = max(0.0, squared_in_any_order(values, depths[d], i, j) * lowered - least)
+        if code == MEAN:
+            result += np.sqrt(square)
+        elif square > result:
+            result = square
+        if result > limit:
+            return -1.0
+    result = 0.0
+    if code == MEAN:
+        for t in range(depths.shape[0]):
+            result += np.sqrt(squared(values[t, i], values[t, j]))
+        return result / depths.shape[0]
+    for d in range(depths.shape[0]):
+        result = max(result, squared(values[depths[d], i], values[depths[d], j]))
+    return np.sqrt(result) if result <= limit else -1.0

@@ -16,7 +16,17 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     decoration; then the function is compiled anew in every process instead. Fast-math stays off because
     it would reorder sums: the canonical order is what makes answers reproducible.
     """
+    return _compiled(function, fastmath=False)
+
+
+def jit_in_any_order(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jit` for sums whose order does not matter because their rounding is bounded: several terms at once."""
+    return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
+
+
+def _compiled(function: Callable[..., Any], fastmath: Any) -> Callable[..., Any]:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(**options)(function)

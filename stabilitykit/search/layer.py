@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stabilitykit.search import pair_kernels, sweep_kernels
+from stabilitykit.search import pair_kernels, screen, screen_keys, sweep_kernels
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.search_state import Found, Search
 from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
@@ -19,11 +19,14 @@ SEED_CANDIDATES = 40
 LOOSE_CANDIDATES = 1000
 CHEAP_CANDIDATES = 250
 MOST_CANDIDATES = 40_000
+# These numbers are those of readouts this long; candidates of longer ones cost proportionally more.
+USUAL_READOUT = 10
 # Nanoseconds per image and per candidate of a sweep, and per step and depth of a tree search, measured; they
 # choose, they never prune. Several depths under "max" cost half as much each: most steps end early.
 IMAGE_COST = 300.0
 SWEEP_COST = 2.4
 TREE_COST = 35.0
+GROW_COST = 8.0
 PROBES = 128
 # Readouts at least this long are compared at the two groups' own coordinates first, boxes only there.
 LONG_READOUT = 200
@@ -96,34 +99,53 @@ def search_left(
     """The pairs of groups that remain, by whatever is forecast to be cheaper."""
     images = len(layer.points)
     widest = float(search.bound[search.cell_of(pairs)].max())
+    length = max(1.0, layer.points.shape[1] / USUAL_READOUT)
     candidates = forecast.candidates(widest, MOST_CANDIDATES * images)
-    done = candidates <= CHEAP_CANDIDATES * images and swept(widest, 4 * candidates + images)
-    if not done:
-        sizes = np.diff(search.starts)
-        needed = np.isin(np.arange(search.width), pairs)
-        by_group = search.by_group[np.repeat(needed, sizes)]
-        starts = np.concatenate([[0], np.cumsum(sizes * needed)])
-        forest = grow(search.values, by_group, starts, layer.boxed, threads=threads)
-        if np.isfinite(candidates):
-            step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
-            cost = IMAGE_COST * images + SWEEP_COST * candidates
-            steps = pair_kernels.probe(
-                search.values,
-                layer.boxed,
-                forest.arrays,
-                forest.root,
-                search.groups,
-                by_group[:: max(1, len(by_group) // PROBES)],
-                search.width if search.cells > 1 else 0,
-                search.code,
-                search.bound,
-                int(cost / step * 2 * PROBES / len(by_group)),
-            )
-            done = steps < 0 and swept(widest, 4 * candidates + images)
-    if not done:
+    if candidates * length <= CHEAP_CANDIDATES * images and swept(widest, 4 * candidates + images):
+        if progress:
+            progress(1, 1)
+        return
+    sweep_cost = IMAGE_COST * images + SWEEP_COST * candidates * length
+    screening = screen_keys.forecast(search, layer.points, layer.error)
+    cheapest = min(sweep_cost, screening.cost)
+    forest = None
+    if cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
+        forest = forest_of(search, layer, pairs, threads)
+        step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
+        steps = pair_kernels.probe(
+            search.values,
+            layer.boxed,
+            forest.arrays,
+            forest.root,
+            search.groups,
+            search.by_group[:: max(1, images // PROBES)],
+            search.width if search.cells > 1 else 0,
+            search.code,
+            search.bound,
+            int(min(cheapest / step * 2 * PROBES / images, 1e15)),
+        )
+        if steps >= 0:
+            search_trees(search, forest, layer.depths, pairs, found, threads, owner, owners, progress)
+            return
+    if sweep_cost <= screening.cost and swept(widest, 4 * candidates + images):
+        if progress:
+            progress(1, 1)
+    elif np.isfinite(screening.cost):
+        screen.search_screen(
+            search, layer.points, layer.error, layer.depths, screening, owner, owners, found, threads, progress
+        )
+    else:
+        forest = forest or forest_of(search, layer, pairs, threads)
         search_trees(search, forest, layer.depths, pairs, found, threads, owner, owners, progress)
-    elif progress:
-        progress(1, 1)
+
+
+def forest_of(search: Search, layer: Layer, pairs: np.ndarray, threads: int) -> Forest:
+    """Trees of the groups in `pairs`."""
+    sizes = np.diff(search.starts)
+    needed = np.isin(np.arange(search.width), pairs)
+    by_group = search.by_group[np.repeat(needed, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes * needed)])
+    return grow(search.values, by_group, starts, layer.boxed, threads=threads)
 
 
 def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, found: Found, threads: int) -> None:

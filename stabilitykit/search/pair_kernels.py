@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.bounds import limit_of, nodes_bound, pair_value, point_bound
+from stabilitykit.search.bounds import LONG, images_value, limit_of, nodes_bound, point_bound
 from stabilitykit.search.jit import jit
 from stabilitykit.search.metric import reduced
 
@@ -74,7 +74,7 @@ def query_points(values, boxed, depths, forest, p, root, code, task, owner, owne
                 j = order[y]
                 if owners > 1 and task[5] == 1 and j % owners != owner:
                     continue
-                found = pair_value(mine, values[:, j], depths, code, limit, task[3], task[4])
+                found = images_value(values, i, j, depths, code, limit, task[3], task[4])
                 if found < 0.0 or found > best:
                     continue
                 if keep(found, i, j, cell, bound, value, first, second):
@@ -158,7 +158,7 @@ def probe(values, boxed, forest, root, groups, images, width, code, bound, budge
     """
     _, start, stop, child, low, high = forest
     stack = np.empty(1 << 16, dtype=np.int64)
-    steps = 0
+    steps = 0.0
     for i in images:
         for g in range(len(root)):
             if root[g] < 0 or g == groups[i]:
@@ -174,11 +174,14 @@ def probe(values, boxed, forest, root, groups, images, width, code, bound, budge
                 q = stack[waiting]
                 steps += 1
                 if steps > budget:
-                    return -1
+                    return -1.0
                 if point_bound(values[:, i], boxed, low, high, q, code, limit, -1, -1) > limit:
                     continue
                 if child[q] < 0:
-                    steps += (stop[q] - start[q]) // 4
+                    # Long readouts are dear to compare, and without a bound every image met is measured.
+                    cost = 0.25 if values.shape[2] < LONG or limit == 0.0 else 0.25 + 0.008 * values.shape[2]
+                    cost += 0.0 if limit < np.inf else 0.04 * values.shape[2]
+                    steps += (stop[q] - start[q]) * cost
                 elif waiting + 2 <= len(stack):
                     stack[waiting] = child[q]
                     stack[waiting + 1] = child[q] + 1
@@ -187,9 +190,9 @@ def probe(values, boxed, forest, root, groups, images, width, code, bound, budge
 
 
 @jit
-def finish(values, code, value, first, second, block):
-    """Measure the winners once more over all depths in the canonical order, and find their block."""
-    for cell in range(value.shape[0]):
+def finish(values, code, start, stop, value, first, second, block):
+    """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block."""
+    for cell in range(start, stop):
         if first[cell] >= 0:
             value[cell], block[cell] = reduced(values, first[cell], second[cell], code)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from stabilitykit.search import pair_kernels
+from stabilitykit.search.bounds import LONG
 from stabilitykit.search.layer import Layer, search_layer
-from stabilitykit.search.parallel import run
+from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit.search.search_state import Found, Search
 from stabilitykit.search.sweep import Forecast, keys_of
@@ -48,7 +49,11 @@ def find(
         else:
             search_layer(search, best_layer(search, depths), search.rank, search.world, found, threads, progress)
     block = np.full(search.cells, -1, dtype=np.int64)
-    pair_kernels.finish(values, search.code, found.value, found.first, found.second, block)
+    run(
+        lambda span: pair_kernels.finish(values, search.code, *span, found.value, found.first, found.second, block),
+        spans(search.cells, threads),
+        threads,
+    )
     found.value[found.first < 0] = np.nan
     shape = (1, 1) if overall else (width, width)
     return ClosestPairs(
@@ -81,6 +86,7 @@ def search_depths(
 ) -> None:
     """min over depths: the first depth on all threads for bounds, then the others side by side.
 
+    Long readouts: one depth after the other, since matrix products use all threads and much memory.
     Shards: with at least as many depths as shards each takes whole depths, otherwise several share one.
     """
     owners = -(-search.world // len(depths))
@@ -96,6 +102,9 @@ def search_depths(
         if progress:
             progress(1, len(units))
         report = (lambda done, total: progress(done + 1, total + 1)) if progress else None
+        if search.values.shape[2] >= LONG:
+            run(lambda unit: one(unit, search.threads, found), units[1:], 1, report)
+            return
         for mine in run(lambda unit: one(unit, 1, Found(search.cells)), units[1:], search.threads, report):
             found.take(mine)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.bounds import EPS, TINY, limit_of, pair_value
+from stabilitykit.search.bounds import EPS, TINY, images_value, limit_of
 from stabilitykit.search.jit import jit
 from stabilitykit.search.pair_kernels import keep
 
@@ -192,6 +192,6 @@ def sweep(
                     i = images[p]
                     j = images[q]
                     best = limit_of(min(bound[cell], value[cell]), code, total_depths)
-                    found = pair_value(values[:, i], values[:, j], depths, code, best, -1, -1)
+                    found = images_value(values, i, j, depths, code, best, -1, -1)
                     if found >= 0.0 and keep(found, i, j, cell, bound, value, first, second):
                         limit[cell] = row_limit(min(value[cell], bound[cell]), error) * loose + least

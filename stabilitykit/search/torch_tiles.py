@@ -68,7 +68,7 @@ def find(
         top = min(float(bound[cell]), float(distance.min()) * (1 + slack) + UNDERFLOW)
         near = torch.nonzero(distance <= top * (1 + slack) + UNDERFLOW).cpu().numpy()
         pair_kernels.measure(values, rows[near[:, 0]], columns[near[:, 1]], code, cell, bound, value, first, second)
-    pair_kernels.finish(values, code, value, first, second, block)
+    pair_kernels.finish(values, code, 0, len(value), value, first, second, block)
     value[first < 0] = np.nan
     if progress:
         progress(len(tasks), len(tasks))

@@ -59,3 +59,20 @@ def test_an_ignored_sigint_stays_ignored_and_sigterm_still_ends() -> None:
     for number, code in (("SIGINT", 0), ("SIGTERM", 143)):
         body = source.format(inside=f"signal.raise_signal(signal.{number})", then="time.sleep(0.3)")
         assert subprocess.run([sys.executable, "-c", body], timeout=60, capture_output=True).returncode == code
+
+
+def test_an_interrupt_inside_exec_still_exits_130() -> None:
+    """Python marks the process for death by SIGINT there, however well the interrupt is handled afterwards."""
+    source = """
+import stabilitykit.__main__ as command, stabilitykit.cli as cli
+def run():
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        print("handled")
+        return 130
+cli.run = run
+command.main()
+"""
+    process = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "handled\n", "")
