@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from .readout import Readout, Space
-    from .trajectory import Trajectory
+    from .trajectory import Forward, Trajectory
 
 
 def no_progress(items: Iterable[Any], description: str = "", total: int | None = None) -> Iterator[Any]:
@@ -41,7 +41,7 @@ class Context:
         results: results of the properties named in the component's ``needs`` and ``wants``, by name.
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
-        autocast, channels_last: how trajectories were extracted; :meth:`readouts` repeats it.
+        autocast, channels_last, make_forward: how trajectories were extracted; :meth:`readouts` repeats it.
     """
 
     model: Model
@@ -59,6 +59,7 @@ class Context:
     world: World = field(default_factory=World)
     autocast: torch.dtype | None = None
     channels_last: bool = False
+    make_forward: Callable[[], Forward | None] | None = None
 
     @property
     def trajectory(self) -> Trajectory:
@@ -96,11 +97,12 @@ class Context:
         from .trajectory import batch_logits
 
         rows = np.asarray(rows, dtype=np.int64)
+        forward = self.make_forward() if self.make_forward is not None else None
         found: dict[int, np.ndarray] = {}
         for number in np.unique(rows // self.batch_size):
             members = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.indices)))
             for part, inputs in self.batches(members):
-                logits = batch_logits(self.model, self.readout, inputs, self.autocast)
+                logits = batch_logits(self.model, self.readout, inputs, self.autocast, forward)
                 for column, row in enumerate(part):
                     if row in rows:
                         found[int(row)] = logits[:, column]

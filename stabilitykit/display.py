@@ -61,6 +61,16 @@ def interval_text(measurement: Measurement) -> str:
     return f" [{'-' if low is None else format_value(low)}, {'-' if high is None else format_value(high)}]"
 
 
+def _effects(cell: Cell) -> dict[str, str]:
+    """What faster extraction did to each measurement on the images where both ways were run, relative where it can."""
+    table = cell.result.tables.get("extraction_effect") if cell.result else None
+    found = {}
+    for name, before, _, difference in table.rows if table else ():
+        usable = isinstance(before, float) and isinstance(difference, (int, float))
+        found[str(name)] = "" if not usable else f"{difference / abs(before):+.1%}" if before else f"{difference:+.3g}"
+    return found
+
+
 def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
     """Rich tables on stdout, one per (model, dataset); failed cells as red lines naming the culprit."""
     from rich.console import Console
@@ -75,7 +85,9 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
         groups.setdefault((cell.model, cell.dataset), []).append(cell)
     for (model, dataset), members in groups.items():
         table = Table(title=f"{escape(model)} on {escape(dataset)}", title_justify="left", show_lines=False)
-        for column in ("property", "measurement", "value", "kind", "N", "witness"):
+        effects = {cell.property: _effects(cell) for cell in members}
+        shown = ["effect of extraction"] if any(effects.values()) else []
+        for column in ("property", "measurement", "value", "kind", "N", *shown, "witness"):
             table.add_column(column, justify="right" if column in ("value", "N") else "left",
                              overflow="fold" if column == "witness" else "ellipsis",
                              no_wrap=column != "witness")
@@ -83,6 +95,7 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
             for number, m in enumerate(cell.result.measurements if cell.result else ()):
                 table.add_row(escape(cell.property) if number == 0 else "", escape(m.name),
                               format_value(m.value) + interval_text(m), str(m.kind), str(m.n),
+                              *(effects[cell.property].get(m.name, "") for _ in shown),
                               escape(witness_text(m.witness) or (m.note if m.value is None else "")))
         if table.row_count:
             console.print(table)

@@ -68,7 +68,8 @@ def evaluate(
     limit: int | None = None, batch_size: int = 100, extract_dtype: str = "float32", channels_last: bool = False,
     probe_dataset: Any = None, probe_epochs: int = 10, any_classes: bool = False, download: bool = False,
     output: str | Path | None = None, resume: bool = False, cache: str | Path | bool | None = None,
-    strict_plugins: bool = False, cell_timeout: float | None = None, registry: Registry | None = None,
+    strict_plugins: bool = False, cell_timeout: float | None = None, compile: bool = False,
+    registry: Registry | None = None,
     progress: Callable[..., Iterator[Any]] = no_progress, on_cell: Callable[[Cell], None] | None = None,
 ) -> Run:
     """Measure properties of models on datasets; several of each give a matrix of cells.
@@ -95,6 +96,7 @@ def evaluate(
         resume: finish an earlier run in ``output``.
         cache: folder for trajectories; None: the user's cache folder; False: none.
         strict_plugins: raise when any plugin fails to load.
+        compile: extract with torch.compile (needs a C++ compiler on CPUs); the effect on every number is measured.
         cell_timeout: seconds after which a cell fails (in the main thread, on POSIX); None: never.
         registry: components to choose from; None: all installed plugins'.
         progress: ``progress(iterable, description, total)`` wraps long loops.
@@ -107,7 +109,7 @@ def evaluate(
         PluginProblem: a broken plugin under ``strict_plugins``, or a name two plugins claim.
     """
     settings = Settings(readout, space, seed, limit, batch_size, extract_dtype, channels_last,  # type: ignore[arg-type]
-                        probe_epochs, any_classes)
+                        probe_epochs, any_classes, compile)
     settings.check()
     if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
         raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")

@@ -45,7 +45,7 @@ def extracted(pair: Pair) -> Trajectory:
             try:
                 extract(model, readout, pair.dataset, mine, out, batch_size=settings.batch_size,
                         device=pair.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
-                        channels_last=settings.channels_last, on_batch=tick)
+                        channels_last=settings.channels_last, on_batch=tick, forward=pair.forward)
             except BaseException as error:  # bad images are the dataset's fault, the rest the model's
                 culprit = pair.dataset_choice if isinstance(error, DataProblem) else \
                     culprit_of(error, pair.model_choice, pair.parts(None, pair.model_choice))
@@ -72,7 +72,7 @@ def extracted(pair: Pair) -> Trajectory:
         pair.world.share_rows(whole, bounds, pair.device)
         logits = whole
     record = {"cache_key": info["key"], "shape": list(logits.shape), "batch_size": settings.batch_size,
-              "extract_dtype": settings.extract_dtype, "device": pair.device.type}
+              "extract_dtype": settings.extract_dtype, "compile": settings.compile, "device": pair.device.type}
     labels = np.asarray(pair.dataset.labels)[pair.indices].astype(np.int64)
     for array in (logits, labels):
         array.flags.writeable = False
@@ -98,7 +98,7 @@ def _cache_record(pair: Pair, readout: Readout, indices: np.ndarray) -> dict[str
             "indices": hashlib.sha256(indices.astype(np.int64).tobytes()).hexdigest(),
             "preprocessing": to_plain(dict(pair.model.preprocessing)), "readout": readout.fingerprint(),
             "batch_size": pair.settings.batch_size, "dtype": pair.settings.extract_dtype,
-            "channels_last": pair.settings.channels_last, "device": pair.device.type,
+            "channels_last": pair.settings.channels_last, "compile": pair.settings.compile, "device": pair.device.type,
             "threads": torch.get_num_threads(), "torch": torch.__version__,
             "plugin": pair.model_choice.plugin, "code": code.hexdigest()}
 

@@ -12,6 +12,7 @@ from typing import Any
 from .certificate import certify, warn_of
 from .distributed import World
 from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
+from .extraction_effect import ExtractionEffect, faster_than_plain
 from .failures import blaming, culprit_of, describe_failure
 from .interfaces import Property
 from .outcome import rechecked, stored_form
@@ -55,6 +56,7 @@ class Job:
     cells: list[Cell] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    _effect: ExtractionEffect | None = None
 
     def run(self) -> dict[str, Any]:
         """Run all cells -> run.json's content.
@@ -123,6 +125,9 @@ class Job:
                 self._save_images(pair, cell)
         finally:
             pair.close()
+            if self._effect is not None:
+                self._effect.close()
+            self._effect = None
 
     def _run_cell(self, pair: Pair, choice: Choice, record: Mapping[str, Any], results: dict[str, PropertyResult],
                   failed: dict[str, str], earlier: dict[str, Cell]) -> Cell:
@@ -150,6 +155,9 @@ class Job:
                 context = pair.context(choice, results)
                 result = stored_form(prop.evaluate(context))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
+                if faster_than_plain(self.settings) and self.world.leads:
+                    self._effect = self._effect or ExtractionEffect(pair)
+                    cell.result = self._effect.stated(cell.result, choice)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others

@@ -22,7 +22,7 @@ from .plan import Choice
 from .readout import HeadReadout, ProbeReadout, Readout
 from .results import PropertyResult, to_plain
 from .settings import EXTRACT_DTYPES, Settings, choose_indices
-from .trajectory import Trajectory
+from .trajectory import Forward, Trajectory
 
 __all__ = ["Pair", "Settings", "choose_indices"]
 
@@ -38,6 +38,7 @@ class Pair:
         self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
         self._trajectory: Trajectory | None = None
         self._readout: Readout | None = None
+        self._forward: Forward | None = None
         with blaming(dataset):
             self.dataset = build_dataset(dataset)
             labels = np.array(self.dataset.labels)
@@ -62,6 +63,7 @@ class Pair:
         try:
             self.dataset = build_dataset(self.dataset_choice)
             self.model = self._build_model()
+            self._forward = None
             if isinstance(self._readout, HeadReadout):
                 self._readout = HeadReadout(self.model)
             left = self.damage()
@@ -83,6 +85,19 @@ class Pair:
         if self._readout is None:
             self._readout = HeadReadout(self.model) if self.settings.readout == "head" else self._fit_probes()
         return self._readout
+
+    @property
+    def forward(self) -> Forward | None:
+        """The compiled forward pass along depth under ``compile``, else None."""
+        if self._forward is None and self.settings.compile:
+            from .compiled import CompiledForward
+
+            self._forward = CompiledForward(self.model, self.readout, self.settings.batch_size)
+        return self._forward
+
+    def share(self, *, readout: Readout | None = None, forward: Forward | None = None) -> None:
+        """Use the readout or the compiled forward pass of another pair of the same model."""
+        self._readout, self._forward = readout or self._readout, forward or self._forward
 
     def _fit_probes(self) -> ProbeReadout:
         from .probe import fit_probes
@@ -117,7 +132,8 @@ class Pair:
                         "plugin": self.dataset_choice.plugin, "details": dict(self.dataset.describe())},
             "n": len(self.indices), "limit": settings.limit, "seed": settings.seed, "readout": settings.readout,
             "probe": probe, "space": settings.space, "batch_size": settings.batch_size,
-            "extract_dtype": settings.extract_dtype, "device": self.device.type,
+            "extract_dtype": settings.extract_dtype, "channels_last": settings.channels_last,
+            "compile": settings.compile, "device": self.device.type,
             "threads": torch.get_num_threads(),
         })
 
@@ -136,7 +152,7 @@ class Pair:
         return Context(self.model, self.dataset, self.indices, self.readout, self.settings.space, self.device,
                        self.settings.batch_size, self.settings.seed, dict(choice.options), needed,
                        self.progress, self.trajectory, self.world, EXTRACT_DTYPES[self.settings.extract_dtype],
-                       self.settings.channels_last)
+                       self.settings.channels_last, lambda: self.forward)
 
     def close(self) -> None:
         """Free what only this pair used."""

@@ -29,6 +29,7 @@ class Settings:
     channels_last: bool = False
     probe_epochs: int = 10
     any_classes: bool = False
+    compile: bool = False
 
     def check(self) -> None:
         """UsageProblem for a value out of range."""

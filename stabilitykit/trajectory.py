@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from .readout import Readout, Space, to_space
 if TYPE_CHECKING:
     from .interfaces import State
 
+# Inputs (B, C, H, W) -> logits (B, K) at depths 0..T.
+Forward = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 # Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
 FLOAT64_LIMIT = 1 << 30
 
@@ -148,28 +150,36 @@ def batches(
 
 @torch.inference_mode()
 def batch_logits(
-    model: Model, readout: Readout, inputs: torch.Tensor, dtype: torch.dtype | None = None
+    model: Model, readout: Readout, inputs: torch.Tensor, dtype: torch.dtype | None = None,
+    forward: Forward | None = None,
 ) -> np.ndarray:
-    """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept."""
+    """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept.
+
+    ``forward`` stands in for the blocks run one by one (see :mod:`stabilitykit.compiled`).
+    """
     kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
-    context = torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None)
-    out: list[torch.Tensor] = []
-    with context:
-        state = model.initial_state(inputs)
-        dimension = _dimension(model, 0, state, inputs)
-        for t in range(model.num_blocks + 1):
-            if t:
-                state = model.block(t - 1, state)
-                if _dimension(model, t, state, inputs) != dimension:
-                    raise CellProblem(f"model {model.name}: block {t - 1} leads from R^{dimension} to "
-                                      f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n")
-            logits = readout.logits(t, state)
-            classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
-            if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
-                raise CellProblem(f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
-                                  f"({len(inputs)}, {classes})")
-            out.append(logits.to(kept).cpu())
-    return torch.stack(out).numpy()
+    with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
+        found = depth_logits(model, readout, inputs) if forward is None else forward(inputs)
+        return torch.stack([logits.to(kept).cpu() for logits in found]).numpy()
+
+
+def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Logits (B, K) at depths 0..T of one batch, block after block; CellProblem for states and readouts that cannot
+    be."""
+    state = model.initial_state(inputs)
+    dimension = _dimension(model, 0, state, inputs)
+    for t in range(model.num_blocks + 1):
+        if t:
+            state = model.block(t - 1, state)
+            if _dimension(model, t, state, inputs) != dimension:
+                raise CellProblem(f"model {model.name}: block {t - 1} leads from R^{dimension} to "
+                                  f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n")
+        logits = readout.logits(t, state)
+        classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
+        if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
+            raise CellProblem(f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
+                              f"({len(inputs)}, {classes})")
+        yield logits
 
 
 def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:
@@ -211,7 +221,7 @@ def _shape(thing: Any) -> str:
 def extract(
     model: Model, readout: Readout, dataset: Dataset, indices: np.ndarray, out: np.ndarray, *, batch_size: int,
     device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False,
-    start: int = 0, on_batch: Callable[[int], None] | None = None,
+    start: int = 0, on_batch: Callable[[int], None] | None = None, forward: Forward | None = None,
 ) -> None:
     """Fill ``out`` (T+1, N, K), float32 or float64, from row ``start``; ``on_batch(rows_done)`` after every batch.
 
@@ -220,7 +230,7 @@ def extract(
         CellProblem: a readout is NaN or infinite, naming image and depth.
     """
     for rows, inputs in batches(model, dataset, indices, batch_size, device, start=start, channels_last=channels_last):
-        logits = batch_logits(model, readout, inputs, dtype)
+        logits = batch_logits(model, readout, inputs, dtype, forward)
         if not np.isfinite(logits).all():
             t, i, _ = np.argwhere(~np.isfinite(logits))[0]
             raise CellProblem(f"model {model.name}: the readout of image {indices[rows][i]} at depth {t} is NaN or "

@@ -165,7 +165,7 @@ def _changed(pair: Pair, cell: Cell) -> str:
     if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
     asked = {"n": len(pair.indices), **{key: getattr(pair.settings, key) for key in (
-        "seed", "limit", "readout", "space", "batch_size", "extract_dtype")}}
+        "seed", "limit", "readout", "space", "batch_size", "extract_dtype", "channels_last", "compile")}}
     parts += [f"{key} was {cell.record[key]} when it was measured and is {value} now (run.json, data)"
               for key, value in asked.items() if key in cell.record and cell.record[key] != value]
     return " and ".join(parts)

@@ -63,6 +63,12 @@ def as_written() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+def recorded_below() -> bool:
+    """Whether the operations are being recorded for a compiler, which sees neither storages nor ``tensor.data``."""
+    tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return tracer is not None and tracer.get_proxy_mode() is not None
+
+
 @contextlib.contextmanager
 def differentiable() -> Iterator[None]:
     """inference_mode in the network's own code has no effect inside (no_grad: see :class:`Follower`)."""

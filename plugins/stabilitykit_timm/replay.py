@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from .following import Follower, Routes, as_written, differentiable, evaluating, makes_tensor
+from .following import Follower, Routes, as_written, differentiable, evaluating, makes_tensor, recorded_below
 from .program import Program, Template
 from .segments import Segment
 from .tracing import Event, Leaf
@@ -184,7 +184,9 @@ class _Execution(Follower):
         # The network works in place and may go on using the tensor it passed in: that one must hold the state.
         target = arguments[leaf.written]
         if given is not None and target is not given:
-            if given.requires_grad:
+            if recorded_below():
+                target.copy_(given)
+            elif given.requires_grad:
                 target.data = torch.empty_like(given)
                 target.copy_(given)
             else:
@@ -197,6 +199,8 @@ class _Execution(Follower):
         sizes = shape.at(self.batch)
         if dtype == self.program.dtype:
             dtype = self.dtype  # the network may have been converted since it was recorded
+        if recorded_below():
+            return torch.full(sizes, self.fill, dtype=dtype, device=self.device)
         element = torch.full((1,), self.fill, dtype=dtype, device=self.device)
         return torch.empty(0, dtype=dtype, device=self.device).set_(
             element.untyped_storage(), 0, sizes, (0,) * len(sizes))

@@ -11,6 +11,10 @@ from stabilitykit_timm.certificate import certify
 from stabilitykit_timm.discovery import discover
 from torch import nn
 
+from stabilitykit.compiled import CompiledForward
+from stabilitykit.readout import HeadReadout
+from stabilitykit.trajectory import depth_logits
+
 from .nets import NETS, Features, Modular, Patched, Reversible, SideState, Skip, images, make, parts
 
 
@@ -219,3 +223,18 @@ def test_compiled_networks_run_as_written():
     found = discover(net, (3, 12, 12))
     report = certify(AdaptedModel(net, found.program, found.runs[0]), images(2, (3, 12, 12)))
     assert found.runs[0].depth == 3 and report["bit_exact"]
+
+
+@pytest.mark.parametrize("kind", NETS, ids=lambda kind: kind.__name__)
+def test_what_a_compiler_is_given_is_the_network(kind, monkeypatch):
+    """The operations recorded for --compile, run as they are: equal to the blocks run one by one."""
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    model = adapted(kind)
+    readout = HeadReadout(model)
+    forward = CompiledForward(model, readout, 4)
+    for seed in (0, 1):
+        inputs = images(4, NETS[kind].input_shape) + seed
+        with torch.inference_mode():
+            for found, plain in zip(forward(inputs), depth_logits(model, readout, inputs), strict=True):
+                assert torch.equal(found, plain)
+    assert forward.difference == 0.0
