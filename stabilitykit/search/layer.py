@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search import pair_kernels, screen, screen_keys, sweep_kernels
+from stabilitykit.search.join import joinable, search_join
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.search_state import Found, Search
 from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
@@ -58,14 +59,22 @@ def search_layer(
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """A small sweep for bounds if they are loose; then what remains by a sweep or by trees.
+    """A join at the border of groups; a small sweep for bounds if they are loose; then what remains by a sweep,
+    by matrix products or by trees.
 
     Shards: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
     """
     images = len(layer.points)
+    cells = search.cell_of(search.pairs)
+    left = np.ones(len(cells), dtype=bool)
+    if joinable(search):
+        left = search_join(search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
+        if not left.any():
+            if progress:
+                progress(1, 1)
+            return
     keys = keys_of(layer.points)
     forecast = Forecast(keys)
-    cells = search.cell_of(search.pairs)
 
     def swept(bound: float, cap: float) -> bool:
         ready = plan(keys, bound + layer.error, cap)
@@ -73,11 +82,11 @@ def search_layer(
             sweep(search, layer, ready, owner, owners, found, threads)
         return ready is not None
 
-    left = np.ones(len(cells), dtype=bool)
-    if forecast.candidates(search.widest(), LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
+    widest = float(search.bound[cells[left]].max())
+    if forecast.candidates(widest, LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
         reach = forecast.reach(SEED_CANDIDATES * images)
         if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
-            left = search.bound[cells] > reach
+            left &= search.bound[cells] > reach
     if left.any():
         search_left(search, layer, owner, owners, found, threads, search.pairs[left], forecast, swept, progress)
     elif progress:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stabilitykit.search import pair_kernels
 from stabilitykit.search.bounds import LONG
+from stabilitykit.search.join import joinable
 from stabilitykit.search.layer import Layer, search_layer
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.results import ClosestPairs
@@ -42,7 +43,7 @@ def find(
     if len(search.pairs):
         depths, apart = depth_orders(search)
         present = np.count_nonzero(np.diff(search.starts))
-        if values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
+        if not joinable(search) and values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
             bounds_from_part(search)
         if reduction == "min":
             search_depths(search, apart, found, progress)
@@ -128,7 +129,9 @@ def best_layer(search: Search, depths: np.ndarray) -> Layer:
         part = values[:, :: max(1, values.shape[1] // PROBE_IMAGES)]
         forecasts = [Forecast(keys_of(part[t])).candidates(widest, np.inf) for t in range(len(values))]
         chosen = int(np.argmin(forecasts))
-    return Layer(values[chosen], 0.0, depths, boxed)
+    # Pairs that are measured lie within the bound at the chosen depth already.
+    last = np.concatenate([depths[depths != chosen], depths[depths == chosen]])
+    return Layer(values[chosen], 0.0, last, boxed)
 
 
 def boxes_that_fit(search: Search) -> int:
