@@ -18,6 +18,8 @@ from stabilitykit.search.sweep_kernels import BLOCK, row_limit, screen
 
 ROOT = 0.7071067811865476
 UNDERFLOW = 1e-160
+# A search for a window costs as much as this many candidates.
+LOOK = 20
 
 
 @jit
@@ -93,8 +95,11 @@ def window(own, x, reach):
 
 
 @jit
-def count_join(columns, starts, pairs, cells, error, bound, counts):
-    """counts[n]: candidates of the join of the n-th two groups within their bound."""
+def count_join(columns, starts, pairs, cells, error, bound, most, counts):
+    """counts[n]: candidates of the join of the n-th two groups within their bound, and LOOK for each window.
+
+    Stops counting above most[n].
+    """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])
     for n in range(len(pairs)):
@@ -105,16 +110,17 @@ def count_join(columns, starts, pairs, cells, error, bound, counts):
         total = 0
         if reach == np.inf:
             total = (starts[a + 1] - starts[a]) * (starts[b + 1] - starts[b])
-        else:
-            for side in range(2):
-                mine, other = (a, b) if side == 0 else (b, a)
-                keys, low = (keys_a, low_b) if side == 0 else (keys_b, low_a)
-                own = columns[other, starts[other] : starts[other + 1]]
-                most = min(reach / 2, reach - low)
-                for p in range(starts[mine], starts[mine + 1]):
-                    if keys[p - starts[mine]] <= most:
-                        begin, end = window(own, np.float64(columns[other, p]), reach)
-                        total += end - begin
+        for side in range(2):
+            mine, other = (a, b) if side == 0 else (b, a)
+            keys, low = (keys_a, low_b) if side == 0 else (keys_b, low_a)
+            own = columns[other, starts[other] : starts[other + 1]]
+            half = min(reach / 2, reach - low)
+            for p in range(starts[mine], starts[mine + 1]):
+                if total > most[n]:
+                    break
+                if keys[p - starts[mine]] <= half:
+                    begin, end = window(own, np.float64(columns[other, p]), reach)
+                    total += end - begin + LOOK
         counts[n] = total
 
 

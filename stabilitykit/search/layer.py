@@ -8,24 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search import pair_kernels, screen, screen_keys, sweep_kernels
-from stabilitykit.search.join import joinable, search_join
+from stabilitykit.search.join import Join, joinable
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.search_state import Found, Search
 from stabilitykit.search.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.tree import Forest, grow
 
 # Candidates per image: of a sweep that only seeks bounds; of one within bounds so loose that it is worth
-# seeking better ones first; of one that needs no comparison with the trees; and of the largest one.
+# seeking better ones first; of one that needs no comparison with the trees; of the largest one; and of a join
+# that is taken without asking whether a sweep has fewer.
 SEED_CANDIDATES = 40
 LOOSE_CANDIDATES = 1000
 CHEAP_CANDIDATES = 250
 MOST_CANDIDATES = 40_000
+FEW_CANDIDATES = 20
 # These numbers are those of readouts this long; candidates of longer ones cost proportionally more.
 USUAL_READOUT = 10
-# Nanoseconds per image and per candidate of a sweep, and per step and depth of a tree search, measured; they
-# choose, they never prune. Several depths under "max" cost half as much each: most steps end early.
+# Nanoseconds per image and per candidate of a sweep, per candidate of a join, and per step and depth of a tree search,
+# measured; they choose, they never prune. Several depths under "max" cost half as much each: most steps end early.
 IMAGE_COST = 300.0
 SWEEP_COST = 2.4
+JOIN_COST = 4.0
 TREE_COST = 35.0
 GROW_COST = 8.0
 PROBES = 128
@@ -66,15 +69,27 @@ def search_layer(
     """
     images = len(layer.points)
     cells = search.cell_of(search.pairs)
+    keys = forecast = join = None
     left = np.ones(len(cells), dtype=bool)
     if joinable(search):
-        left = search_join(search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
-        if not left.any():
-            if progress:
-                progress(1, 1)
-            return
-    keys = keys_of(layer.points)
-    forecast = Forecast(keys)
+        arguments = (search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
+        join = Join(*arguments)
+        if not join.cheap.all() and search.improve_once():
+            join = Join(*arguments)
+        expected = int(join.counts[join.cheap].sum())
+        if expected > FEW_CANDIDATES * images:
+            keys = keys_of(layer.points)
+            forecast = Forecast(keys)
+            rival = forecast.candidates(search.widest(), expected)
+        if expected <= FEW_CANDIDATES * images or not rival < expected:
+            join.run(join.cheap)
+            left = ~join.cheap
+            if not left.any():
+                if progress:
+                    progress(1, 1)
+                return
+    keys = keys or keys_of(layer.points)
+    forecast = forecast or Forecast(keys)
 
     def swept(bound: float, cap: float) -> bool:
         ready = plan(keys, bound + layer.error, cap)
@@ -88,7 +103,7 @@ def search_layer(
         if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
             left &= search.bound[cells] > reach
     if left.any():
-        search_left(search, layer, owner, owners, found, threads, search.pairs[left], forecast, swept, progress)
+        search_left(search, layer, owner, owners, found, threads, left, join, forecast, swept, progress)
     elif progress:
         progress(1, 1)
 
@@ -100,13 +115,15 @@ def search_left(
     owners: int,
     found: Found,
     threads: int,
-    pairs: np.ndarray,
+    left: np.ndarray,
+    join: Join | None,
     forecast: Forecast,
     swept: Callable[[float, float], bool],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """The pairs of groups that remain, by whatever is forecast to be cheaper."""
     images = len(layer.points)
+    pairs = search.pairs[left]
     widest = float(search.bound[search.cell_of(pairs)].max())
     length = max(1.0, layer.points.shape[1] / USUAL_READOUT)
     candidates = forecast.candidates(widest, MOST_CANDIDATES * images)
@@ -116,7 +133,8 @@ def search_left(
         return
     sweep_cost = IMAGE_COST * images + SWEEP_COST * candidates * length
     screening = screen_keys.forecast(search, layer.points, layer.error)
-    cheapest = min(sweep_cost, screening.cost)
+    join_cost = np.inf if join is None else JOIN_COST * join.candidates(left)
+    cheapest = min(sweep_cost, screening.cost, join_cost)
     forest = None
     if cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
         forest = forest_of(search, layer, pairs, threads)
@@ -136,7 +154,11 @@ def search_left(
         if steps >= 0:
             search_trees(search, forest, layer.depths, pairs, found, threads, owner, owners, progress)
             return
-    if sweep_cost <= screening.cost and swept(widest, 4 * candidates + images):
+    if join is not None and join_cost <= cheapest:
+        join.run(left)
+        if progress:
+            progress(1, 1)
+    elif sweep_cost <= screening.cost and swept(widest, 4 * candidates + images):
         if progress:
             progress(1, 1)
     elif np.isfinite(screening.cost):

@@ -43,8 +43,10 @@ def find(
     if len(search.pairs):
         depths, apart = depth_orders(search)
         present = np.count_nonzero(np.diff(search.starts))
-        if not joinable(search) and values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
-            bounds_from_part(search)
+        if values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
+            search.improve = lambda: bounds_from_part(search)
+            if not joinable(search):  # a join seldom needs it
+                search.improve_once()
         if reduction == "min":
             search_depths(search, apart, found, progress)
         else:
@@ -79,7 +81,7 @@ def bounds_from_part(search: Search) -> None:
         progress=None,
     )
     upper = part.value.ravel()
-    np.copyto(search.bound, upper, where=np.isfinite(upper))
+    np.copyto(search.bound, np.fmin(search.bound, upper))
 
 
 def search_depths(

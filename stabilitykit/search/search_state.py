@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ class Search:
         pairs: (n, 2) the pairs of groups (a < b), both with images.
         bound: (cells,) upper bounds, shared by threads and depths.
         rank, world: this process's share.
+        improve: lowers the bounds by a search of a part of the images; None once it has run.
     """
 
     values: np.ndarray
@@ -31,6 +34,7 @@ class Search:
     threads: int
     rank: int
     world: int
+    improve: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         sizes = np.bincount(self.groups, minlength=self.width)
@@ -41,10 +45,20 @@ class Search:
         self.pairs = np.stack([present[lower], present[higher]], axis=1)
         self.cells = 1 if self.overall else self.width**2
         self.bound = np.full(self.cells, np.inf)
+        self._lock = threading.Lock()
 
     @property
     def code(self) -> int:
         return CODES[self.reduction]
+
+    def improve_once(self) -> bool:
+        """Run `improve` if no thread has; whether the bounds may be better now."""
+        with self._lock:
+            if self.improve is None:
+                return False
+            self.improve()
+            self.improve = None
+            return True
 
     def widest(self) -> float:
         """The largest bound of any two groups that both have images."""

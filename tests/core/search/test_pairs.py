@@ -14,6 +14,7 @@ from stabilitykit.search import (
     brute_force_closest_pairs,
     closest_pair,
     closest_pairs,
+    join,
     merge,
 )
 from stabilitykit.search.synthetic import softmax_trajectory
@@ -46,10 +47,14 @@ def naive(values: np.ndarray, groups: np.ndarray, reduction: str) -> tuple[float
     return best
 
 
+@pytest.mark.parametrize("joins", [True, False])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", CASES)
-def test_equals_brute_force_bit_for_bit(name, reduction):
+def test_equals_brute_force_bit_for_bit(monkeypatch, name, reduction, joins):
+    """With all methods, and with the window join leaving everything to sweeps and trees."""
     values, groups = CASES[name]
+    if not joins:
+        monkeypatch.setattr(join, "MOST_CANDIDATES", -1)
     expected = brute_force_closest_pairs(values, groups, reduction)
     assert_same(closest_pairs(values, groups, reduction), expected)
     assert closest_pair(values, groups, reduction) == expected.overall()

@@ -14,6 +14,7 @@ from stabilitykit.search import (
     brute_force_closest_pairs,
     closest_pair,
     closest_pairs,
+    join,
     layer,
     merge,
     screen,
@@ -43,6 +44,7 @@ def screened(monkeypatch):
         calls.append(arguments)
         return search_screen(*arguments)
 
+    monkeypatch.setattr(join, "MOST_CANDIDATES", -1)
     monkeypatch.setattr(layer, "CHEAP_CANDIDATES", -1)
     monkeypatch.setattr(layer, "LOOSE_CANDIDATES", np.inf)
     monkeypatch.setattr(screen_keys, "forecast", cheap)
@@ -76,9 +78,13 @@ def test_shards_merge_to_the_whole(screened, reduction):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), readout=st.integers(1, 90),
-       scale=st.sampled_from([1e-60, 1e-3, 1.0, 1e12, 1e100]), spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0]),
-       single=st.booleans())
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    readout=st.integers(1, 90),
+    scale=st.sampled_from([1e-60, 1e-3, 1.0, 1e12, 1e100]),
+    spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0]),
+    single=st.booleans(),
+)
 def test_lower_bounds_never_exceed_distances(seed, readout, scale, spread, single):
     random = np.random.default_rng(seed)
     images = 120
