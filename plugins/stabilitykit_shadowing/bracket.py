@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stabilitykit.search import nearest_neighbours
+from stabilitykit.search import nearest_neighbours, tracing_index
 
-from .bracket_lower import LowerSide, lower_side
+from .bracket_lower import LowerSide, Neighbours, lower_side
 from .orbits import distances, single_switch_orbits
 from .profile import Profile, shadowing_profile
 from .tracing import trace
@@ -68,24 +68,27 @@ def bracket(
         raise ValueError(f"values: expected two images and two depths at least, got shape {values.shape}")
     if paths is None or delta is None or eps is None:
         paths, delta, eps = np.empty((0, depths), np.int64), np.empty(0), np.empty(0)
-    before, after, depth = _candidates(values, labels)
+    nearest = Neighbours(values)
+    before, after, depth = _candidates(values, labels, nearest)
     switched, switch_delta, switch_eps = _front(values, before, after, depth, delta, eps, start_tracer)
     upper = shadowing_profile(np.concatenate([delta, switch_delta]), np.concatenate([eps, switch_eps]))
     used = upper.orbit[upper.orbit >= 0]
     upper = Profile(upper.left, upper.s, np.where(upper.orbit >= 0, np.arange(len(upper.orbit)), -1))
-    lower = lower_bounds(values, start_tracer=start_tracer, pair_work=pair_work, threads=threads)
+    lower = lower_bounds(values, start_tracer=start_tracer, pair_work=pair_work, threads=threads, nearest=nearest)
     return Bracket(lower, upper, np.concatenate([paths, switched])[used])
 
 
 def lower_bounds(values: np.ndarray, *, start_tracer: bool = True, pair_work: int = PAIR_WORK,
-                 threads: int | None = None) -> LowerSide:
+                 threads: int | None = None, nearest: Neighbours | None = None) -> LowerSide:
     """The lower side for values (T+1, N, K): beyond m where start images may trace and all pairs are affordable."""
     depths, count, dimension = values.shape
     affordable = count * (count - 1) // 2 * depths * dimension <= pair_work
-    return lower_side(values, all_pairs=start_tracer and affordable, threads=threads)
+    return lower_side(values, all_pairs=start_tracer and affordable, threads=threads, nearest=nearest)
 
 
-def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _candidates(
+    values: np.ndarray, labels: np.ndarray | None, neighbours: Neighbours
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Single-switch orbits to consider: (before, after, depth k of the last step before the switch)."""
     depths, count, dimension = values.shape
     switches = count * (count - 1) * (depths - 1)
@@ -96,7 +99,7 @@ def _candidates(values: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarr
     every = np.arange(count)
     parts = []
     for k in range(depths - 1):
-        nearest = [nearest_neighbours(values[k + 1])[0]]
+        nearest = [neighbours[k + 1][0]]
         if labels is not None:
             nearest.append(nearest_neighbours(values[k + 1], groups=np.asarray(labels), other_group=True)[0])
         for found in nearest:
@@ -122,6 +125,7 @@ def _front(
     known = shadowing_profile(delta, eps)
     # The largest eps attained with a delta up to x is the left end of the first piece with s > x.
     reached = known.left[np.searchsorted(known.s, jump[order], side="right")]
+    index = tracing_index(values)
     best, kept = 0.0, []
     position = 0
     while position < len(order):
@@ -134,7 +138,7 @@ def _front(
             continue
         rows = window[places]
         orbits = single_switch_orbits(values, before[rows], after[rows], depth[rows])
-        _, found = trace(values, orbits, start_tracer=start_tracer)
+        _, found = trace(values, orbits, start_tracer=start_tracer, index=index)
         good = np.isfinite(found)
         assert orbits.path is not None
         kept.append((orbits.path[good], orbits.delta[good], found[good]))

@@ -46,16 +46,32 @@ class LowerSide:
         return float(self.by_slot[slot_of(eps * eps * (1 - MARGIN))])
 
 
-def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | None = None) -> LowerSide:
+class Neighbours:
+    """The nearest other image of every image at a depth, (index, distance), searched for once."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self._found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __getitem__(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        if t not in self._found:
+            self._found[t] = nearest_neighbours(self.values[t])
+        return self._found[t]
+
+
+def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | None = None,
+               nearest: Neighbours | None = None) -> LowerSide:
     """Lower bounds for values (T+1, N, K), N >= 2, T >= 1.
 
     Arguments:
         all_pairs: look at every pair of images at every depth, O(N^2 T K), for bounds beyond m. They hold only
             where an orbit's start image may trace it.
         threads: default all cores.
+        nearest: neighbours found already.
     """
     if not all_pairs:
-        found = [nearest_neighbours(points) for points in values[1:]]
+        nearest = nearest or Neighbours(values)
+        found = [nearest[t] for t in range(1, len(values))]
         depth = int(np.argmin([apart.min() for _, apart in found]))
         partner, apart = found[depth]
         image = int(apart.argmin())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search import best_tracers
+from stabilitykit.search import best_tracers, tracing_index
+from stabilitykit.search.queries import TracingIndex
 
 from .orbits import PseudoOrbits, distances
 
@@ -12,25 +13,28 @@ from .orbits import PseudoOrbits, distances
 _NUMBERS = 1 << 22
 
 
-def trace(values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def trace(values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = True,
+          index: TracingIndex | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The best data tracer of every pseudo-orbit (Definition 2).
 
     Arguments:
         values: (T+1, N, K).
         start_tracer: may the image an orbit starts from trace it. A path that stays at one image is a true
             orbit and never traces itself.
+        index: ``tracing_index(values)``, where it exists already.
 
     Returns:
         tracer int64 (P,), the lowest index among equals, and eps float64 (P,); -1 and NaN without any tracer.
     """
     tracer = np.full(len(orbits), -1, dtype=np.int64)
     eps = np.full(len(orbits), np.nan)
+    index = index or tracing_index(values)
     step = max(1, _NUMBERS // (values.shape[0] * values.shape[2]))
     for first in range(0, len(orbits), step):
         rows = np.arange(first, min(first + step, len(orbits)))
         part = orbits.targets(values, rows) if orbits.path is None else orbits.path[rows]
         exclude = None if start_tracer else orbits.start[rows, None]
-        tracer[rows], eps[rows] = best_tracers(values, part, exclude=exclude)
+        tracer[rows], eps[rows] = best_tracers(index, part, exclude=exclude)
     return tracer, eps
 
 

@@ -9,7 +9,7 @@ from stabilitykit.search.median import MedianDistance, median_cross_distance
 from stabilitykit.search.neighbours import brute_force_nearest_neighbours, nearest_neighbours
 from stabilitykit.search.pairs import brute_force_closest_pairs, closest_pair, closest_pairs
 from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
-from stabilitykit.search.tracers import best_tracers, brute_force_best_tracers
+from stabilitykit.search.tracers import best_tracers, brute_force_best_tracers, tracing_index
 
 __all__ = [
     "REDUCTIONS",
@@ -25,4 +25,5 @@ __all__ = [
     "median_cross_distance",
     "merge",
     "nearest_neighbours",
+    "tracing_index",
 ]

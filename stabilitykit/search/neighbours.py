@@ -7,6 +7,9 @@ import numpy as np
 from stabilitykit.search.arrays import as_exclusions, as_groups, as_values
 from stabilitykit.search.parallel import run, spans, thread_count
 
+# Larger leaves are measured several images at once; of one chunk at most, unless all are identical.
+LEAF = 48
+
 
 def nearest_neighbours(
     points: np.ndarray,
@@ -36,18 +39,26 @@ def nearest_neighbours(
     count = len(points)
     kind, relation = relation_of(groups, same_group, other_group, count)
     barred = as_exclusions(exclude, count)
-    from stabilitykit.search.queries import answer
+    from stabilitykit.search import neighbour_kernels
+    from stabilitykit.search.tree import grow
 
-    return answer(
-        points[:, None, :],
-        points[None],
-        kinds=kind if relation else None,
-        relation=relation,
-        exclude=barred,
-        itself=True,
-        hints=np.zeros((count, 0), dtype=np.int64),
-        threads=thread_count(threads),
-    )
+    index = np.full(count, -1, dtype=np.int64)
+    distance = np.full(count, np.nan)
+    if count == 0:
+        return index, distance
+    workers = thread_count(threads)
+    by_group = np.argsort(kind, kind="stable") if relation else np.arange(count)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(kind))]) if relation else np.array([0, count])
+    forest = grow(points[None], by_group, starts, np.zeros(1, dtype=np.int64), leaf=LEAF, copies=True, threads=workers)
+    columns = np.ascontiguousarray(points[forest.order].T)
+
+    def work(span: tuple[int, int]) -> None:
+        neighbour_kernels.nearest_of_places(
+            columns, kind, relation, barred, *span, forest.arrays, forest.root, LEAF, index, distance
+        )
+
+    run(work, spans(count, 8 * workers if workers > 1 else 1), workers)
+    return index, distance
 
 
 def brute_force_nearest_neighbours(

@@ -2,64 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from stabilitykit.search import query_kernels
 from stabilitykit.search.parallel import run, spans
-from stabilitykit.search.tree import grow
+from stabilitykit.search.tree import Forest, grow
 
 LEAF = 8
 BOX_BYTES = 600 * 2**20
 
 
-def answer(
-    targets: np.ndarray,
-    values: np.ndarray,
-    *,
-    kinds: np.ndarray | None,
-    relation: int,
-    exclude: np.ndarray,
-    itself: bool,
-    hints: np.ndarray,
-    threads: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """For every target (P, depths, readout) the nearest allowed image of `values` under max over depths."""
+@dataclass(frozen=True)
+class TracingIndex:
+    """A tree over the trajectories of all images, for any number of searches (`tracing_index`).
+
+    Attributes:
+        values: (depths, images, readout), what was indexed.
+        order: depths whose images are farthest apart first.
+    """
+
+    values: np.ndarray
+    order: np.ndarray
+    forest: Forest
+
+
+def index_of(values: np.ndarray, threads: int) -> TracingIndex:
+    """The index of checked values (depths, images, readout) with at least one image."""
     depths, images, readout = values.shape
-    count = len(targets)
-    index = np.full(count, -1, dtype=np.int64)
-    eps = np.full(count, np.nan)
-    if count == 0 or images == 0:
-        return index, eps
-    by_group = np.arange(images) if kinds is None else np.argsort(kinds, kind="stable")
-    kinds = np.zeros(images, dtype=np.int64) if kinds is None else kinds
-    starts = np.concatenate([[0], np.cumsum(np.bincount(kinds))])
     order = depths_by_spread(values)
     boxed = order[: max(1, min(depths, BOX_BYTES // (images * readout * values.itemsize)))]
-    forest = grow(values, by_group, starts, boxed, leaf=LEAF, copies=True, threads=threads)
-    # In the order of the tree one answer is a good first bound of the next.
-    queries = forest.order if itself else np.arange(count)
+    starts = np.array([0, images])
+    return TracingIndex(
+        values, order, grow(values, np.arange(images), starts, boxed, leaf=LEAF, copies=True, threads=threads)
+    )
+
+
+def answer(
+    targets: np.ndarray, index: TracingIndex, *, exclude: np.ndarray, hints: np.ndarray, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For every target (P, depths, readout) the nearest allowed image under max over depths: (index, distance)."""
+    count = len(targets)
+    found = np.full(count, -1, dtype=np.int64)
+    eps = np.full(count, np.nan)
 
     def work(span: tuple[int, int]) -> None:
         query_kernels.answer_queries(
             targets,
-            kinds,
-            relation,
             exclude,
-            itself,
             hints,
-            queries[span[0] : span[1]],
-            values,
-            boxed,
-            order,
-            forest.arrays,
-            forest.root,
+            *span,
+            index.values,
+            index.forest.depths,
+            index.order,
+            index.forest.arrays,
             LEAF,
-            index,
+            found,
             eps,
         )
 
-    run(work, spans(len(queries), 8 * threads if threads > 1 else 1), threads)
-    return index, eps
+    run(work, spans(count, 8 * threads if threads > 1 else 1), threads)
+    return found, eps
 
 
 def depths_by_spread(values: np.ndarray) -> np.ndarray:

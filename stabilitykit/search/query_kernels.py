@@ -1,7 +1,4 @@
-"""Nearest trajectory under max over depths, by bounding-box trees, in numba.
-
-With one depth this is the nearest neighbour, with all depths the tracing search.
-"""
+"""Nearest trajectory under max over depths, by a bounding-box tree, in numba: the tracing search."""
 
 from __future__ import annotations
 
@@ -24,79 +21,72 @@ def barred(exclude, p, j):
 
 
 @jit
-def answer_queries(
-    targets, kinds, relation, exclude, itself, hints, queries, values, boxed, depths, forest, root, leaf, index, eps
-):
-    """For every query p in `queries` the allowed image nearest to targets[p], lowest index among equals.
+def answer_queries(targets, exclude, hints, first_query, last_query, values, boxed, depths, forest, leaf, index, eps):
+    """For the queries p = first_query..last_query-1 the allowed image nearest to targets[p], lowest index among equals.
 
     Arguments:
-        targets: (P, depths, readout). kinds: (P,) groups. relation: 0 every group, 1 its own, 2 the others.
-        exclude: (P, m) images not allowed. itself: query p may not be answered by image p.
+        targets: (P, depths, readout).
+        exclude: (P, m) images not allowed.
         hints: (P, h) images to try first (-1: none); good ones save time, no hint changes the answer.
-        root: (groups,) trees. leaf: larger leaves hold images identical at the boxed depths, in ascending order.
+        leaf: larger leaves hold images identical at the boxed depths, in ascending order.
         index, eps: (P,) the answers; -1 and NaN where no image is allowed.
     """
     order, start, stop, child, low, high = forest
     stack = np.empty(256, dtype=np.int64)
     complete = len(boxed) == len(depths)
     previous = -1
-    for p in queries:
+    for p in range(first_query, last_query):
         target = targets[p]
         best = np.inf
         nearest = -1
         limit = np.inf
         for h in range(-1, hints.shape[1]):
             j = previous if h < 0 else hints[p, h]
-            if j < 0 or j == nearest or (itself and j == p) or barred(exclude, p, j):
-                continue
-            if (relation == 1 and kinds[j] != kinds[p]) or (relation == 2 and kinds[j] == kinds[p]):
+            if j < 0 or j == nearest or barred(exclude, p, j):
                 continue
             found = pair_value(target, values[:, j], depths, MAX, limit, -1, -1)
             if found >= 0.0 and (found < best or (found == best and j < nearest)):
                 best = found
                 nearest = j
                 limit = limit_of(best, MAX, 1)
-        for g in range(len(root)):
-            if root[g] < 0 or (relation == 1 and g != kinds[p]) or (relation == 2 and g == kinds[p]):
+        stack[0] = 0
+        waiting = 1
+        while waiting > 0:
+            waiting -= 1
+            q = stack[waiting]
+            near = child[q]
+            if near >= 0:
+                if waiting + 2 > len(stack):
+                    longer = np.empty(2 * len(stack), dtype=np.int64)
+                    longer[: len(stack)] = stack
+                    stack = longer
+                far = near + 1
+                gap_near = point_bound(target, boxed, low, high, near, MAX, limit, -1, -1)
+                gap_far = point_bound(target, boxed, low, high, far, MAX, limit, -1, -1)
+                if gap_far < gap_near:
+                    near, far = far, near
+                    gap_near, gap_far = gap_far, gap_near
+                if gap_far <= limit:
+                    stack[waiting] = far
+                    waiting += 1
+                if gap_near <= limit:
+                    stack[waiting] = near
+                    waiting += 1
                 continue
-            stack[0] = root[g]
-            waiting = 1
-            while waiting > 0:
-                waiting -= 1
-                q = stack[waiting]
-                near = child[q]
-                if near >= 0:
-                    if waiting + 2 > len(stack):
-                        longer = np.empty(2 * len(stack), dtype=np.int64)
-                        longer[: len(stack)] = stack
-                        stack = longer
-                    far = near + 1
-                    gap_near = point_bound(target, boxed, low, high, near, MAX, limit, -1, -1)
-                    gap_far = point_bound(target, boxed, low, high, far, MAX, limit, -1, -1)
-                    if gap_far < gap_near:
-                        near, far = far, near
-                        gap_near, gap_far = gap_far, gap_near
-                    if gap_far <= limit:
-                        stack[waiting] = far
-                        waiting += 1
-                    if gap_near <= limit:
-                        stack[waiting] = near
-                        waiting += 1
+            if point_bound(target, boxed, low, high, q, MAX, limit, -1, -1) > limit:
+                continue
+            identical = complete and stop[q] - start[q] > leaf
+            for y in range(start[q], stop[q]):
+                j = order[y]
+                if barred(exclude, p, j):
                     continue
-                if point_bound(target, boxed, low, high, q, MAX, limit, -1, -1) > limit:
-                    continue
-                identical = complete and stop[q] - start[q] > leaf
-                for y in range(start[q], stop[q]):
-                    j = order[y]
-                    if (itself and j == p) or barred(exclude, p, j):
-                        continue
-                    found = pair_value(target, values[:, j], depths, MAX, limit, -1, -1)
-                    if found >= 0.0 and (found < best or (found == best and j < nearest)):
-                        best = found
-                        nearest = j
-                        limit = limit_of(best, MAX, 1)
-                    if identical:
-                        break
+                found = pair_value(target, values[:, j], depths, MAX, limit, -1, -1)
+                if found >= 0.0 and (found < best or (found == best and j < nearest)):
+                    best = found
+                    nearest = j
+                    limit = limit_of(best, MAX, 1)
+                if identical:
+                    break
         index[p] = nearest
         eps[p] = best if nearest >= 0 else np.nan
         previous = nearest

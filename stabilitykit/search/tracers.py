@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from stabilitykit.search.arrays import as_exclusions, as_values, check_finite
 from stabilitykit.search.parallel import run, spans, thread_count
 
+if TYPE_CHECKING:
+    from stabilitykit.search.queries import TracingIndex
+
+
+def tracing_index(values: np.ndarray, *, threads: int | None = None) -> TracingIndex:
+    """What `best_tracers` can use again where it is called several times for the same `values`."""
+    from stabilitykit.search.queries import index_of
+
+    values = as_values(values)
+    if not values.shape[1]:
+        raise ValueError("values: expected at least one image")
+    return index_of(values, thread_count(threads))
+
 
 def best_tracers(
-    values: np.ndarray,
+    values: np.ndarray | TracingIndex,
     orbits: np.ndarray,
     *,
     exclude_constant: bool = True,
@@ -19,7 +34,7 @@ def best_tracers(
     """For every pseudo-orbit p the image x with the smallest max over t of d(G[t, x], Y[p, t]).
 
     Arguments:
-        values: G, (depths, images, readout) float32 or float64, may be memory-mapped.
+        values: G, (depths, images, readout) float32 or float64, may be memory-mapped; or its `tracing_index`.
         orbits: (P, depths) integers, Y[p, t] = G[t, orbits[p, t]]; or (P, depths, readout) floats, Y itself.
         exclude_constant: an integer orbit that stays at one image x is the true orbit of x; its own x is
             then not a tracer of it. No effect on other orbits or on orbits given as readouts.
@@ -31,21 +46,22 @@ def best_tracers(
         tracer (P,) int64 (the lowest index of equally good ones) and eps (P,) float64; -1 and NaN where
         every image is excluded.
     """
-    values = as_values(values)
+    from stabilitykit.search.queries import TracingIndex, answer, index_of
+
+    workers = thread_count(threads)
+    index = values if isinstance(values, TracingIndex) else None
+    values = as_values(values) if not isinstance(values, TracingIndex) else values.values
     targets, barred = tracing_problem(values, orbits, exclude_constant, exclude)
+    if not len(targets) or not values.shape[1]:
+        return np.full(len(targets), -1, dtype=np.int64), np.full(len(targets), np.nan)
     # The images of an integer orbit are near it: each shares a moment with it.
     own = np.asarray(orbits) if np.ndim(orbits) == 2 else np.zeros((len(targets), 0))
-    from stabilitykit.search.queries import answer
-
     return answer(
         targets,
-        values,
-        kinds=None,
-        relation=0,
+        index or index_of(values, workers),
         exclude=barred,
-        itself=False,
         hints=np.ascontiguousarray(own, dtype=np.int64),
-        threads=thread_count(threads),
+        threads=workers,
     )
 
 
