@@ -111,8 +111,10 @@ def nearest_of_places(columns, kinds, relation, exclude, begin, end, forest, roo
                 done = False
                 for first in range(start[node], stop[node], CHUNK):
                     last = min(first + CHUNK, stop[node])
-                    if done or squares_to(x, columns, first, last, limit, squares) == 0:
+                    if done:
                         break
+                    if squares_to(x, columns, first, last, limit, squares) == 0:
+                        continue
                     for q in range(first, last):
                         if squares[q - first] > limit or q == place:
                             continue

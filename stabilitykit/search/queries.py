@@ -10,8 +10,10 @@ from stabilitykit.search import query_kernels
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.tree import Forest, grow
 
-LEAF = 8
+LEAF = 32
 BOX_BYTES = 600 * 2**20
+# Up to this size a second copy of the values lies in the order of the tree.
+COPY_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,12 @@ class TracingIndex:
 
     Attributes:
         values: (depths, images, readout), what was indexed.
+        columns: (depths, readout, images) in the order of the tree; empty for large values.
         order: depths whose images are farthest apart first.
     """
 
     values: np.ndarray
+    columns: np.ndarray
     order: np.ndarray
     forest: Forest
 
@@ -34,9 +38,12 @@ def index_of(values: np.ndarray, threads: int) -> TracingIndex:
     order = depths_by_spread(values)
     boxed = order[: max(1, min(depths, BOX_BYTES // (images * readout * values.itemsize)))]
     starts = np.array([0, images])
-    return TracingIndex(
-        values, order, grow(values, np.arange(images), starts, boxed, leaf=LEAF, copies=True, threads=threads)
-    )
+    forest = grow(values, np.arange(images), starts, boxed, leaf=LEAF, copies=True, threads=threads)
+    columns = np.empty((depths, readout, images if values.nbytes <= COPY_BYTES else 0), dtype=values.dtype)
+    if columns.size:
+        for t in range(depths):
+            columns[t] = values[t][forest.order].T
+    return TracingIndex(values, columns, order, forest)
 
 
 def answer(
@@ -54,6 +61,7 @@ def answer(
             hints,
             *span,
             index.values,
+            index.columns,
             index.forest.depths,
             index.order,
             index.forest.arrays,

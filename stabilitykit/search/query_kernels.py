@@ -9,6 +9,8 @@ from stabilitykit.search.jit import jit
 from stabilitykit.search.metric import CODES
 
 MAX = CODES["max"]
+# Images measured at once; a leaf has at most so many, unless all are identical at the boxed depths.
+CHUNK = 64
 
 
 @jit
@@ -21,12 +23,43 @@ def barred(exclude, p, j):
 
 
 @jit
-def answer_queries(targets, exclude, hints, first_query, last_query, values, boxed, depths, forest, leaf, index, eps):
+def largest_squares(target, columns, depths, begin, end, limit, squares, largest):
+    """largest[n]: the largest over depths of the canonical squared distances of the target and place begin + n.
+
+    columns (depths, readout, images): in the order of the tree, so that several images are measured at once.
+    Returns how many are within the limit; 0 as soon as that is certain: then they are too small, but above it.
+    """
+    count = end - begin
+    largest[:count] = 0.0
+    near = count
+    for d in range(len(depths)):
+        t = depths[d]
+        squares[:count] = 0.0
+        for k in range(columns.shape[1]):
+            line = columns[t, k, begin:end]
+            v = np.float64(target[t, k])
+            for n in range(count):
+                difference = v - np.float64(line[n])
+                squares[n] += difference * difference
+        near = 0
+        for n in range(count):
+            largest[n] = max(largest[n], squares[n])
+            near += 1 if largest[n] <= limit else 0
+        if near == 0:
+            break
+    return near
+
+
+@jit
+def answer_queries(
+    targets, exclude, hints, first_query, last_query, values, columns, boxed, depths, forest, leaf, index, eps
+):
     """For the queries p = first_query..last_query-1 the allowed image nearest to targets[p], lowest index among equals.
 
     Arguments:
         targets: (P, depths, readout).
         exclude: (P, m) images not allowed.
+        columns: values in the order of the tree as `largest_squares` takes them, or empty to do without.
         hints: (P, h) images to try first (-1: none); good ones save time, no hint changes the answer.
         leaf: larger leaves hold images identical at the boxed depths, in ascending order.
         index, eps: (P,) the answers; -1 and NaN where no image is allowed.
@@ -34,6 +67,8 @@ def answer_queries(targets, exclude, hints, first_query, last_query, values, box
     order, start, stop, child, low, high = forest
     stack = np.empty(256, dtype=np.int64)
     complete = len(boxed) == len(depths)
+    squares = np.empty(CHUNK)
+    largest = np.empty(CHUNK)
     previous = -1
     for p in range(first_query, last_query):
         target = targets[p]
@@ -76,6 +111,27 @@ def answer_queries(targets, exclude, hints, first_query, last_query, values, box
             if point_bound(target, boxed, low, high, q, MAX, limit, -1, -1) > limit:
                 continue
             identical = complete and stop[q] - start[q] > leaf
+            done = columns.size == 0
+            for begin in range(start[q], stop[q], CHUNK):
+                end = min(begin + CHUNK, stop[q])
+                if done:
+                    break
+                if largest_squares(target, columns, depths, begin, end, limit, squares, largest) == 0:
+                    continue
+                for y in range(begin, end):
+                    j = order[y]
+                    if largest[y - begin] > limit or barred(exclude, p, j):
+                        continue
+                    found = np.sqrt(largest[y - begin])
+                    if found < best or (found == best and j < nearest):
+                        best = found
+                        nearest = j
+                        limit = limit_of(best, MAX, 1)
+                    if identical:
+                        done = True
+                        break
+            if columns.size > 0:
+                continue
             for y in range(start[q], stop[q]):
                 j = order[y]
                 if barred(exclude, p, j):

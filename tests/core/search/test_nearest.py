@@ -15,6 +15,8 @@ from stabilitykit.search import (
     brute_force_nearest_neighbours,
     median_cross_distance,
     nearest_neighbours,
+    queries,
+    tracing_index,
 )
 from tests.core.search.cases import adversarial
 
@@ -66,8 +68,12 @@ def test_identical_images_take_the_lowest_other_index():
     assert index[0] == 1 and (index[1:] == 0).all() and (distance == 0).all()
 
 
+@pytest.mark.parametrize("copied", [True, False])
 @pytest.mark.parametrize("name", CASES)
-def test_tracers_equal_brute_force(name):
+def test_tracers_equal_brute_force(monkeypatch, name, copied):
+    """With the values copied in the order of the tree, and with none, as for very large ones."""
+    if not copied:
+        monkeypatch.setattr(queries, "COPY_BYTES", 0)
     values, groups = CASES[name]
     random = np.random.default_rng(7)
     orbits = random.integers(0, len(groups), (40, len(values)))
@@ -80,6 +86,22 @@ def test_tracers_equal_brute_force(name):
             )
     readouts = values[np.arange(len(values)), orbits] * (1 + 1e-3 * random.random((40, len(values), 1)))
     assert_same(best_tracers(values, readouts), brute_force_best_tracers(values, readouts))
+    index = tracing_index(values)
+    for _ in range(2):
+        assert_same(best_tracers(index, orbits), brute_force_best_tracers(values, orbits))
+
+
+@pytest.mark.parametrize("same", [65, 200])
+def test_many_images_that_are_identical_at_the_indexed_depths_only(monkeypatch, same):
+    """One leaf of more images than are measured at once, which differ at a depth the tree has no boxes of."""
+    random = np.random.default_rng(3)
+    values = random.normal(size=(2, same + 20, 3))
+    values[0] *= 100
+    values[0, :same] = 1.0
+    monkeypatch.setattr(queries, "BOX_BYTES", 1)  # boxes of one depth
+    orbits = random.integers(0, values.shape[1], (60, 2))
+    assert_same(best_tracers(values, orbits), brute_force_best_tracers(values, orbits))
+    assert_same(nearest_neighbours(values[0]), brute_force_nearest_neighbours(values[0]))
 
 
 def test_the_true_orbit_is_its_own_tracer_unless_excluded():
