@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabilitykit.search import REDUCTIONS, brute_force_closest_pairs, closest_pair, closest_pairs, join, layer, merge
-from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
 from tests.core.search.test_pairs import assert_same
 
@@ -83,10 +82,3 @@ def test_any_readout(seed, classes, more, images, wrong, decimals, scale, reduct
     assert_same(closest_pairs(values, groups, reduction), expected)
     overall = closest_pair(values, groups, reduction)
     np.testing.assert_equal(tuple(overall), tuple(expected.overall()))
-
-
-@pytest.mark.parametrize("gain", [3, 40])
-def test_a_large_set(gain):
-    values, groups = softmax_trajectory(4000, 4, gain=gain)
-    for reduction in REDUCTIONS:
-        assert_same(closest_pairs(values, groups, reduction), brute_force_closest_pairs(values, groups, reduction))

@@ -16,6 +16,7 @@ from stabilitykit.search import (
     closest_pairs,
     join,
     merge,
+    pair_search,
 )
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
@@ -94,11 +95,17 @@ def test_torch_tiles_give_the_same_answer(name, reduction):
     assert_same(found, closest_pairs(values, groups, reduction))
 
 
-@pytest.mark.parametrize("gain", [3, 12, 60])
-def test_larger_set_goes_through_every_method(gain):
-    values, groups = softmax_trajectory(4000, 5, gain=gain, seed=3)
+@pytest.mark.parametrize("most", [-1, 30, 1200])
+@pytest.mark.parametrize("gain", [3, 60])
+def test_larger_set_goes_through_every_method(monkeypatch, gain, most):
+    """Bounds from a part, and joins of no, some and most pairs of classes, the rest by sweeps and trees."""
+    monkeypatch.setattr(pair_search, "LARGE", 1000)
+    monkeypatch.setattr(join, "MOST_CANDIDATES", most)
+    values, groups = softmax_trajectory(2560, 5, gain=gain, classes=5, seed=3)
     for reduction in REDUCTIONS:
-        assert_same(closest_pairs(values, groups, reduction), brute_force_closest_pairs(values, groups, reduction))
+        expected = brute_force_closest_pairs(values, groups, reduction)
+        assert_same(closest_pairs(values, groups, reduction), expected)
+        assert closest_pair(values, groups, reduction) == expected.overall()
 
 
 @settings(deadline=None, max_examples=40)

@@ -26,7 +26,7 @@ from tests.core.search.test_pairs import assert_same
 
 CASES = adversarial()
 CASES["many classes"] = softmax_trajectory(500, 3, classes=100, gain=12)
-CASES["wide"] = softmax_trajectory(300, 2, classes=600, gain=12, width=200)
+CASES["wide"] = softmax_trajectory(250, 2, classes=150, gain=12, width=100)
 CASES["far outlier"] = CASES["sharp"][0] + np.float32(1e20) * (np.arange(400) == 7)[None, :, None], CASES["sharp"][1]
 
 
