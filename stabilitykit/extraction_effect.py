@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .context import no_progress
+from .device import make_deterministic
 from .errors import describe
 from .results import PropertyResult, Table
 from .settings import Settings
@@ -33,34 +35,58 @@ def faster_than_plain(settings: Settings) -> str:
 class ExtractionEffect:
     """Measures the properties of a pair on at most SAMPLE of its images, extracted as asked for and plainly.
 
+    Arguments:
+        pair: whose numbers are at stake.
+        properties: what the run measures; those a property needs are measured on the sample, too.
+
     Attributes:
-        how: the extraction in words.
+        how, plainly: the two extractions in words.
         n: images measured on.
+        moved: the largest distance by which a readout moved, once something was measured.
     """
 
-    def __init__(self, pair: Pair) -> None:
-        from .pair import Pair as AnyPair
-
+    def __init__(self, pair: Pair, properties: Sequence[Choice]) -> None:
+        self.pair = pair
         self.how = faster_than_plain(pair.settings)
+        self.plainly = "float64" if pair.settings.extract_dtype == "float64" else "float32"
         self.n = min(SAMPLE, len(pair.indices))
-        self._results: tuple[dict[str, PropertyResult], dict[str, PropertyResult]] = ({}, {})
-        asked = replace(pair.settings, limit=self.n)
-        plain = replace(asked, extract_dtype="float32", channels_last=False, compile=False)
-        self._pairs = tuple(AnyPair(pair.model_choice, pair.dataset_choice, settings, pair.device, None,
-                                    pair.probe_choice, no_progress) for settings in (plain, asked))
-        # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
-        if pair.settings.readout == "probe":
-            for twin in self._pairs:
-                twin.share(readout=pair.readout)
-        self._pairs[1].share(forward=pair.forward)
         self.moved: float | None = None
+        self._properties = {choice.name: choice for choice in reversed(properties)}
+        self._twins: tuple[Pair, ...] = ()
+        self._results: tuple[dict[str, PropertyResult], ...] = ({}, {})
 
-    def measure(self, choice: Choice) -> tuple[PropertyResult, PropertyResult]:
-        """The property on the sample: (plain, as asked for)."""
-        for pair, results in zip(self._pairs, self._results, strict=True):
-            results[choice.name] = choice.make().evaluate(pair.context(choice, results))
+    def _made(self) -> tuple[Pair, ...]:
+        """The pair on the sample: (extracted plainly, as asked for)."""
+        if not self._twins:
+            pair = self.pair
+            asked = replace(pair.settings, limit=self.n)
+            plain = replace(asked, extract_dtype=self.plainly, channels_last=False, compile=False)
+            twins = tuple(type(pair)(pair.model_choice, pair.dataset_choice, settings, pair.device, None,
+                                     pair.probe_choice, no_progress) for settings in (plain, asked))
+            # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
+            if pair.settings.readout == "probe":
+                for twin in twins:
+                    twin.share(readout=pair.readout)
+            twins[1].share(forward=pair.forward)
+            self._twins = twins
+        return self._twins
+
+    def measure(self, choice: Choice) -> tuple[PropertyResult, ...]:
+        """The property on the sample: (plain, as asked for); what it needs and wants first."""
+        for name in (*choice.needs, *choice.wants):
+            if name in self._properties and name not in self._results[1]:
+                try:
+                    self.measure(self._properties[name])
+                except Exception:
+                    if name in choice.needs:
+                        raise
+        twins = self._made()
+        if choice.name not in self._results[1]:
+            for pair, results in zip(twins, self._results, strict=True):
+                make_deterministic(pair.settings.seed)
+                results[choice.name] = choice.make().evaluate(pair.context(choice, results))
         if self.moved is None:
-            plain, asked = (pair.trajectory().values for pair in self._pairs)
+            plain, asked = (pair.trajectory().values for pair in twins)
             self.moved = float(np.sqrt(((np.asarray(plain, np.float64) - asked) ** 2).sum(axis=-1)).max())
         return self._results[0][choice.name], self._results[1][choice.name]
 
@@ -83,15 +109,15 @@ class ExtractionEffect:
             if text not in m.note:  # a number taken over from another property says so already
                 result.measurements[number] = replace(m, note=f"{m.note.rstrip('. ')}. {text}" if m.note else text)
             rows.append([m.name, a, b, None if a is None or b is None else _difference(a, b)])
-        unit = self._pairs[0].trajectory().unit
+        unit = self._twins[0].trajectory().unit
         result.tables[TABLE] = Table(
-            ["measurement", "plain float32", self.how, "difference"], rows,
+            ["measurement", f"plain {self.plainly}", self.how, "difference"], rows,
             f"Effect of {self.how} extraction on {self.n} images; it moved readouts by up to {self.moved:.3g} {unit}")
         return result
 
     def close(self) -> None:
         """Free the two extra models."""
-        for pair in self._pairs:
+        for pair in self._twins:
             pair.close()
 
 

@@ -156,7 +156,7 @@ class Job:
                 result = stored_form(prop.evaluate(context))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
                 if faster_than_plain(self.settings) and self.world.leads:
-                    self._effect = self._effect or ExtractionEffect(pair)
+                    self._effect = self._effect or ExtractionEffect(pair, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
         except KeyboardInterrupt:
             raise

@@ -11,7 +11,7 @@ import torch
 import stabilitykit
 from stabilitykit import CellProblem, Component, Kind, Measurement, PropertyResult
 from stabilitykit.compiled import CompiledForward
-from stabilitykit.extraction_effect import TABLE
+from stabilitykit.extraction_effect import TABLE, ExtractionEffect
 from stabilitykit.interfaces import Property
 from stabilitykit.plugins import PluginHost
 from stabilitykit.readout import HeadReadout
@@ -43,7 +43,10 @@ def registry():
     def component(kind, name, target):
         return Component(kind, name, f"{__name__}:{target}", "", distribution="test-dist", version="7")
 
-    return Registry(PluginHost(components=[component("property", "largest", "Largest")]))
+    return Registry(PluginHost(components=[
+        component("property", "largest", "Largest"),
+        Component("property", "twice", f"{__name__}:Twice", "", needs=("largest",), distribution="test-dist",
+                  version="7")]))
 
 
 def measured(registry, count=24, **more):
@@ -77,6 +80,40 @@ def test_a_property_that_fails_on_the_part_costs_no_number(registry, monkeypatch
     low = measured(registry, count=220, extract_dtype="bfloat16")
     assert low["largest"].value is not None and TABLE not in low.tables
     assert "could not be measured on 200 images: " in low.notes[0] and "too few images" in low.notes[0]
+
+
+class Twice(Property):
+    """Needs another property."""
+
+    def evaluate(self, context):
+        return PropertyResult([Measurement("twice", 2 * context.results["largest"]["largest"].value, Kind.EXACT, 1)])
+
+
+def test_a_resumed_run_states_the_same_effect(registry, tmp_path):
+    """What a property needs is measured on the sample even if its own cell was finished before."""
+    def run(folder, resume):
+        return stabilitykit.evaluate(TinyModel(), TinyDataset(24), ["largest", "twice"], registry=registry, cache=False,
+                                     extract_dtype="bfloat16", output=folder, resume=resume)
+
+    whole = run(tmp_path / "whole", False)["twice"]
+    run(tmp_path / "again", False)
+    (cell,) = [path for path in (tmp_path / "again" / "cells").iterdir() if "twice" in path.name]
+    cell.unlink()
+    resumed = run(tmp_path / "again", True)["twice"]
+    assert resumed.to_json() == whole.to_json()
+    assert resumed.tables[TABLE].rows[0][3] is not None
+
+
+def test_a_model_that_cannot_be_built_twice_costs_no_number(registry, monkeypatch):
+    monkeypatch.setattr(ExtractionEffect, "_made", lambda self: (_ for _ in ()).throw(RuntimeError("no more memory")))
+    low = measured(registry, extract_dtype="bfloat16")
+    assert low["largest"].value is not None and "no more memory" in low.notes[0]
+
+
+def test_plain_means_float64_where_float64_was_asked_for(registry):
+    exact = measured(registry, extract_dtype="float64", channels_last=True)
+    assert exact.tables[TABLE].columns == ["measurement", "plain float64", "NHWC", "difference"]
+    assert "NHWC extraction moved it not at all" in exact["largest"].note
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")

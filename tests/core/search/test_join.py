@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabilitykit.search import REDUCTIONS, brute_force_closest_pairs, closest_pair, closest_pairs, join, layer, merge
+from stabilitykit.search import (
+    REDUCTIONS,
+    brute_force_closest_pairs,
+    closest_pair,
+    closest_pairs,
+    join,
+    join_kernels,
+    layer,
+    merge,
+)
 from tests.core.search.cases import adversarial
 from tests.core.search.test_pairs import assert_same
 
@@ -82,3 +91,11 @@ def test_any_readout(seed, classes, more, images, wrong, decimals, scale, reduct
     assert_same(closest_pairs(values, groups, reduction), expected)
     overall = closest_pair(values, groups, reduction)
     np.testing.assert_equal(tuple(overall), tuple(expected.overall()))
+
+
+def test_windows_of_single_precision_are_sought_in_double():
+    """Rounding the ends of a window to float32 would lose images at its border."""
+    own = np.array([0.5, 1.0, 1.5], np.float32)
+    assert join_kernels.window(own, 1.0 + 1e-9, 1e-10) == (2, 2)
+    assert join_kernels.window(own, 1.0 - 1e-9, 2e-9) == (1, 2)
+    assert join_kernels.window(own, 1.0, 0.5) == (0, 3)
