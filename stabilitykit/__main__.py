@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import faulthandler
 import os
 import sys
 import threading
 
-from .stops import Interrupts, end_process
+from .stops import Interrupts
 
 # Threads and child processes that a plugin left behind are waited for this long at exit.
 STRAY_SECONDS = 5.0
@@ -39,22 +38,10 @@ def main() -> None:
         code = 1 if sys.stdout is not None else code  # started with a closed stdout: nothing to flush
     code = 143 if interrupts.terminated and code == 130 else code
     _do_not_wait_forever(code)
-    if code in (130, 143):
-        _end(code)
+    # Python would kill itself by SIGINT at the end if the KeyboardInterrupt, long handled, had passed through an exec
+    # of a string (dataclasses have them). The next exec of one makes it forget that.
+    exec("")
     sys.exit(code)
-
-
-def _end(code: int) -> None:
-    """Exit after an interruption with exactly this code.
-
-    Python kills itself by SIGINT at a later ``sys.exit`` if the KeyboardInterrupt, long handled, had passed through
-    an ``exec`` of a string (dataclasses and named tuples have them).
-    """
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    end_process(code)
 
 
 def _do_not_wait_forever(code: int) -> None:
