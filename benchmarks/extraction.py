@@ -10,7 +10,6 @@ a readout (probabilities) differs from plain float32 extraction. Writes benchmar
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 import warnings
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from adapter_overhead import processor
 
 from stabilitykit.compiled import CompiledForward
 from stabilitykit.plan import choose
@@ -76,12 +76,6 @@ def measure(name: str, batch: int, repeats: int) -> list[str]:
         rows.append(f"| {name} | {way} | {took:.3f} | {took / min(plain):.2f} | {batch / took:.0f} | "
                     f"{f'{compiling[way]:.0f}' if way in compiling else ''} | {moved:.1e} |")
     return rows
-
-
-def processor() -> str:
-    """The machine's processor as it calls itself."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .results import Measurement
+from .results import EXTRACTION_EFFECT, Measurement
 from .store import Cell
 
 
@@ -63,7 +63,7 @@ def interval_text(measurement: Measurement) -> str:
 
 def _effects(cell: Cell) -> dict[str, str]:
     """What faster extraction did to each measurement on the images where both ways were run, relative where it can."""
-    table = cell.result.tables.get("extraction_effect") if cell.result else None
+    table = cell.result.tables.get(EXTRACTION_EFFECT) if cell.result else None
     found = {}
     for name, before, _, difference in table.rows if table else ():
         usable = isinstance(before, float) and isinstance(difference, (int, float))

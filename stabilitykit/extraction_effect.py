@@ -11,7 +11,7 @@ import numpy as np
 from .context import no_progress
 from .device import make_deterministic
 from .errors import describe
-from .results import PropertyResult, Table
+from .results import EXTRACTION_EFFECT, PropertyResult, Table
 from .settings import Settings
 from .stops import TooLong
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Images on which both are measured.
 SAMPLE = 200
-TABLE = "extraction_effect"
 
 
 def faster_than_plain(settings: Settings) -> str:
@@ -110,7 +109,7 @@ class ExtractionEffect:
                 result.measurements[number] = replace(m, note=f"{m.note.rstrip('. ')}. {text}" if m.note else text)
             rows.append([m.name, a, b, None if a is None or b is None else _difference(a, b)])
         unit = self._twins[0].trajectory().unit
-        result.tables[TABLE] = Table(
+        result.tables[EXTRACTION_EFFECT] = Table(
             ["measurement", f"plain {self.plainly}", self.how, "difference"], rows,
             f"Effect of {self.how} extraction on {self.n} images; it moved readouts by up to {self.moved:.3g} {unit}")
         return result

@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 SCHEMA_VERSION = 1
+# Name of the table that says what faster extraction did to each measurement.
+EXTRACTION_EFFECT = "extraction_effect"
 
 
 class Kind(StrEnum):

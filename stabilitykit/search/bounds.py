@@ -28,6 +28,14 @@ def limit_of(best, code, depths):
 
 
 @jit
+def reduced_by(result, square, code):
+    """`result` with one more depth, of that squared distance: the largest square, for the mean a sum of distances."""
+    if code == MEAN:
+        return result + np.sqrt(square)
+    return max(result, square)
+
+
+@jit
 def box_gap(low, high, p, q, d, limit):
     """Squared distance of the boxes p and q at depth position d; stops above the limit."""
     total = 0.0
@@ -98,19 +106,13 @@ def nodes_bound(low, high, p, q, code, limit, one, two):
         for d in range(low.shape[1]):
             gap = side_gap(low, high, p, q, d, one)
             gap += side_gap(low, high, p, q, d, two)
-            if code == MEAN:
-                result += np.sqrt(gap)
-            elif gap > result:
-                result = gap
+            result = reduced_by(result, gap, code)
         return result
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(low.shape[1]):
         gap = box_gap(low, high, p, q, d, stop)
-        if code == MEAN:
-            result += np.sqrt(gap)
-        elif gap > result:
-            result = gap
+        result = reduced_by(result, gap, code)
         if result > limit:
             return result
     return result
@@ -127,19 +129,13 @@ def point_bound(x, depths, low, high, q, code, limit, one, two):
         for d in range(depths.shape[0]):
             gap = point_side_gap(x, depths[d], low, high, q, d, one)
             gap += point_side_gap(x, depths[d], low, high, q, d, two)
-            if code == MEAN:
-                result += np.sqrt(gap)
-            elif gap > result:
-                result = gap
+            result = reduced_by(result, gap, code)
         return result
     stop = np.inf if code == MEAN else limit
     result = 0.0
     for d in range(depths.shape[0]):
         gap = point_gap(x, depths[d], low, high, q, d, stop)
-        if code == MEAN:
-            result += np.sqrt(gap)
-        elif gap > result:
-            result = gap
+        result = reduced_by(result, gap, code)
         if result > limit:
             return result
     return result
@@ -154,10 +150,7 @@ def own_far(x, y, depths, code, limit, one, two):
         first = np.float64(x[t, one]) - np.float64(y[t, one])
         second = np.float64(x[t, two]) - np.float64(y[t, two])
         gap = first * first + second * second
-        if code == MEAN:
-            result += np.sqrt(gap)
-        elif gap > result:
-            result = gap
+        result = reduced_by(result, gap, code)
         if result > limit:
             return True
     return False
@@ -175,10 +168,7 @@ def pair_value(x, y, depths, code, limit, one, two):
     result = 0.0
     for d in range(depths.shape[0]):
         square = squared_up_to(x, y, depths[d], stop)
-        if code == MEAN:
-            result += np.sqrt(square)
-        elif square > result:
-            result = square
+        result = reduced_by(result, square, code)
         if result > limit:
             return -1.0
     if code != MEAN:
@@ -211,10 +201,7 @@ def images_value(values, i, j, depths, code, limit, one, two):
     result = 0.0
     for d in range(depths.shape[0]):
         square = max(0.0, squared_in_any_order(values, depths[d], i, j) * lowered - least)
-        if code == MEAN:
-            result += np.sqrt(square)
-        elif square > result:
-            result = square
+        result = reduced_by(result, square, code)
         if result > limit:
             return -1.0
     result = 0.0

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.bounds import EPS, TINY, images_value, limit_of
+from stabilitykit.search.bounds import images_value, limit_of
 from stabilitykit.search.jit import jit
 from stabilitykit.search.pair_kernels import keep
-from stabilitykit.search.sweep_kernels import BLOCK, row_limit, screen
+from stabilitykit.search.sweep_kernels import BLOCK, rounding_of, row_limit, screen
 
 ROOT = 0.7071067811865476
 UNDERFLOW = 1e-160
@@ -154,10 +154,7 @@ def join(
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])
     total_depths = values.shape[0]
-    # As in the sweep: squares are summed in the data's precision.
-    unit = 2.0**-23 if columns.itemsize == 4 else EPS
-    loose = 1.0 + (columns.shape[0] + 8) * unit
-    least = 1e-36 if columns.itemsize == 4 else TINY
+    loose, least = rounding_of(columns)
     squares = np.empty(BLOCK, dtype=columns.dtype)
     top = np.empty(1, dtype=columns.dtype)
     for n in range(len(pairs)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.search.bounds import limit_of, pair_value, point_bound
+from stabilitykit.search.bounds import limit_of, pair_value, point_bound, squared_up_to
 from stabilitykit.search.jit import jit
 from stabilitykit.search.metric import CODES
 
@@ -47,6 +47,21 @@ def largest_squares(target, columns, depths, begin, end, limit, squares, largest
             near += 1 if largest[n] <= limit else 0
         if near == 0:
             break
+    return near
+
+
+@jit
+def largest_squares_apart(target, values, order, depths, begin, end, limit, largest):
+    """`largest_squares` of values (depths, images, readout) in the order of the images."""
+    near = 0
+    for n in range(end - begin):
+        found = 0.0
+        for d in range(len(depths)):
+            found = max(found, squared_up_to(target, values[:, order[begin + n]], depths[d], limit))
+            if found > limit:
+                break
+        largest[n] = found
+        near += 1 if found <= limit else 0
     return near
 
 
@@ -111,12 +126,16 @@ def answer_queries(
             if point_bound(target, boxed, low, high, q, MAX, limit, -1, -1) > limit:
                 continue
             identical = complete and stop[q] - start[q] > leaf
-            done = columns.size == 0
+            done = False
             for begin in range(start[q], stop[q], CHUNK):
                 end = min(begin + CHUNK, stop[q])
                 if done:
                     break
-                if largest_squares(target, columns, depths, begin, end, limit, squares, largest) == 0:
+                if columns.size == 0:
+                    near = largest_squares_apart(target, values, order, depths, begin, end, limit, largest)
+                else:
+                    near = largest_squares(target, columns, depths, begin, end, limit, squares, largest)
+                if near == 0:
                     continue
                 for y in range(begin, end):
                     j = order[y]
@@ -130,19 +149,6 @@ def answer_queries(
                     if identical:
                         done = True
                         break
-            if columns.size > 0:
-                continue
-            for y in range(start[q], stop[q]):
-                j = order[y]
-                if barred(exclude, p, j):
-                    continue
-                found = pair_value(target, values[:, j], depths, MAX, limit, -1, -1)
-                if found >= 0.0 and (found < best or (found == best and j < nearest)):
-                    best = found
-                    nearest = j
-                    limit = limit_of(best, MAX, 1)
-                if identical:
-                    break
         index[p] = nearest
         eps[p] = best if nearest >= 0 else np.nan
         previous = nearest

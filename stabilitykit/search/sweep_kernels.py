@@ -77,6 +77,17 @@ def row_limit(best, error):
 
 
 @jit
+def rounding_of(columns):
+    """(factor, summand) by which a limit is raised for squares that are summed in the precision of the columns.
+
+    The relative error of a sum of `readout` terms that are not negative, and squares that underflow.
+    """
+    if columns.itemsize == 4:
+        return 1.0 + (columns.shape[0] + 8) * 2.0**-23, 1e-36
+    return 1.0 + (columns.shape[0] + 8) * EPS, TINY
+
+
+@jit
 def gather_columns(points, order, columns):
     """columns[k, p] = points[order[p], k]."""
     for p in range(len(order)):
@@ -146,11 +157,7 @@ def sweep(
     """
     count = len(codes)
     total_depths = values.shape[0]
-    # Squares are summed in the data's precision: relative error of a sum of `readout` terms that are not
-    # negative, and squares that underflow.
-    unit = 2.0**-23 if columns.itemsize == 4 else EPS
-    loose = 1.0 + (columns.shape[0] + 8) * unit
-    least = 1e-36 if columns.itemsize == 4 else TINY
+    loose, least = rounding_of(columns)
     limit = np.empty(len(bound))
     for cell in range(len(bound)):
         limit[cell] = row_limit(min(bound[cell], value[cell]), error) * loose + least

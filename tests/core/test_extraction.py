@@ -11,11 +11,12 @@ import torch
 import stabilitykit
 from stabilitykit import CellProblem, Component, Kind, Measurement, PropertyResult
 from stabilitykit.compiled import CompiledForward
-from stabilitykit.extraction_effect import TABLE, ExtractionEffect
+from stabilitykit.extraction_effect import ExtractionEffect
 from stabilitykit.interfaces import Property
 from stabilitykit.plugins import PluginHost
 from stabilitykit.readout import HeadReadout
 from stabilitykit.registry import Registry
+from stabilitykit.results import EXTRACTION_EFFECT
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 from stabilitykit.trajectory import batch_logits
 
@@ -59,26 +60,26 @@ def measured(registry, count=24, **more):
 def test_the_effect_of_bfloat16_is_what_two_runs_differ_by(registry):
     low, plain = measured(registry, extract_dtype="bfloat16"), measured(registry)
     assert low["largest"].value != plain["largest"].value
-    name, before, after, difference = low.tables[TABLE].rows[0]
+    name, before, after, difference = low.tables[EXTRACTION_EFFECT].rows[0]
     assert (name, before, after) == ("largest", plain["largest"].value, low["largest"].value)
     assert difference == after - before
     assert "bfloat16 extraction moved it from" in low["largest"].note and "on 24 images" in low["largest"].note
     assert low["nothing"].note == ("never defined. bfloat16 extraction moved it in a way that could not be measured "
                                    "on 24 images")
-    assert TABLE not in plain.tables and plain["largest"].note == ""
+    assert EXTRACTION_EFFECT not in plain.tables and plain["largest"].note == ""
 
 
 def test_the_effect_is_measured_on_a_part_of_many_images(registry):
     low = measured(registry, count=260, extract_dtype="bfloat16", batch_size=7)
     part = measured(registry, count=260, extract_dtype="bfloat16", batch_size=7, limit=200)
     assert "on 200 images" in low["largest"].note
-    assert low.tables[TABLE].rows == part.tables[TABLE].rows
+    assert low.tables[EXTRACTION_EFFECT].rows == part.tables[EXTRACTION_EFFECT].rows
 
 
 def test_a_property_that_fails_on_the_part_costs_no_number(registry, monkeypatch):
     monkeypatch.setattr(Largest, "least", 201)
     low = measured(registry, count=220, extract_dtype="bfloat16")
-    assert low["largest"].value is not None and TABLE not in low.tables
+    assert low["largest"].value is not None and EXTRACTION_EFFECT not in low.tables
     assert "could not be measured on 200 images: " in low.notes[0] and "too few images" in low.notes[0]
 
 
@@ -101,7 +102,7 @@ def test_a_resumed_run_states_the_same_effect(registry, tmp_path):
     cell.unlink()
     resumed = run(tmp_path / "again", True)["twice"]
     assert resumed.to_json() == whole.to_json()
-    assert resumed.tables[TABLE].rows[0][3] is not None
+    assert resumed.tables[EXTRACTION_EFFECT].rows[0][3] is not None
 
 
 def test_a_model_that_cannot_be_built_twice_costs_no_number(registry, monkeypatch):
@@ -112,7 +113,7 @@ def test_a_model_that_cannot_be_built_twice_costs_no_number(registry, monkeypatc
 
 def test_plain_means_float64_where_float64_was_asked_for(registry):
     exact = measured(registry, extract_dtype="float64", channels_last=True)
-    assert exact.tables[TABLE].columns == ["measurement", "plain float64", "NHWC", "difference"]
+    assert exact.tables[EXTRACTION_EFFECT].columns == ["measurement", "plain float64", "NHWC", "difference"]
     assert "NHWC extraction moved it not at all" in exact["largest"].note
 
 

@@ -15,10 +15,9 @@ from stabilitykit.search import (
     join,
     join_kernels,
     layer,
-    merge,
 )
 from tests.core.search.cases import adversarial
-from tests.core.search.test_pairs import assert_same
+from tests.core.search.test_pairs import assert_found_by_any_threads, assert_same, assert_shards_merge
 
 CASES = adversarial()
 JOINABLE = [name for name, (values, groups) in CASES.items() if groups.max() < values.shape[2] < 48]
@@ -46,23 +45,12 @@ def joined(monkeypatch, request):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", JOINABLE)
 def test_equals_brute_force_bit_for_bit(joined, name, reduction):
-    values, groups = CASES[name]
-    expected = brute_force_closest_pairs(values, groups, reduction)
-    for threads in (1, 2):
-        assert_same(closest_pairs(values, groups, reduction, threads=threads), expected)
-        assert closest_pair(values, groups, reduction, threads=threads) == expected.overall()
+    assert_found_by_any_threads(*CASES[name], reduction)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_shards_merge_to_the_whole(joined, reduction):
-    values, groups = CASES["sharp"]
-    expected = brute_force_closest_pairs(values, groups, reduction)
-    for world in (2, 5):
-        parts = [closest_pairs(values, groups, reduction, shard=(rank, world)) for rank in range(world)]
-        found = parts[0]
-        for part in parts[1:]:
-            found = merge(found, part)
-        assert_same(found, expected)
+    assert_shards_merge(*CASES["sharp"], reduction)
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,6 +30,22 @@ FIELDS = ("value", "first", "second", "block")
 def assert_same(left: ClosestPairs, right: ClosestPairs) -> None:
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
+
+
+def assert_found_by_any_threads(values: np.ndarray, groups: np.ndarray, reduction: str) -> None:
+    """Class matrix and overall pair equal brute force, on one thread and on two."""
+    expected = brute_force_closest_pairs(values, groups, reduction)
+    for threads in (1, 2):
+        assert_same(closest_pairs(values, groups, reduction, threads=threads), expected)
+        assert closest_pair(values, groups, reduction, threads=threads) == expected.overall()
+
+
+def assert_shards_merge(values: np.ndarray, groups: np.ndarray, reduction: str) -> None:
+    """The merged answers of two and of five shards equal brute force."""
+    expected = brute_force_closest_pairs(values, groups, reduction)
+    for world in (2, 5):
+        parts = [closest_pairs(values, groups, reduction, shard=(rank, world)) for rank in range(world)]
+        assert_same(functools.reduce(merge, parts), expected)
 
 
 def naive(values: np.ndarray, groups: np.ndarray, reduction: str) -> tuple[float, int, int]:

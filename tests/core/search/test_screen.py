@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 
 from stabilitykit.search import (
     REDUCTIONS,
-    brute_force_closest_pairs,
-    closest_pair,
-    closest_pairs,
     join,
     layer,
-    merge,
     screen,
     screen_keys,
 )
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
-from tests.core.search.test_pairs import assert_same
+from tests.core.search.test_pairs import assert_found_by_any_threads, assert_shards_merge
 
 CASES = adversarial()
 CASES["many classes"] = softmax_trajectory(500, 3, classes=100, gain=12)
@@ -55,25 +51,14 @@ def screened(monkeypatch):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", CASES)
 def test_equals_brute_force_bit_for_bit(screened, name, reduction):
-    values, groups = CASES[name]
-    expected = brute_force_closest_pairs(values, groups, reduction)
-    for threads in (1, 2):
-        assert_same(closest_pairs(values, groups, reduction, threads=threads), expected)
-        assert closest_pair(values, groups, reduction, threads=threads) == expected.overall()
+    assert_found_by_any_threads(*CASES[name], reduction)
     if name not in ("identical", "one-hot", "underflow", "denormal"):
         assert screened
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_shards_merge_to_the_whole(screened, reduction):
-    values, groups = CASES["many classes"]
-    expected = brute_force_closest_pairs(values, groups, reduction)
-    for world in (2, 5):
-        parts = [closest_pairs(values, groups, reduction, shard=(rank, world)) for rank in range(world)]
-        found = parts[0]
-        for part in parts[1:]:
-            found = merge(found, part)
-        assert_same(found, expected)
+    assert_shards_merge(*CASES["many classes"], reduction)
     assert screened
 
 
