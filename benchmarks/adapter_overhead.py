@@ -25,10 +25,18 @@ from stabilitykit.readout import HeadReadout
 from stabilitykit.trajectory import batch_logits
 
 TABLE = Path(__file__).parent / "results" / "adapter_overhead.md"
-MODELS = ("vit_tiny_patch16_224", "mixer_b16_224", "resnet50", "convnext_tiny", "swin_tiny_patch4_window7_224",
-          "efficientnet_b0")
-HEADER = ("| model | run | T | plain s (wall) | plain s (CPU) | trajectory s (wall) | trajectory s (CPU) | "
-          "times (CPU) | predicted |\n|---|---|---|---|---|---|---|---|---|")
+MODELS = (
+    "vit_tiny_patch16_224",
+    "mixer_b16_224",
+    "resnet50",
+    "convnext_tiny",
+    "swin_tiny_patch4_window7_224",
+    "efficientnet_b0",
+)
+HEADER = (
+    "| model | run | T | plain s (wall) | plain s (CPU) | trajectory s (wall) | trajectory s (CPU) | "
+    "times (CPU) | predicted |\n|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, float]:
@@ -53,8 +61,10 @@ def measure(name: str, batch: int, repeats: int) -> str:
             plain.append(seconds(lambda: model.logits(inputs)))
             whole.append(seconds(lambda: batch_logits(model, readout, inputs)))
     (wall, cpu), (all_wall, all_cpu) = (tuple(map(min, zip(*times))) for times in (plain, whole))
-    return (f"| {name} | {model.run.name} | {model.num_blocks} | {wall:.3f} | {cpu:.3f} | {all_wall:.3f} | "
-            f"{all_cpu:.3f} | {all_cpu / cpu:.2f} | {model.run.cost:.2f} |")
+    return (
+        f"| {name} | {model.run.name} | {model.num_blocks} | {wall:.3f} | {cpu:.3f} | {all_wall:.3f} | "
+        f"{all_cpu:.3f} | {all_cpu / cpu:.2f} | {model.run.cost:.2f} |"
+    )
 
 
 def processor() -> str:
@@ -79,8 +89,8 @@ def main() -> None:
     given.output.write_text(
         f"# Cost of a trajectory\n\n`OMP_NUM_THREADS=1 {command}`: all readouts along depth of {given.batch} images "
         f"against one plain forward pass, the best of {given.repeats}; {processor()}, one thread, torch "
-        f"{torch.__version__}.\n\n"
-        + "\n".join([HEADER, *rows]) + "\n")
+        f"{torch.__version__}.\n\n" + "\n".join([HEADER, *rows]) + "\n"
+    )
 
 
 if __name__ == "__main__":

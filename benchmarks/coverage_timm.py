@@ -40,8 +40,12 @@ def names() -> list[tuple[str, str, str]]:
     for name in torchvision.models.list_models(module=torchvision.models):
         families.setdefault(("torchvision", f"torchvision.{_torchvision_family(name)}"), []).append(name)
     longest = max(map(len, families.values()))
-    return [(library, family, members[turn]) for turn in range(longest)
-            for (library, family), members in families.items() if turn < len(members)]
+    return [
+        (library, family, members[turn])
+        for turn in range(longest)
+        for (library, family), members in families.items()
+        if turn < len(members)
+    ]
 
 
 def _torchvision_family(name: str) -> str:
@@ -81,8 +85,13 @@ def discover_all(seconds: float) -> None:
                     runs = found.of_mode(mode)
                     if runs:
                         best = max(runs, key=lambda r: r.depth)
-                        row[mode] = {"T": best.depth, "run": best.name, "cost": round(best.cost, 3),
-                                     "runs": len(runs), "kinds": best.kinds}
+                        row[mode] = {
+                            "T": best.depth,
+                            "run": best.name,
+                            "cost": round(best.cost, 3),
+                            "runs": len(runs),
+                            "kinds": best.kinds,
+                        }
                 row["reasons"] = [[r.code, str(r)[:160]] for r in found.reasons[:4]]
                 row["notes"] = found.notes
             except Exception as error:  # a name that cannot be built or recorded is a result, with its reason
@@ -121,14 +130,20 @@ def certify_all(seconds: float) -> None:
                     randomise(module, seed=0)
                     found = discover(module, shape)
                     inputs = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-                    reports = [certify(AdaptedModel(module, found.program, run), inputs, thorough=False)
-                               for run in found.runs]
-                    entry |= {"runs": len(reports), "blocks": sum(r["blocks"] for r in reports),
-                              "exact": sum(r["bit_exact"] for r in reports),
-                              "vacuous": sum(bool(r["vacuous"]) for r in reports),
-                              "problems": [[run.name, run.mode, r["max_abs_difference"], r["vacuous"]]
-                                           for run, r in zip(found.runs, reports)
-                                           if not r["bit_exact"] or r["vacuous"]]}
+                    reports = [
+                        certify(AdaptedModel(module, found.program, run), inputs, thorough=False) for run in found.runs
+                    ]
+                    entry |= {
+                        "runs": len(reports),
+                        "blocks": sum(r["blocks"] for r in reports),
+                        "exact": sum(r["bit_exact"] for r in reports),
+                        "vacuous": sum(bool(r["vacuous"]) for r in reports),
+                        "problems": [
+                            [run.name, run.mode, r["max_abs_difference"], r["vacuous"]]
+                            for run, r in zip(found.runs, reports)
+                            if not r["bit_exact"] or r["vacuous"]
+                        ],
+                    }
                 except Exception as error:
                     entry["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             out.write(json.dumps(entry) + "\n")
@@ -143,22 +158,32 @@ def table() -> str:
     """Markdown: totals, and a row per family."""
     found, certificates = rows(LINES), {row["family"]: row for row in rows(CERTIFICATES)}
     versions = ", ".join(f"{package} {version(package)}" for package in ("timm", "torchvision", "torch"))
-    lines = ["# Coverage", "", "`python benchmarks/coverage_timm.py discover`, then `certify`: "
-             f"{len(found)} of {len(names())} names measured, with {versions}. A name's own row is in "
-             f"{NAMES.name}.", ""]
+    lines = [
+        "# Coverage",
+        "",
+        "`python benchmarks/coverage_timm.py discover`, then `certify`: "
+        f"{len(found)} of {len(names())} names measured, with {versions}. A name's own row is in "
+        f"{NAMES.name}.",
+        "",
+    ]
     for library in ("timm", "torchvision"):
         lines += _totals(library, [r for r in found if r["library"] == library])
-    lines += ["", "| family | models | closed T>=2 | with open | with plain | longest T | certified member | "
-              "reason of the rest |",
-              "|---|---|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| family | models | closed T>=2 | with open | with plain | longest T | certified member | "
+        "reason of the rest |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     families: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in found:
         families[row["family"]].append(row)
     for family, members in sorted(families.items()):
-        counts = [sum(any(m in r for m in MODES[:k + 1]) for r in members) for k in range(3)]
+        counts = [sum(any(m in r for m in MODES[: k + 1]) for r in members) for k in range(3)]
         longest = max((r[m]["T"] for r in members for m in MODES if m in r), default=0)
-        lines.append(f"| {family} | {len(members)} | {counts[0]} | {counts[1]} | {counts[2]} | {longest} | "
-                     f"{_certificate(certificates.get(family))} | {_rest(members)} |")
+        lines.append(
+            f"| {family} | {len(members)} | {counts[0]} | {counts[1]} | {counts[2]} | {longest} | "
+            f"{_certificate(certificates.get(family))} | {_rest(members)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -170,26 +195,36 @@ def write_names() -> None:
         for row in sorted(rows(LINES), key=lambda r: (r["library"], r["family"], r["name"])):
             best = next((row[mode] for mode in MODES if mode in row), {})
             reason = row.get("error") or (row["reasons"][0][0] if row.get("reasons") else "")
-            writer.writerow([row["library"], row["family"], row["name"],
-                             *(row.get(mode, {}).get("T", "") for mode in MODES), best.get("run", ""),
-                             best.get("cost", ""), "" if "closed" in row else reason])
+            writer.writerow(
+                [
+                    row["library"],
+                    row["family"],
+                    row["name"],
+                    *(row.get(mode, {}).get("T", "") for mode in MODES),
+                    best.get("run", ""),
+                    best.get("cost", ""),
+                    "" if "closed" in row else reason,
+                ]
+            )
 
 
 def _totals(library: str, found: list[dict[str, Any]]) -> list[str]:
     count = len(found) or 1
     cells = []
     for k in range(3):
-        covered = sum(any(m in r for m in MODES[:k + 1]) for r in found)
-        cells.append(f"{' or '.join(MODES[:k + 1])}: {covered} ({100 * covered / count:.1f} %)")
+        covered = sum(any(m in r for m in MODES[: k + 1]) for r in found)
+        cells.append(f"{' or '.join(MODES[: k + 1])}: {covered} ({100 * covered / count:.1f} %)")
     deep = sum(r.get("closed", {}).get("T", 0) >= 4 for r in found)
     depths = sorted(r["closed"]["T"] for r in found if "closed" in r)
     costs = sorted(r["closed"]["cost"] for r in found if "closed" in r)
     if not depths:
         return []
-    return [f"- {library}, {len(found)} names, T >= 2: " + "; ".join(cells) + f"; closed T >= 4: {deep}; median "
-            f"longest closed run {depths[len(depths) // 2]}, longest {depths[-1]}; median cost "
-            f"{costs[len(costs) // 2]:.2f} forwards; failed to record: {sum('error' in r for r in found)}; "
-            f"median {sorted(r['seconds'] for r in found)[len(found) // 2]:.2f} s a model"]
+    return [
+        f"- {library}, {len(found)} names, T >= 2: " + "; ".join(cells) + f"; closed T >= 4: {deep}; median "
+        f"longest closed run {depths[len(depths) // 2]}, longest {depths[-1]}; median cost "
+        f"{costs[len(costs) // 2]:.2f} forwards; failed to record: {sum('error' in r for r in found)}; "
+        f"median {sorted(r['seconds'] for r in found)[len(found) // 2]:.2f} s a model"
+    ]
 
 
 def _certificate(row: dict[str, Any] | None) -> str:

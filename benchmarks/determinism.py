@@ -43,8 +43,12 @@ def measure(folder: Path, name: str, threads: int, batch: int) -> tuple[np.ndarr
 
 
 def constants(text: str) -> dict[str, float]:
-    return {m["name"]: float(m["value"]) for result in json.loads(text) for m in result["measurements"]
-            if m["value"] is not None}
+    return {
+        m["name"]: float(m["value"])
+        for result in json.loads(text)
+        for m in result["measurements"]
+        if m["value"] is not None
+    }
 
 
 def main() -> int:
@@ -71,14 +75,20 @@ def main() -> int:
             drift = max((abs(there[k] - v) / max(abs(v), 1e-12), k) for k, v in base.items() if np.isfinite(v))
             rows.append((threads, batch, moved, float(np.abs(to_space(other, "probabilities") - before).max()), *drift))
     same = "identical to the last bit" if equal else "DIFFERENT"
-    lines = [f"Two equal runs (1 thread, batch size 100): {same}.", "",
-             f"Largest logit: {np.abs(logits).max():.3g}; depths, images, classes: {logits.shape}.", "",
-             "| threads | batch size | logits move by | probabilities move by | constants move by (relative) | which |",
-             "|---:|---:|---:|---:|---:|---|"]
+    lines = [
+        f"Two equal runs (1 thread, batch size 100): {same}.",
+        "",
+        f"Largest logit: {np.abs(logits).max():.3g}; depths, images, classes: {logits.shape}.",
+        "",
+        "| threads | batch size | logits move by | probabilities move by | constants move by (relative) | which |",
+        "|---:|---:|---:|---:|---:|---|",
+    ]
     lines += [f"| {t} | {b} | {m:.2e} | {p:.2e} | {d:.2e} | {k} |" for t, b, m, p, d, k in rows]
-    lines += ["",
-              f"Against 1 thread, batch size 100, float32 on the CPU. Bound recorded with every run: {LOGIT_BOUND:g} "
-              f"(relative to the largest logit); measured: {worst / np.abs(logits).max():.2e}."]
+    lines += [
+        "",
+        f"Against 1 thread, batch size 100, float32 on the CPU. Bound recorded with every run: {LOGIT_BOUND:g} "
+        f"(relative to the largest logit); measured: {worst / np.abs(logits).max():.2e}.",
+    ]
     text = "\n".join(lines)
     print(text)
     if given.write:

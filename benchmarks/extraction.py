@@ -30,8 +30,9 @@ from stabilitykit.trajectory import batch_logits
 TABLE = Path(__file__).parent / "results" / "extraction.md"
 MODELS = ("timm:vit_tiny_patch16_224", "timm:mixer_s32_224", "timm:resnet50", "timm:efficientnet_b0", "resnet18")
 WAYS = ("float32", "channels last", "bfloat16", "compiled", "compiled bfloat16")
-HEADER = ("| model | way | trajectory s | plain forwards | images/s | compiling s | moved |\n"
-          "|---|---|---|---|---|---|---|")
+HEADER = (
+    "| model | way | trajectory s | plain forwards | images/s | compiling s | moved |\n|---|---|---|---|---|---|---|"
+)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -60,7 +61,8 @@ def measure(name: str, batch: int, repeats: int) -> list[str]:
         forward = CompiledForward(model, readout, batch)
         compiling[way] = seconds(lambda: batch_logits(model, readout, inputs, dtype, forward))  # noqa: B023
         work[way] = lambda dtype=dtype, forward=forward: batch_logits(  # type: ignore[misc]
-            model, readout, inputs, dtype, forward)
+            model, readout, inputs, dtype, forward
+        )
     logits = {way: run() for way, run in work.items()}  # warm: kernels chosen, tables cached
     plain, best = [], {way: [] for way in WAYS}
     with torch.inference_mode():
@@ -73,8 +75,10 @@ def measure(name: str, batch: int, repeats: int) -> list[str]:
     for way in WAYS:
         took = min(best[way])
         moved = float(np.linalg.norm(values[way] - values["float32"], axis=-1).max())
-        rows.append(f"| {name} | {way} | {took:.3f} | {took / min(plain):.2f} | {batch / took:.0f} | "
-                    f"{f'{compiling[way]:.0f}' if way in compiling else ''} | {moved:.1e} |")
+        rows.append(
+            f"| {name} | {way} | {took:.3f} | {took / min(plain):.2f} | {batch / took:.0f} | "
+            f"{f'{compiling[way]:.0f}' if way in compiling else ''} | {moved:.1e} |"
+        )
     return rows
 
 
@@ -88,12 +92,14 @@ def main() -> None:
     rows = []
     for name in given.models:
         rows += measure(name, given.batch, given.repeats)
-        print("\n".join(rows[-len(WAYS):]), flush=True)
+        print("\n".join(rows[-len(WAYS) :]), flush=True)
     command = "python benchmarks/extraction.py" + "".join(f" {argument}" for argument in sys.argv[1:])
     given.output.write_text(
         f"# Speed of extraction\n\n`{command}`: all readouts along depth of {given.batch} images, the best of "
         f"{given.repeats}; {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}.\n\n"
-        + "\n".join([HEADER, *rows]) + "\n")
+        + "\n".join([HEADER, *rows])
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

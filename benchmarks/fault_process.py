@@ -46,7 +46,6 @@ class Child:
         # Compiled kernels are loaded once here, and not in every child.
         evaluate("resnet18-digits", "digits", ["expansivity", "expansivity:pairs=predictions"], limit=12, cache=False)
 
-
     def wait(self, kill_after: float | None = None, kill: int = signal.SIGKILL) -> tuple[int, float]:
         """(exit code, or minus the signal that ended it; seconds), sending ``kill`` after ``kill_after`` seconds."""
         while True:

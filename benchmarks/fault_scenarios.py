@@ -16,10 +16,35 @@ from pathlib import Path
 
 from benchmarks.fault_process import Child, Site, start
 
-EVALUATE = ["evaluate", "-m", "resnet18-digits", "-d", "digits", "--limit", "80", "--batch-size", "10", "-q",
-            "-p", "expansivity", "-p", "expansivity:curve=0"]
-TRAIN = ["train", "resnet18:width=4", "-d", "digits:train", "--limit", "64", "--batch-size", "32", "--epochs", "2",
-         "-q"]
+EVALUATE = [
+    "evaluate",
+    "-m",
+    "resnet18-digits",
+    "-d",
+    "digits",
+    "--limit",
+    "80",
+    "--batch-size",
+    "10",
+    "-q",
+    "-p",
+    "expansivity",
+    "-p",
+    "expansivity:curve=0",
+]
+TRAIN = [
+    "train",
+    "resnet18:width=4",
+    "-d",
+    "digits:train",
+    "--limit",
+    "64",
+    "--batch-size",
+    "32",
+    "--epochs",
+    "2",
+    "-q",
+]
 
 
 @dataclass
@@ -64,8 +89,13 @@ Scenario = Callable[[Path, Table, random.Random], None]
 def tmpfs(folder: Path, size: str) -> Iterator[bool]:
     """A small file system of its own at ``folder``; False where mounting is not allowed."""
     folder.mkdir(exist_ok=True)
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True).returncode == 0
+    mounted = (
+        os.geteuid() == 0
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True
+        ).returncode
+        == 0
+    )
     try:
         yield mounted
     finally:
@@ -118,8 +148,11 @@ def full_disk(root: Path, table: Table, rng: random.Random) -> None:
             code, _ = child.wait()
             wrong = []
             if code != 0:
-                wrong += [] if code in (1, 2) and ("No space" in child.output() or "no room" in child.output()) else \
-                    [f"exit {code}: {child.output()[-400:]}"]
+                wrong += (
+                    []
+                    if code in (1, 2) and ("No space" in child.output() or "no room" in child.output())
+                    else [f"exit {code}: {child.output()[-400:]}"]
+                )
                 wrong += ["an earlier cell is damaged" for name, text in results(run).items() if truth[name] != text]
                 ballast.unlink()
                 again = [*EVALUATE, "--no-cache", "-o", str(run), "--resume"]
@@ -129,8 +162,13 @@ def full_disk(root: Path, table: Table, rng: random.Random) -> None:
             shutil.rmtree(run)
             ballast.unlink(missing_ok=True)
         ballast.write_bytes(b"x" * (shutil.disk_usage(small).free - 12_000))
-        wrong = expect(start([*EVALUATE, "--cache", str(small / "cache"), "-o", str(root / "full-cache")], root / "out",
-                             Site(small)), {1}, "--no-cache")
+        wrong = expect(
+            start(
+                [*EVALUATE, "--cache", str(small / "cache"), "-o", str(root / "full-cache")], root / "out", Site(small)
+            ),
+            {1},
+            "--no-cache",
+        )
         table.add("full disk under the cache", 1, wrong)
         output = small / "w.safetensors"
         shutil.rmtree(small / "cache", ignore_errors=True)
@@ -154,16 +192,28 @@ def file_limit(root: Path, table: Table, rng: random.Random) -> None:
     truth = reference(root)
     for number in range(6):
         run, limit = root / f"limited-{number}", rng.choice([1, 500, 2_000, 6_000, 20_000])
-        child = start([*EVALUATE, "--cache", str(root / f"limited-cache-{number}"), "-o", str(run)], root / "out",
-                      Site(root, file_limit=limit))
+        child = start(
+            [*EVALUATE, "--cache", str(root / f"limited-cache-{number}"), "-o", str(run)],
+            root / "out",
+            Site(root, file_limit=limit),
+        )
         code, _ = child.wait()
         text = child.output()
         wrong = [] if code in (0, 1, 2) and "Traceback" not in text else [f"exit {code}: {text[-400:]}"]
         wrong += [] if code == 0 or "File too large" in text else [f"no reason given: {text[-400:]}"]
-        wrong += ["an earlier cell is damaged" for name, text in results(run).items()
-                  if '"ok"' in text[:6] and truth[name] != text]
-        wrong += expect(start([*EVALUATE, "--cache", str(root / f"limited-cache-{number}"), "-o", str(run), "--resume"],
-                              root / "out", Site(root)), {0})
+        wrong += [
+            "an earlier cell is damaged"
+            for name, text in results(run).items()
+            if '"ok"' in text[:6] and truth[name] != text
+        ]
+        wrong += expect(
+            start(
+                [*EVALUATE, "--cache", str(root / f"limited-cache-{number}"), "-o", str(run), "--resume"],
+                root / "out",
+                Site(root),
+            ),
+            {0},
+        )
         wrong += [] if results(run) == truth else ["the resumed results differ"]
         table.add("limit on the size of files", 1, wrong)
     output = root / "limited.safetensors"
@@ -213,15 +263,20 @@ def two_processes(root: Path, table: Table, rng: random.Random) -> None:
     for number in range(3):
         cache = root / f"shared-cache-{number}"
         runs = [root / f"sharing-{number}-{which}" for which in range(2)]
-        children = [start([*EVALUATE, "--cache", str(cache), "-o", str(run)], root / f"out-{which}", Site(cache))
-                    for which, run in enumerate(runs)]
+        children = [
+            start([*EVALUATE, "--cache", str(cache), "-o", str(run)], root / f"out-{which}", Site(cache))
+            for which, run in enumerate(runs)
+        ]
         wrong = [text for child in children for text in expect(child, {0})]
         wrong += ["results differ" for run in runs if results(run) != truth]
         table.add("two processes, one cache", 1, wrong)
     for number in range(3):
         cache, run = root / f"killed-cache-{number}", root / f"waiting-{number}"
-        first = start([*EVALUATE, "--cache", str(cache), "-o", str(root / f"killed-{number}")], root / "out-1",
-                      Site(cache, kill_at=rng.randint(8, 30)))
+        first = start(
+            [*EVALUATE, "--cache", str(cache), "-o", str(root / f"killed-{number}")],
+            root / "out-1",
+            Site(cache, kill_at=rng.randint(8, 30)),
+        )
         second = start([*EVALUATE, "--cache", str(cache), "-o", str(run)], root / "out-2", Site(cache))
         first.wait()
         wrong = expect(second, {0}) + ([] if results(run) == truth else ["results differ"])
@@ -262,6 +317,9 @@ def polite_signals(root: Path, table: Table, rng: random.Random) -> None:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "full-disk": full_disk, "file-limit": file_limit, "read-only": read_only, "two-processes": two_processes,
+    "full-disk": full_disk,
+    "file-limit": file_limit,
+    "read-only": read_only,
+    "two-processes": two_processes,
     "signals": polite_signals,
 }

@@ -32,8 +32,21 @@ from benchmarks.fault_scenarios import SCENARIOS, Table
 
 EVALUATE = ["evaluate", "-m", "resnet18-digits", "-d", "digits", "--limit", "80", "--batch-size", "10", "-q"]
 PROPERTIES = ["-p", "expansivity", "-p", "expansivity:pairs=predictions", "-p", "expansivity:curve=0"]
-TRAIN = ["train", "resnet18:width=4", "-d", "digits:train", "--limit", "96", "--batch-size", "32", "--epochs", "3",
-         "--lr", "1e-3", "-q"]
+TRAIN = [
+    "train",
+    "resnet18:width=4",
+    "-d",
+    "digits:train",
+    "--limit",
+    "96",
+    "--batch-size",
+    "32",
+    "--epochs",
+    "3",
+    "--lr",
+    "1e-3",
+    "-q",
+]
 
 
 @dataclass
@@ -53,10 +66,21 @@ def workloads(run: Path) -> list[Workload]:
     """``run``: a finished run folder for `report` to read."""
     return [
         Workload("train", lambda f, again: [*TRAIN, "-o", str(f / "w.safetensors"), *(["--resume"] if again else [])]),
-        Workload("extraction", lambda f, again: [*EVALUATE, "--cache", str(f / "cache"), "-o",
-                                                 str(f / f"run-{again}-{random.random()}")]),
-        Workload("evaluate", lambda f, again: [*EVALUATE, *PROPERTIES, "--no-cache", "-o", str(f / "run"),
-                                               *(["--resume"] if again else [])]),
+        Workload(
+            "extraction",
+            lambda f, again: [*EVALUATE, "--cache", str(f / "cache"), "-o", str(f / f"run-{again}-{random.random()}")],
+        ),
+        Workload(
+            "evaluate",
+            lambda f, again: [
+                *EVALUATE,
+                *PROPERTIES,
+                "--no-cache",
+                "-o",
+                str(f / "run"),
+                *(["--resume"] if again else []),
+            ],
+        ),
         Workload("report", lambda f, again: ["report", str(f / "run")], lambda f: shutil.copytree(run, f / "run")),
     ]
 
@@ -163,9 +187,11 @@ def attack(work: Workload, root: Path, rng: random.Random, table: Table, kills: 
             wrong.append(f"could not be finished, exit {code}: {child.output()[-300:]}")
         else:
             end = summary(folder)
-            wrong += [f"{name} differs from the uninterrupted run"
-                      for name in sorted(work.reference.keys() | end.keys())
-                      if end.get(name) != work.reference.get(name)]
+            wrong += [
+                f"{name} differs from the uninterrupted run"
+                for name in sorted(work.reference.keys() | end.keys())
+                if end.get(name) != work.reference.get(name)
+            ]
             wrong += check_whole(folder, work)
             # Folders that no later process took over keep what a killed writer had not named yet: hidden, harmless.
             taken = {"train": folder, "extraction": folder / "cache", "evaluate": folder / "run"}.get(work.name)
@@ -210,12 +236,17 @@ def main() -> int:
         only = "" if given.only is None else " --only " + " ".join(given.only)
         command = f"python benchmarks/faults.py --kills {given.kills} --seed {given.seed}{only}".rstrip()
         given.write.parent.mkdir(parents=True, exist_ok=True)
-        before = given.write.read_text() + "\n" if given.append and given.write.exists() else \
-            "# Faults injected and survived\n\n"
-        given.write.write_text(f"{before}`{command}`\n\n{text}\n\n"
-                               "Survived: every file whole (old or new) after the fault, no lock left, and the "
-                               "finished or resumed result equal to the uninterrupted one (cells: their results; "
-                               "trained weights and trajectories: their bytes).\n")
+        before = (
+            given.write.read_text() + "\n"
+            if given.append and given.write.exists()
+            else "# Faults injected and survived\n\n"
+        )
+        given.write.write_text(
+            f"{before}`{command}`\n\n{text}\n\n"
+            "Survived: every file whole (old or new) after the fault, no lock left, and the "
+            "finished or resumed result equal to the uninterrupted one (cells: their results; "
+            "trained weights and trajectories: their bytes).\n"
+        )
     return 0 if table.nothing_lost else 1
 
 

@@ -102,8 +102,14 @@ def try_input(arguments: list[str], bench: Bench, must_fail: bool = False, long:
     return Outcome(code, time.monotonic() - started, text, broken)
 
 
-def fuzz(families: list[str], count: int, seed: int, bench: Bench, keep: Path | None = None,
-         report: Callable[[str, Tally], None] | None = None) -> dict[str, Tally]:
+def fuzz(
+    families: list[str],
+    count: int,
+    seed: int,
+    bench: Bench,
+    keep: Path | None = None,
+    report: Callable[[str, Tally], None] | None = None,
+) -> dict[str, Tally]:
     """``count`` inputs of each family. Equal seeds give equal inputs, whatever the other families are."""
     tallies = {}
     for name in families:
@@ -116,8 +122,10 @@ def fuzz(families: list[str], count: int, seed: int, bench: Bench, keep: Path | 
             tally.codes["broken" if outcome.broken else str(outcome.code)] += 1
             tally.slowest = max(tally.slowest, outcome.seconds)
             if outcome.broken:
-                tally.broken.append(f"{name} {seed} {number}: {outcome.broken}: {' '.join(case.arguments)[:300]!r}: "
-                                    f"{outcome.text[-500:]}")
+                tally.broken.append(
+                    f"{name} {seed} {number}: {outcome.broken}: {' '.join(case.arguments)[:300]!r}: "
+                    f"{outcome.text[-500:]}"
+                )
                 if keep is not None:
                     target = keep / f"{name}-{seed}-{number}"
                     shutil.copytree(folder, target, dirs_exist_ok=True)
@@ -128,8 +136,10 @@ def fuzz(families: list[str], count: int, seed: int, bench: Bench, keep: Path | 
 
 
 def markdown(tallies: dict[str, Tally]) -> str:
-    lines = ["| family | inputs | exit 0 | exit 1 | exit 2 | interrupted | broken promises | slowest |",
-             "|---|---:|---:|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| family | inputs | exit 0 | exit 1 | exit 2 | interrupted | broken promises | slowest |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for name, t in tallies.items():
         cells = [str(t.codes.get(code, 0)) for code in CODES]
         count, counts = sum(t.codes.values()), " | ".join(cells)
@@ -169,7 +179,8 @@ def main() -> int:
             f"# Hostile inputs tried\n\n`{command}`\n\n{text}\n\n"
             "A broken promise is a traceback, an exit code other than 0, 1 or 2, code executed from a file, more than "
             f"{SECONDS} s for one small input, or exit 0 where no number can be given. Interrupted: valid options that "
-            f"ask for much work, stopped after {PATIENCE} s as by Ctrl-C (130).\n")
+            f"ask for much work, stopped after {PATIENCE} s as by Ctrl-C (130).\n"
+        )
     return 1 if any(t.broken for t in tallies.values()) else 0
 
 

@@ -10,10 +10,49 @@ from pathlib import Path
 from typing import Any
 
 TINY = ["--limit", "12", "--batch-size", "6", "-q", "--no-cache"]
-WORDS = ["", " ", "nan", "inf", "-inf", "-1", "0", "1", "2", "3", "1e400", "9" * 30, "none", "null", "true", "../..",
-         "é\u202e",
-         "a" * 300, "=,=:", "::", ",,", "[1]", "{}", "${HOME}", "%s%n", "'", '"', "\\", "\n", "<script>", "1.5", "all",
-         "\ud800", "🙂", "conv", "2-2-2-2", "0-0-0-0", "1-1", "labels", "resnet18", "digits"]
+WORDS = [
+    "",
+    " ",
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "3",
+    "1e400",
+    "9" * 30,
+    "none",
+    "null",
+    "true",
+    "../..",
+    "é\u202e",
+    "a" * 300,
+    "=,=:",
+    "::",
+    ",,",
+    "[1]",
+    "{}",
+    "${HOME}",
+    "%s%n",
+    "'",
+    '"',
+    "\\",
+    "\n",
+    "<script>",
+    "1.5",
+    "all",
+    "\ud800",
+    "🙂",
+    "conv",
+    "2-2-2-2",
+    "0-0-0-0",
+    "1-1",
+    "labels",
+    "resnet18",
+    "digits",
+]
 
 
 @dataclass(frozen=True)
@@ -68,11 +107,11 @@ def mutate(rng: random.Random, data: bytes, span: int | None = None) -> bytes:
         elif kind == 1:
             raw[place] = rng.choice([0, 255, 127, 128, rng.randrange(256)])
         elif kind == 2:
-            del raw[place:place + rng.choice([1, 4, 100, len(raw)])]
+            del raw[place : place + rng.choice([1, 4, 100, len(raw)])]
         elif kind == 3:
             raw[place:place] = rng.randbytes(rng.choice([1, 8, 64]))
         else:
-            raw[place:place] = raw[place:place + rng.choice([1, 16, 256])]
+            raw[place:place] = raw[place : place + rng.choice([1, 16, 256])]
     return bytes(raw)
 
 

@@ -24,8 +24,8 @@ def checkpoint(rng: random.Random, folder: Path, bench: Bench) -> Case:
     how, fails = rng.randrange(9), True
     suffix = ".safetensors"
     size = struct.unpack("<Q", bench.weights[:8])[0]
-    header = json.loads(bench.weights[8:8 + size])
-    body = bench.weights[8 + size:]
+    header = json.loads(bench.weights[8 : 8 + size])
+    body = bench.weights[8 + size :]
 
     def packed(changed: Any) -> bytes:
         text = json.dumps(changed).encode()
@@ -34,24 +34,47 @@ def checkpoint(rng: random.Random, folder: Path, bench: Bench) -> Case:
     if how == 0:
         data, fails = mutate(rng, bench.weights, rng.choice([8, 300, size, len(bench.weights)])), False
     elif how == 1:
-        data = bench.weights[:rng.choice([0, 1, 7, 8, 100, size, len(bench.weights) - 1])]
+        data = bench.weights[: rng.choice([0, 1, 7, 8, 100, size, len(bench.weights) - 1])]
     elif how == 2:
-        data = struct.pack("<Q", rng.choice([0, 1, 2**63, 2**64 - 1, 2**32, size + 1, size - 1,
-                                             10**8])) + bench.weights[8:]
+        data = (
+            struct.pack("<Q", rng.choice([0, 1, 2**63, 2**64 - 1, 2**32, size + 1, size - 1, 10**8]))
+            + bench.weights[8:]
+        )
     elif how == 3:
         name = rng.choice([k for k in header if k != "__metadata__"])
-        change = rng.choice([{"dtype": "F64"}, {"dtype": "F8_E4M3"}, {"dtype": "X"}, {"shape": [10**9, 10**9]},
-                             {"shape": [-1]},
-                             {"data_offsets": [0, 10**12]}, {"data_offsets": [5, 1]}, {"shape": "x"}])
+        change = rng.choice(
+            [
+                {"dtype": "F64"},
+                {"dtype": "F8_E4M3"},
+                {"dtype": "X"},
+                {"shape": [10**9, 10**9]},
+                {"shape": [-1]},
+                {"data_offsets": [0, 10**12]},
+                {"data_offsets": [5, 1]},
+                {"shape": "x"},
+            ]
+        )
         data = packed(header | {name: header[name] | change})
     elif how == 4:
-        data = packed(rng.choice([[], {}, {"__metadata__": {"stabilitykit": "[" * 2000}}, {"a": 1},
-                                  {"a": {"dtype": "F32"}},
-                                  header | {"__metadata__": {"stabilitykit": "{"}}]))
+        data = packed(
+            rng.choice(
+                [
+                    [],
+                    {},
+                    {"__metadata__": {"stabilitykit": "[" * 2000}},
+                    {"a": 1},
+                    {"a": {"dtype": "F32"}},
+                    header | {"__metadata__": {"stabilitykit": "{"}},
+                ]
+            )
+        )
     elif how == 5:
         start = size + 8 + 4 * rng.randrange((len(body) - 4) // 4)
-        data = bench.weights[:start] + struct.pack("<f", rng.choice([float("nan"),
-                                                                     float("inf")])) + bench.weights[start + 4:]
+        data = (
+            bench.weights[:start]
+            + struct.pack("<f", rng.choice([float("nan"), float("inf")]))
+            + bench.weights[start + 4 :]
+        )
     else:
         suffix = rng.choice([".pth", ".pt", ".bin", ".ckpt", ".tar", ".th"])
         stream = io.BytesIO()
@@ -62,8 +85,11 @@ def checkpoint(rng: random.Random, folder: Path, bench: Bench) -> Case:
                 torch.save(content, stream, _use_new_zipfile_serialization=rng.random() < 0.7)
                 data = stream.getvalue()
         elif how == 7:
-            torch.save({"a": torch.ones(3), "b": rng.choice([1, None, "x", torch.ones(2)])}, stream,
-                       _use_new_zipfile_serialization=rng.random() < 0.5)
+            torch.save(
+                {"a": torch.ones(3), "b": rng.choice([1, None, "x", torch.ones(2)])},
+                stream,
+                _use_new_zipfile_serialization=rng.random() < 0.5,
+            )
             data = mutate(rng, stream.getvalue()) if rng.random() < 0.7 else stream.getvalue()
         else:
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -95,28 +121,70 @@ def npz(rng: random.Random, folder: Path, bench: Bench) -> Case:
     members = {"X.npy": _npy(images), "y.npy": _npy(labels)}
     how, fails = rng.randrange(8), True
     if how == 0:
-        members["X.npy"] = _lying_npy(rng.choice(["(1000000, 3, 1024, 1024)", "(99999999999,)", "(4, 32, 32, 3)",
-                                                  "(-1, 2)", "'x'",
-                                                  "(2, 8, 8, 3), 'x': ().__class__", "(12, 32, 32)", "()",
-                                                  "(0, 8, 8, 3)"]))
+        members["X.npy"] = _lying_npy(
+            rng.choice(
+                [
+                    "(1000000, 3, 1024, 1024)",
+                    "(99999999999,)",
+                    "(4, 32, 32, 3)",
+                    "(-1, 2)",
+                    "'x'",
+                    "(2, 8, 8, 3), 'x': ().__class__",
+                    "(12, 32, 32)",
+                    "()",
+                    "(0, 8, 8, 3)",
+                ]
+            )
+        )
     elif how == 1:
         members["X.npy"] = _npy(np.array([Touch(rng.randrange(3))] * count, dtype=object), True)
     elif how == 2:
-        labels = rng.choice([labels * 0, labels - 1, labels + 5, labels.astype(float), labels[:-1], labels * 10**9,
-                             labels[:, None, None],
-                             labels.astype("U3"), labels > 3, np.full(count, 2**63, dtype=np.uint64)])
+        labels = rng.choice(
+            [
+                labels * 0,
+                labels - 1,
+                labels + 5,
+                labels.astype(float),
+                labels[:-1],
+                labels * 10**9,
+                labels[:, None, None],
+                labels.astype("U3"),
+                labels > 3,
+                np.full(count, 2**63, dtype=np.uint64),
+            ]
+        )
         members["y.npy"], fails = _npy(labels), False
     elif how == 3:
-        bad = rng.choice([images.astype("f4"), images.astype("f8") / 255, images.astype("i8"), images[..., :2],
-                          images[0], images[:, :0],
-                          images.astype("c16"), np.where(images > 9, np.nan, 0.5), images.astype("f4") * 1e30,
-                          images.astype("U2"),
-                          images.astype("f2"), np.zeros((count, 32, 32, 3), "V4")])
+        bad = rng.choice(
+            [
+                images.astype("f4"),
+                images.astype("f8") / 255,
+                images.astype("i8"),
+                images[..., :2],
+                images[0],
+                images[:, :0],
+                images.astype("c16"),
+                np.where(images > 9, np.nan, 0.5),
+                images.astype("f4") * 1e30,
+                images.astype("U2"),
+                images.astype("f2"),
+                np.zeros((count, 32, 32, 3), "V4"),
+            ]
+        )
         members["X.npy"], fails = _npy(bad), False
     elif how == 4:
-        members["class_names.npy"] = _npy(rng.choice([np.array(["a"]), np.arange(10), np.array([["a"] * 10]),
-                                                      np.array([b"\xff"] * 10),
-                                                      np.array([Touch(0)] * 10, dtype=object)]), True)
+        members["class_names.npy"] = _npy(
+            rng.choice(
+                [
+                    np.array(["a"]),
+                    np.arange(10),
+                    np.array([["a"] * 10]),
+                    np.array([b"\xff"] * 10),
+                    np.array([Touch(0)] * 10, dtype=object),
+                ]
+            ),
+            True,
+        )
         fails = False
     elif how == 5:
         for key in rng.sample(list(members), rng.choice([1, 2])):
@@ -126,16 +194,20 @@ def npz(rng: random.Random, folder: Path, bench: Bench) -> Case:
     with zipfile.ZipFile(stream, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
         for name, data in members.items():
             if how == 6 and name == "X.npy":
-                data = _lying_npy("(60000000, 1, 1, 1)",
-                                  body=b"\0" * 60_000_000) if rng.random() < 0.2 else data + b"\0" * 10
+                data = (
+                    _lying_npy("(60000000, 1, 1, 1)", body=b"\0" * 60_000_000)
+                    if rng.random() < 0.2
+                    else data + b"\0" * 10
+                )
             archive.writestr(name, data)
     raw = stream.getvalue()
     if how == 7:
-        raw, fails = rng.choice([raw[:rng.randrange(len(raw))], mutate(rng, raw), rng.randbytes(99)]), False
+        raw, fails = rng.choice([raw[: rng.randrange(len(raw))], mutate(rng, raw), rng.randbytes(99)]), False
     path = folder / "d.npz"
     path.write_bytes(raw)
-    more = rng.choice(["", "", "", ",layout=nchw", ",mask=y", ",pad=2", ",max_gib=0", ",max_gib=0.00001",
-                       ",channels=keep"])
+    more = rng.choice(
+        ["", "", "", ",layout=nchw", ",mask=y", ",pad=2", ",max_gib=0", ",max_gib=0.00001", ",channels=keep"]
+    )
     return Case(evaluate("--any-classes", "-d", f"npz:{path}{more}", folder=folder), fails and not more)
 
 
@@ -154,23 +226,33 @@ def trajectories(rng: random.Random, folder: Path, bench: Bench) -> Case:
     elif special == 2:
         values[:] = rng.choice([0.0, 1.0, -1e308])
     elif special == 3:
-        values[:, count // 2:] = values[:, :1]
+        values[:, count // 2 :] = values[:, :1]
     elif special == 4:
         values = values.astype(rng.choice(["f2", "f4", "i8", "u1", "c16", "U4", "?"]))
     elif special == 5:
         values = rng.choice([values[0], values[None], values[:, :0], values[..., :0], values.reshape(-1)])
     layout = rng.randrange(7)
-    labels = [np.zeros(count, int), np.arange(count), np.arange(count) * 3, np.arange(count) % max(classes, 1),
-              -np.arange(count),
-              np.arange(count).astype(float), np.arange(count + 1)][layout]
+    labels = [
+        np.zeros(count, int),
+        np.arange(count),
+        np.arange(count) * 3,
+        np.arange(count) % max(classes, 1),
+        -np.arange(count),
+        np.arange(count).astype(float),
+        np.arange(count + 1),
+    ][layout]
     if rng.random() < 0.05:
         labels = labels * 10**12
     path = folder / "t.npz"
-    np.savez(path,
-             values=values,
-             labels=labels, **({"class_names": np.array(rng.choice(WORDS[-9:]))} if rng.random() < 0.1 else {}))
-    chosen = rng.sample(["expansivity", "shadowing", "expansivity:pairs=predictions", "shadowing:bracket=false"],
-                        rng.choice([1, 2]))
+    np.savez(
+        path,
+        values=values,
+        labels=labels,
+        **({"class_names": np.array(rng.choice(WORDS[-9:]))} if rng.random() < 0.1 else {}),
+    )
+    chosen = rng.sample(
+        ["expansivity", "shadowing", "expansivity:pairs=predictions", "shadowing:bracket=false"], rng.choice([1, 2])
+    )
     space = rng.choice([[], ["--space", "probabilities"]])
     return Case(evaluate("-t", str(path), *(w for p in chosen for w in ("-p", p)), *space, folder=folder), fails)
 
@@ -185,8 +267,11 @@ def images(rng: random.Random, folder: Path, bench: Bench) -> Case:
         (data / label).mkdir(parents=True)
         for number in range(rng.choice([0, 1, 2, 3])):
             ending = rng.choice(list(formats))
-            mode = rng.choice(["RGB", "L"] if ending in ("jpg", "webp", "ppm") else ["RGB", "L", "P", "1", *(
-                ["RGBA", "LA", "I;16"] if ending == "png" else [])])
+            mode = rng.choice(
+                ["RGB", "L"]
+                if ending in ("jpg", "webp", "ppm")
+                else ["RGB", "L", "P", "1", *(["RGBA", "LA", "I;16"] if ending == "png" else [])]
+            )
             stream = io.BytesIO()
             side = rng.choice([1, 2, 16, 16, 16, 33])
             try:
@@ -198,7 +283,7 @@ def images(rng: random.Random, folder: Path, bench: Bench) -> Case:
             if how < 0.25:
                 raw = mutate(rng, raw)
             elif how < 0.35:
-                raw = raw[:rng.randrange(len(raw))]
+                raw = raw[: rng.randrange(len(raw))]
             elif how < 0.45 and ending == "png":  # a bomb: 400 megapixels declared
                 raw = raw[:16] + struct.pack(">II", 20_000, 20_000) + raw[24:]
             (data / label / f"{number}.{ending}").write_bytes(raw)
@@ -211,9 +296,27 @@ def images(rng: random.Random, folder: Path, bench: Bench) -> Case:
 
 def _damage(rng: random.Random, data: Any, depth: int = 0) -> Any:
     """Replace, drop or add something somewhere in parsed JSON."""
-    odd = [None, True, -1, 0, 1e308, "x", "", [], {}, [[]], {"a": None}, "inf", "nan", 10**30,
-           "<script>alert(1)</script>", "\ud800",
-           ["a", 1], -0.5, "../../etc/passwd"]
+    odd = [
+        None,
+        True,
+        -1,
+        0,
+        1e308,
+        "x",
+        "",
+        [],
+        {},
+        [[]],
+        {"a": None},
+        "inf",
+        "nan",
+        10**30,
+        "<script>alert(1)</script>",
+        "\ud800",
+        ["a", 1],
+        -0.5,
+        "../../etc/passwd",
+    ]
     if depth > 7 or not isinstance(data, (dict, list)) or not data or rng.random() < 0.12:
         return rng.choice(odd)
     copy = dict(data) if isinstance(data, dict) else list(data)
@@ -239,10 +342,15 @@ def runs(rng: random.Random, folder: Path, bench: Bench) -> Case:
             path.write_text(json.dumps(_damage(rng, parsed)))
         else:
             path.write_bytes(mutate(rng, path.read_bytes()))
-    command = rng.choice([["report", str(run)], ["report", str(run)], ["export", str(run), "--format",
-                                                                       rng.choice(["csv", "json", "latex"])],
-                          ["compare", str(run), str(bench.run)], ["compare", str(bench.run), str(run), "--format",
-                                                                  "json"],
-                          ["verify", str(run), "-q"], ["evaluate", *TINY, "-o", str(run), "--resume", "-p",
-                                                       "expansivity"]])
+    command = rng.choice(
+        [
+            ["report", str(run)],
+            ["report", str(run)],
+            ["export", str(run), "--format", rng.choice(["csv", "json", "latex"])],
+            ["compare", str(run), str(bench.run)],
+            ["compare", str(bench.run), str(run), "--format", "json"],
+            ["verify", str(run), "-q"],
+            ["evaluate", *TINY, "-o", str(run), "--resume", "-p", "expansivity"],
+        ]
+    )
     return Case(command)

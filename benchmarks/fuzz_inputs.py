@@ -12,6 +12,12 @@ from benchmarks.fuzz_text import arguments, config, options
 
 Family = Callable[[random.Random, Path, Bench], Case]
 FAMILIES: dict[str, Family] = {
-    "config": config, "options": options, "arguments": arguments, "checkpoint": checkpoint, "npz": npz,
-    "trajectories": trajectories, "images": images, "runs": runs,
+    "config": config,
+    "options": options,
+    "arguments": arguments,
+    "checkpoint": checkpoint,
+    "npz": npz,
+    "trajectories": trajectories,
+    "images": images,
+    "runs": runs,
 }

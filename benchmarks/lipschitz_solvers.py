@@ -24,9 +24,18 @@ import time
 from itertools import pairwise
 from typing import Any
 
-SMALL = ["random 784-50-10", "trained 784-100-10", "random 784-100-10", "random 784-64x4-10", "random 784-256-128-10",
-         "trained 784-256-128-10", "trained 784-512-256-128-10", "random 20 layers of 40", "gelu 784-100-10",
-         "leaky 64-64x2-10"]
+SMALL = [
+    "random 784-50-10",
+    "trained 784-100-10",
+    "random 784-100-10",
+    "random 784-64x4-10",
+    "random 784-256-128-10",
+    "trained 784-256-128-10",
+    "trained 784-512-256-128-10",
+    "random 20 layers of 40",
+    "gelu 784-100-10",
+    "leaky 64-64x2-10",
+]
 LARGE = ["random 784-2048x4-10", "random 784-8192-10", "gelu 784-4096x2-10", "random 784-1024x8-10"]
 # cvxpy is not started above this many rows: it needs gigabytes and far more than the limit.
 MOST_ROWS = 330
@@ -54,8 +63,9 @@ def network(name: str) -> Any:
     if kind == "trained":
         return dense(_train(sizes), None, named(activation))
     rng = np.random.default_rng(0)
-    return dense([rng.standard_normal((b, a)) * math.sqrt(2.0 / a) for a, b in pairwise(sizes)], None,
-                 named(activation))
+    return dense(
+        [rng.standard_normal((b, a)) * math.sqrt(2.0 / a) for a, b in pairwise(sizes)], None, named(activation)
+    )
 
 
 def _train(sizes: list[int]) -> list[Any]:
@@ -101,22 +111,35 @@ def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         upper, value = constant(problem, certificate), dual_constant(problem, dual)
         lower = search(net, seconds=5.0).value
-        return {"rows": problem.rows, "wall": wall, "cpu": cpu, "upper": upper, "dual": value, "rank": rank,
-                "lower": lower}
+        return {
+            "rows": problem.rows,
+            "wall": wall,
+            "cpu": cpu,
+            "upper": upper,
+            "dual": value,
+            "rank": rank,
+            "lower": lower,
+        }
     from stabilitykit_lipschitz.cvxpy_solver import propose
 
     proposal = propose(problem, solver, tol, None)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     proof = repaired(problem, proposal.mu, proposal.t)
-    return {"rows": problem.rows, "wall": wall, "cpu": cpu, "status": proposal.status,
-            "says": dual_constant(problem, max(proposal.level, 0.0)),
-            "upper": float(np.inf) if proof is None else constant(problem, proof)}
+    return {
+        "rows": problem.rows,
+        "wall": wall,
+        "cpu": cpu,
+        "status": proposal.status,
+        "says": dual_constant(problem, max(proposal.level, 0.0)),
+        "upper": float(np.inf) if proof is None else constant(problem, proof),
+    }
 
 
 def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dict[str, Any]:
     """`run` in a process of its own; cvxpy's is stopped after `limit` seconds of processor time."""
-    threads_env = {v: str(threads) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-                                             "RAYON_NUM_THREADS")}
+    threads_env = {
+        v: str(threads) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+    }
     command = [sys.executable, __file__, "--child", name, solver, str(tol), str(limit)]
 
     def stop_by_processor_time() -> None:
@@ -124,11 +147,11 @@ def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dic
             resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit) * threads, math.ceil(limit) * threads + 5))
 
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads_env},
-                          preexec_fn=stop_by_processor_time)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **threads_env}, preexec_fn=stop_by_processor_time
+    )
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return {"failed": f"no answer in {limit:.0f} s of cpu ({time.perf_counter() - began:.0f} s wall)",
-                "cpu": limit}
+        return {"failed": f"no answer in {limit:.0f} s of cpu ({time.perf_counter() - began:.0f} s wall)", "cpu": limit}
     if done.returncode != 0:
         return {"failed": done.stderr.strip().splitlines()[-1][:80] if done.stderr.strip() else "died", "cpu": 0.0}
     return json.loads(done.stdout.splitlines()[-1])
@@ -139,8 +162,13 @@ def row(name: str, tol: float, limit: float, threads: int, cvxpy: bool) -> str:
     ours = child(name, "ours", tol, limit, threads)
     if "failed" in ours:
         return f"| {name} | | {ours['failed']} | | | | | |"
-    cells = [name, str(ours["rows"]), f"[{ours['lower']:.6g}, {ours['upper']:.8g}]",
-             f"{ours['upper'] / ours['dual'] - 1:.1e}", f"{ours['wall']:.3g} / {ours['cpu']:.3g}"]
+    cells = [
+        name,
+        str(ours["rows"]),
+        f"[{ours['lower']:.6g}, {ours['upper']:.8g}]",
+        f"{ours['upper'] / ours['dual'] - 1:.1e}",
+        f"{ours['wall']:.3g} / {ours['cpu']:.3g}",
+    ]
     for solver in ("CLARABEL", "SCS"):
         if not cvxpy or ours["rows"] > MOST_ROWS:
             cells.append("not run (too large)" if cvxpy else "not run")
@@ -152,8 +180,10 @@ def row(name: str, tol: float, limit: float, threads: int, cvxpy: bool) -> str:
             continue
         apart = other["says"] / ours["upper"] - 1
         proof = "no proof" if math.isinf(other["upper"]) else f"certified {other['upper'] / ours['upper'] - 1:+.0e}"
-        cells.append(f"{other['wall']:.3g} / {other['cpu']:.3g} s, {other['status']}, says {apart:+.0e}, {proof} "
-                     f"(**{other['wall'] / ours['wall']:.0f}x**, cpu {other['cpu'] / ours['cpu']:.0f}x)")
+        cells.append(
+            f"{other['wall']:.3g} / {other['cpu']:.3g} s, {other['status']}, says {apart:+.0e}, {proof} "
+            f"(**{other['wall'] / ours['wall']:.0f}x**, cpu {other['cpu'] / ours['cpu']:.0f}x)"
+        )
     return "| " + " | ".join(cells) + " |"
 
 
@@ -174,8 +204,10 @@ def main() -> None:
     names = args.only if args.only else LARGE if args.large else SMALL
     tol = 1e-4 if args.large else args.tol
     load = os.getloadavg()[0]
-    print(f"tol {tol:g}, {args.threads} BLAS thread(s), cvxpy stopped after {args.limit:.0f} s of cpu; "
-          f"{os.cpu_count()} cores, load average at the start {load:.1f} (wall times suffer above the core count)\n")
+    print(
+        f"tol {tol:g}, {args.threads} BLAS thread(s), cvxpy stopped after {args.limit:.0f} s of cpu; "
+        f"{os.cpu_count()} cores, load average at the start {load:.1f} (wall times suffer above the core count)\n"
+    )
     print("| network | rows | [realised, certified] | gap to dual | ours s wall / cpu | Clarabel | SCS |")
     print("|---|---|---|---|---|---|---|")
     for name in names:

@@ -14,9 +14,15 @@ import torch
 from stabilitykit_resnets.convolutions import Conv1x1, Conv3x3
 from torch import nn
 
-CASES = [(Conv1x1, 256, 64, (4, 4)), (Conv1x1, 512, 128, (2, 4)), (Conv1x1, 1024, 256, (2, 2)),
-         (Conv3x3, 256, 256, (2, 2)), (Conv1x1, 2048, 512, (1, 2)), (Conv1x1, 512, 2048, (1, 2)),
-         (Conv3x3, 512, 512, (1, 2))]
+CASES = [
+    (Conv1x1, 256, 64, (4, 4)),
+    (Conv1x1, 512, 128, (2, 4)),
+    (Conv1x1, 1024, 256, (2, 2)),
+    (Conv3x3, 256, 256, (2, 2)),
+    (Conv1x1, 2048, 512, (1, 2)),
+    (Conv1x1, 512, 2048, (1, 2)),
+    (Conv3x3, 512, 512, (1, 2)),
+]
 BATCH, REPEATS = 400, 10
 
 
@@ -33,13 +39,20 @@ def main() -> None:
         ours = kind(inputs, outputs, 1)
         theirs = nn.Conv2d(inputs, outputs, ours.kernel_size, padding=ours.padding, bias=False)
         theirs.weight = ours.weight
-        x, gradient = (torch.randn(BATCH, channels, *size).contiguous(memory_format=torch.channels_last)
-                       for channels in (inputs, outputs))
+        x, gradient = (
+            torch.randn(BATCH, channels, *size).contiguous(memory_format=torch.channels_last)
+            for channels in (inputs, outputs)
+        )
         x.requires_grad_()
-        best = [min(milliseconds(lambda: layer(x).backward(gradient)) for _ in range(REPEATS))  # noqa: B023
-                for layer in (theirs, ours)]
-        print(f"| {ours.kernel_size[0]}x{ours.kernel_size[0]}, {inputs} -> {outputs} | {size[0]} x {size[1]} | "
-              f"{best[0]:.1f} | {best[1]:.1f} | {best[0] / best[1]:.1f} |", flush=True)
+        best = [
+            min(milliseconds(lambda: layer(x).backward(gradient)) for _ in range(REPEATS))  # noqa: B023
+            for layer in (theirs, ours)
+        ]
+        print(
+            f"| {ours.kernel_size[0]}x{ours.kernel_size[0]}, {inputs} -> {outputs} | {size[0]} x {size[1]} | "
+            f"{best[0]:.1f} | {best[1]:.1f} | {best[0] / best[1]:.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

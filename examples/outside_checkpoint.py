@@ -71,13 +71,23 @@ def main() -> None:
     from stabilitykit.registry import Registry
 
     checkpoint, images, *folder = sys.argv[1:]
-    model = {"name": "module", "options": {"builder": f"{__name__}:build", "checkpoint": checkpoint, "run": "layer3",
-                                           "input": "3x32x32", "normalise": "imagenet"}}
+    model = {
+        "name": "module",
+        "options": {
+            "builder": f"{__name__}:build",
+            "checkpoint": checkpoint,
+            "run": "layer3",
+            "input": "3x32x32",
+            "normalise": "imagenet",
+        },
+    }
     everything = [component.name for component in Registry.load().components("property")]
     run = stabilitykit.evaluate(model, f"npz:{images}", everything, output=folder[0] if folder else None)
     certificate = run.info["pairs"][0]["certificate"]
-    print(f"blocks and tail equal the network bit for bit: {certificate['bit_exact']}; "
-          f"vacuous checks: {certificate['vacuous'] or 'none'}")
+    print(
+        f"blocks and tail equal the network bit for bit: {certificate['bit_exact']}; "
+        f"vacuous checks: {certificate['vacuous'] or 'none'}"
+    )
     for cell in run.cells:
         if cell.result is None:
             print(f"{cell.property}: failed: {cell.error['message']}")

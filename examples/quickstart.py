@@ -16,8 +16,10 @@ def main() -> None:
 
     closest = run["expansivity"]["expansive_constant.min"]
     (first, second), block = closest.witness["indices"], closest.witness["block"]
-    print(f"\nimages {first} and {second} ({' and '.join(closest.witness['classes'])}) are {closest.value:.3g} apart "
-          f"at depth {block}; along depth: {[f'{d:.2g}' for d in closest.witness['distances']]}")
+    print(
+        f"\nimages {first} and {second} ({' and '.join(closest.witness['classes'])}) are {closest.value:.3g} apart "
+        f"at depth {block}; along depth: {[f'{d:.2g}' for d in closest.witness['distances']]}"
+    )
     print(run.frame()[["property", "measurement", "value", "kind", "n"]].to_string(index=False))
 
 

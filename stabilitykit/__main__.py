@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from .stops import Interrupts
+from stabilitykit.stops import Interrupts
 
 # Threads and child processes that a plugin left behind are waited for this long at exit.
 STRAY_SECONDS = 5.0
@@ -23,7 +23,7 @@ def main() -> None:
     # torchrun ends its processes itself, and a collective would not let Python in.
     interrupts.listen(sigterm="RANK" not in os.environ)
     try:
-        from .cli import run
+        from stabilitykit.cli import run
 
         code = run()
         sys.stdout.flush()

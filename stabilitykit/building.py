@@ -7,24 +7,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from .errors import DataProblem, PluginProblem, UsageProblem
-from .interfaces import Dataset, Model
-from .plan import Choice
-from .settings import Settings
+from stabilitykit.errors import DataProblem, PluginProblem, UsageProblem
+from stabilitykit.interfaces import Dataset, Model
+from stabilitykit.plan import Choice
+from stabilitykit.settings import Settings
 
 
 def build_dataset(choice: Choice) -> Dataset:
     """The dataset of ``choice``; UsageProblem when it is none, and what its own check says."""
     made = choice.make()
     if not isinstance(made, Dataset):
-        raise UsageProblem(f"dataset {choice.label} of {choice.plugin['distribution']} built a "
-                           f"{type(made).__name__}, expected a stabilitykit.Dataset")
+        raise UsageProblem(
+            f"dataset {choice.label} of {choice.plugin['distribution']} built a "
+            f"{type(made).__name__}, expected a stabilitykit.Dataset"
+        )
     made.check()
     return made
 
 
-def build_model(choice: Choice, dataset: Dataset, dataset_choice: Choice, settings: Settings,
-                device: torch.device) -> Model:
+def build_model(
+    choice: Choice, dataset: Dataset, dataset_choice: Choice, settings: Settings, device: torch.device
+) -> Model:
     """The model of ``choice`` in eval mode on ``device``, with as many classes as ``dataset`` where it can choose.
 
     Raises:
@@ -34,22 +37,29 @@ def build_model(choice: Choice, dataset: Dataset, dataset_choice: Choice, settin
     """
     extra: dict[str, Any] = {}
     classes = len(dataset.class_names)
-    if (choice.has_option("num_classes") and choice.options.get("num_classes") is None
-            and choice.options.get("checkpoint") is None):
+    if (
+        choice.has_option("num_classes")
+        and choice.options.get("num_classes") is None
+        and choice.options.get("checkpoint") is None
+    ):
         extra["num_classes"] = classes
     torch.manual_seed(settings.seed)
     made = choice.make(**extra)
     if not isinstance(made, Model):
-        raise UsageProblem(f"model {choice.label} of {choice.plugin['distribution']} built a "
-                           f"{type(made).__name__}, expected a stabilitykit.Model")
+        raise UsageProblem(
+            f"model {choice.label} of {choice.plugin['distribution']} built a "
+            f"{type(made).__name__}, expected a stabilitykit.Model"
+        )
     check_sizes(made)
     for name, tensor in made.module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
     if made.num_classes != classes and settings.readout == "head" and not settings.any_classes:
-        raise UsageProblem(f"model {choice.label} tells {made.num_classes} classes apart, dataset "
-                           f"{dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
-                           "or --any-classes to use labels only for grouping images")
+        raise UsageProblem(
+            f"model {choice.label} tells {made.num_classes} classes apart, dataset "
+            f"{dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
+            "or --any-classes to use labels only for grouping images"
+        )
     if settings.extract_dtype == "float64":
         made.module.double()
     made.module.to(device).eval()

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import StabilityKitError
-from .files import lock, read_json, remove_leftovers, write_json
-from .results import to_plain
+from stabilitykit.errors import StabilityKitError
+from stabilitykit.files import lock, read_json, remove_leftovers, write_json
+from stabilitykit.results import to_plain
 
 CACHE_VARIABLE = "STABILITYKIT_CACHE"
 # How often progress is made durable: losing two seconds of work is cheaper than flushing after every batch.
@@ -48,8 +48,11 @@ def usable_default_root() -> Path | None:
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
-        print(f"warning: cache folder {root} cannot be written ({reason}); trajectories are not kept "
-              f"(--cache DIR or ${CACHE_VARIABLE} choose another one)", file=sys.stderr)
+        print(
+            f"warning: cache folder {root} cannot be written ({reason}); trajectories are not kept "
+            f"(--cache DIR or ${CACHE_VARIABLE} choose another one)",
+            file=sys.stderr,
+        )
     return None if reason else root
 
 
@@ -67,8 +70,10 @@ def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype=dtype, mode="w+", shape=shape)  # type: ignore[call-overload]
     except OSError as error:
-        raise StabilityKitError(f"no room for {size / 1e6:.0f} MB of readouts in the temporary folder "
-                                f"({error.strerror or error}); free space or set TMPDIR") from error
+        raise StabilityKitError(
+            f"no room for {size / 1e6:.0f} MB of readouts in the temporary folder "
+            f"({error.strerror or error}); free space or set TMPDIR"
+        ) from error
 
 
 def content_key(record: Mapping[str, Any]) -> str:
@@ -83,8 +88,11 @@ class TrajectoryCache:
         self.root = Path(root)
 
     def get(
-        self, record: Mapping[str, Any], shape: tuple[int, int, int],
-        fill: Callable[[np.ndarray, int, Callable[[int], None]], None], dtype: str = "float32",
+        self,
+        record: Mapping[str, Any],
+        shape: tuple[int, int, int],
+        fill: Callable[[np.ndarray, int, Callable[[int], None]], None],
+        dtype: str = "float32",
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """The array for ``record``, read if complete, else filled by ``fill(out, start_row, on_batch)``.
 
@@ -101,8 +109,9 @@ class TrajectoryCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StabilityKitError(f"cannot write in the cache {self.root}: {error.strerror or error}; "
-                                    "use --cache DIR or --no-cache") from error
+            raise StabilityKitError(
+                f"cannot write in the cache {self.root}: {error.strerror or error}; use --cache DIR or --no-cache"
+            ) from error
         data, done = folder / "logits.npy", folder / "record.json"
         with lock(folder / "lock", wait=True, what=f"cache entry {key[:12]}"):
             remove_leftovers(folder)
@@ -120,8 +129,11 @@ class TrajectoryCache:
         """The finished array, or None when it is damaged (then it is made again)."""
         try:
             array = np.load(data, mmap_mode="r", allow_pickle=False)
-            intact = array.shape == tuple(shape) and array.dtype == dtype and \
-                read_json(done)["sha256"] == _digest(array, 0, shape[1]).hexdigest()
+            intact = (
+                array.shape == tuple(shape)
+                and array.dtype == dtype
+                and read_json(done)["sha256"] == _digest(array, 0, shape[1]).hexdigest()
+            )
         except (OSError, ValueError, KeyError, TypeError, StabilityKitError):
             intact = False
         if intact:
@@ -132,8 +144,12 @@ class TrajectoryCache:
         return None
 
     def _grow(
-        self, folder: Path, data: Path, shape: tuple[int, int, int],
-        fill: Callable[[np.ndarray, int, Callable[[int], None]], None], dtype: str,
+        self,
+        folder: Path,
+        data: Path,
+        shape: tuple[int, int, int],
+        fill: Callable[[np.ndarray, int, Callable[[int], None]], None],
+        dtype: str,
     ) -> tuple[int, str]:
         """(the row that extraction started from, SHA-256 of the finished array)."""
         progress = folder / "progress.json"
@@ -174,8 +190,11 @@ class TrajectoryCache:
     def _reserve(self, data: Path, shape: tuple[int, int, int], dtype: str) -> None:
         """Take the disk space first: a full disk met through a memory map kills the process by SIGBUS."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False,
-                  "shape": tuple(int(s) for s in shape)}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+            "fortran_order": False,
+            "shape": tuple(int(s) for s in shape),
+        }
         data.unlink(missing_ok=True)
         try:
             with open(data, "wb") as stream:
@@ -187,15 +206,17 @@ class TrajectoryCache:
                     stream.truncate(end)
         except OSError as error:
             data.unlink(missing_ok=True)
-            raise StabilityKitError(f"the cache {self.root} has no room for {size / 1e6:.0f} MB of readouts "
-                                    f"({error.strerror or error}); free space, or use --cache DIR or "
-                                    "--no-cache") from error
+            raise StabilityKitError(
+                f"the cache {self.root} has no room for {size / 1e6:.0f} MB of readouts "
+                f"({error.strerror or error}); free space, or use --cache DIR or "
+                "--no-cache"
+            ) from error
 
 
 def _digest(array: np.ndarray, start: int, stop: int, digest: Any = None) -> Any:
     """SHA-256 of rows ``start..stop`` of ``array`` (T+1, N, K), image by image: it can grow with the array."""
     digest = hashlib.sha256() if digest is None else digest
     for first in range(start, stop, 256):
-        rows = array[:, first:min(first + 256, stop)]
+        rows = array[:, first : min(first + 256, stop)]
         digest.update(np.ascontiguousarray(rows.swapaxes(0, 1)).data)
     return digest

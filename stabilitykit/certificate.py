@@ -6,19 +6,26 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from .failures import describe_failure
-from .pair import Pair
-from .results import to_plain
-from .stops import TooLong
+from stabilitykit.failures import describe_failure
+from stabilitykit.pair import Pair
+from stabilitykit.results import to_plain
+from stabilitykit.stops import TooLong
 
 
 def certify(pair: Pair) -> dict[str, Any]:
     """What the model says of itself on the first batch; ``error`` where it fails to."""
-    from .trajectory import batches
+    from stabilitykit.trajectory import batches
 
     try:
-        _, inputs = next(batches(pair.model, pair.dataset, pair.indices[:pair.settings.batch_size],
-                                 pair.settings.batch_size, pair.device))
+        _, inputs = next(
+            batches(
+                pair.model,
+                pair.dataset,
+                pair.indices[: pair.settings.batch_size],
+                pair.settings.batch_size,
+                pair.device,
+            )
+        )
         return to_plain(dict(pair.model.certify(inputs)))
     except (KeyboardInterrupt, TooLong):
         raise
@@ -33,6 +40,8 @@ def warn_of(certificate: Mapping[str, Any], owner: str) -> None:
     elif certificate.get("bit_exact", True):
         return
     else:
-        text = (f"chained blocks and readout differ from the model's own forward pass by up to "
-                f"{certificate.get('max_abs_difference')}")
+        text = (
+            f"chained blocks and readout differ from the model's own forward pass by up to "
+            f"{certificate.get('max_abs_difference')}"
+        )
     print(f"warning: certificate of {owner}: {text}", file=sys.stderr)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataProblem, UsageProblem, first_line
-from .files import write_atomic
+from stabilitykit.errors import DataProblem, UsageProblem, first_line
+from stabilitykit.files import write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,10 @@ def load_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
     elif path.suffix in PICKLED:
         state, metadata = _tensors_of(load_pickled(path), path), {}
     else:
-        raise DataProblem(f"checkpoint {path}: expected one of .safetensors {' '.join(sorted(PICKLED))}, "
-                          f"got {path.suffix or 'no suffix'}")
+        raise DataProblem(
+            f"checkpoint {path}: expected one of .safetensors {' '.join(sorted(PICKLED))}, "
+            f"got {path.suffix or 'no suffix'}"
+        )
     if not state:
         raise DataProblem(f"checkpoint {path} holds no tensors")
     if all(name.startswith("module.") for name in state):
@@ -55,8 +57,10 @@ def load_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
     for name, tensor in state.items():
         if (tensor.is_floating_point() or tensor.is_complex()) and not bool(tensor.isfinite().all()):
             count = int((~tensor.isfinite()).sum())
-            raise DataProblem(f"checkpoint {path}: tensor {name!r} holds {count} NaN or infinite values; "
-                              "retrain or take an earlier checkpoint")
+            raise DataProblem(
+                f"checkpoint {path}: tensor {name!r} holds {count} NaN or infinite values; "
+                "retrain or take an earlier checkpoint"
+            )
     return state, metadata
 
 
@@ -105,13 +109,21 @@ def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], owner: str
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in wanted]
-    shaped = [f"{name} (checkpoint {_size(state[name])}, model {_size(wanted[name])})"
-              for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    shaped = [
+        f"{name} (checkpoint {_size(state[name])}, model {_size(wanted[name])})"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
     if missing or unexpected or shaped:
-        found = [f"{len(names)} {what}: {_some(names)}" for what, names in
-                 (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shaped)) if names]
-        raise UsageProblem(f"the checkpoint does not fit {owner}: {'; '.join(found)}. "
-                           "Give the architecture options it was trained with")
+        found = [
+            f"{len(names)} {what}: {_some(names)}"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shaped))
+            if names
+        ]
+        raise UsageProblem(
+            f"the checkpoint does not fit {owner}: {'; '.join(found)}. "
+            "Give the architecture options it was trained with"
+        )
     module.load_state_dict(dict(state), strict=False)
 
 
@@ -151,8 +163,10 @@ def _tensors_of(content: Any, path: Path) -> dict[str, torch.Tensor]:
             break
         content = content[named[0]]
     got = f"keys {_some([str(key) for key in content])}" if isinstance(content, Mapping) else type(content).__name__
-    raise DataProblem(f"checkpoint {path} holds no state_dict (expected name -> tensor, perhaps under one of "
-                      f"{', '.join(NESTS)}; got {got})")
+    raise DataProblem(
+        f"checkpoint {path} holds no state_dict (expected name -> tensor, perhaps under one of "
+        f"{', '.join(NESTS)}; got {got})"
+    )
 
 
 def _refused_globals(path: Path) -> list[str]:
@@ -184,8 +198,11 @@ def _globals_by_opcode(path: Path) -> list[str]:
                         strings.append(argument)
     except Exception:
         pass  # raw tensor bytes follow the pickles of an old-style file: what was found before counts
-    return sorted(name.replace(" ", ".") for name in found if not name.startswith(safe)
-                  and not (name.startswith("torch ") and name.endswith("Storage")))
+    return sorted(
+        name.replace(" ", ".")
+        for name in found
+        if not name.startswith(safe) and not (name.startswith("torch ") and name.endswith("Storage"))
+    )
 
 
 def _size(tensor: torch.Tensor) -> str:

@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .context import no_progress
-from .errors import UsageProblem
-from .results import Measurement, Table
-from .store import Cell, load_run
+from stabilitykit.context import no_progress
+from stabilitykit.errors import UsageProblem
+from stabilitykit.results import Measurement, Table
+from stabilitykit.store import Cell, load_run
 
 # What has to be equal for two numbers to be comparable: (key in the record, words).
-CONDITIONS = (("n", "N"), ("space", "space"), ("readout", "readout"), ("probe", "probe"),
-              ("extract_dtype", "precision"), ("batch_size", "batch size"))
+CONDITIONS = (
+    ("n", "N"),
+    ("space", "space"),
+    ("readout", "readout"),
+    ("probe", "probe"),
+    ("extract_dtype", "precision"),
+    ("batch_size", "batch size"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,19 +99,46 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Plain data, one object per measurement."""
         return {
-            "columns": [{"run": str(c.run), "model": c.model, "dataset": c.dataset,
-                         **{key: c.record.get(key) for key, _ in CONDITIONS}} for c in self.columns],
+            "columns": [
+                {
+                    "run": str(c.run),
+                    "model": c.model,
+                    "dataset": c.dataset,
+                    **{key: c.record.get(key) for key, _ in CONDITIONS},
+                }
+                for c in self.columns
+            ],
             "warnings": self.warnings,
-            "rows": [{"property": r.property, "measurement": r.measurement, "entries": [
-                None if e is None else {**vars(e), "interval": None if e.interval is None else vars(e.interval),
-                                        "ratio_to_first": r.ratio(k) if k else None}
-                for k, e in enumerate(r.entries)]} for r in self.rows],
+            "rows": [
+                {
+                    "property": r.property,
+                    "measurement": r.measurement,
+                    "entries": [
+                        None
+                        if e is None
+                        else {
+                            **vars(e),
+                            "interval": None if e.interval is None else vars(e.interval),
+                            "ratio_to_first": r.ratio(k) if k else None,
+                        }
+                        for k, e in enumerate(r.entries)
+                    ],
+                }
+                for r in self.rows
+            ],
         }
 
 
 def compare(
-    runs: Sequence[Path | str], *, paired: bool = False, subsamples: int = 40, resamples: int = 2000, seed: int = 0,
-    cache: Path | None = None, progress: Callable[..., Iterator[Any]] = no_progress, trust: bool = False,
+    runs: Sequence[Path | str],
+    *,
+    paired: bool = False,
+    subsamples: int = 40,
+    resamples: int = 2000,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Callable[..., Iterator[Any]] = no_progress,
+    trust: bool = False,
 ) -> Comparison:
     """Put the measurements of ``runs`` side by side; the first (model, dataset) is what others are compared with.
 
@@ -126,10 +159,11 @@ def compare(
     rows = _rows(columns) + _common_n(columns)
     found = Comparison(columns, rows, _warnings(columns))
     if paired:
-        from .resampling import add_intervals
+        from stabilitykit.resampling import add_intervals
 
-        found.warnings += add_intervals(found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache,
-                                        progress=progress, trust=trust)
+        found.warnings += add_intervals(
+            found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache, progress=progress, trust=trust
+        )
     return found
 
 
@@ -216,8 +250,10 @@ def _warnings(columns: Sequence[Column]) -> list[str]:
                 found.append(f"{words} differs: {a} in {first.label}, {b} in {column.label}; {consequence}")
         a, b = ((c.record.get("dataset") or {}).get("fingerprint") for c in (first, column))
         if a != b:
-            found.append(f"the images differ between {first.label} and {column.label}: constants of different data, "
-                         "look at the normalised values")
+            found.append(
+                f"the images differ between {first.label} and {column.label}: constants of different data, "
+                "look at the normalised values"
+            )
     for column in columns:
         bad = [c.property for c in column.cells if not c.ok]
         if bad:

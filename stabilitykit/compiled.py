@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import CellProblem, describe
-from .trajectory import depth_logits
+from stabilitykit.errors import CellProblem, describe
+from stabilitykit.trajectory import depth_logits
 
 if TYPE_CHECKING:
-    from .interfaces import Model, State
-    from .readout import Readout
+    from stabilitykit.interfaces import Model, State
+    from stabilitykit.readout import Readout
 
 # How far, relative to the largest logit, compiled logits may lie from those of the blocks run one by one: a compiler
 # reorders sums; more would be another function. The low precisions round differently at every fused operation.
@@ -39,10 +39,14 @@ class CompiledForward:
         self.difference: float | None = None
         shared = readout.kind == "head"  # one g at every depth
         self._start = _Piece(lambda parts: _parts(model.initial_state(parts[0])))
-        self._blocks = [_Piece(lambda parts, t=t: _parts(model.block(t, _state(parts))))  # type: ignore[misc]
-                        for t in range(model.num_blocks)]
-        self._readouts = [_Piece(lambda parts, t=t: (readout.logits(t, _state(parts)),))  # type: ignore[misc]
-                          for t in range(1 if shared else model.num_blocks + 1)]
+        self._blocks = [
+            _Piece(lambda parts, t=t: _parts(model.block(t, _state(parts))))  # type: ignore[misc]
+            for t in range(model.num_blocks)
+        ]
+        self._readouts = [
+            _Piece(lambda parts, t=t: (readout.logits(t, _state(parts)),))  # type: ignore[misc]
+            for t in range(1 if shared else model.num_blocks + 1)
+        ]
 
     def __call__(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         count = len(inputs)
@@ -57,8 +61,9 @@ class CompiledForward:
         except (KeyboardInterrupt, CellProblem):
             raise
         except Exception as error:
-            raise CellProblem(f"model {self.model.name}: torch.compile cannot run it ({describe(error)}); leave out "
-                              "--compile") from error
+            raise CellProblem(
+                f"model {self.model.name}: torch.compile cannot run it ({describe(error)}); leave out --compile"
+            ) from error
         if plain is not None:
             self._compare(plain, found)
         return found
@@ -76,8 +81,10 @@ class CompiledForward:
         self.difference = max(float((a.double() - b.double()).abs().max()) for a, b in zip(plain, found, strict=True))
         low = torch.is_autocast_enabled(plain[0].device.type)
         if not self.difference <= (LOW_TOLERANCE if low else TOLERANCE) * max(largest, 1e-30):
-            raise CellProblem(f"model {self.model.name}: torch.compile moves logits by {self.difference:.2g} (the "
-                              f"largest is {largest:.2g}), more than rounding; leave out --compile")
+            raise CellProblem(
+                f"model {self.model.name}: torch.compile moves logits by {self.difference:.2g} (the "
+                f"largest is {largest:.2g}), more than rounding; leave out --compile"
+            )
 
 
 class _Piece:

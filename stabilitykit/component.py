@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .errors import PluginProblem, UsageProblem, describe
+from stabilitykit.errors import PluginProblem, UsageProblem, describe
 
 ComponentKind = Literal["model", "dataset", "property"]
 KINDS: tuple[ComponentKind, ...] = ("model", "dataset", "property")
@@ -124,8 +124,9 @@ class Component:
         owner = f"{self.kind} {self.name}"
         for key in given:
             if key not in known:
-                raise UsageProblem(f"{owner}: unknown option {key!r}{_did_you_mean(key, known)}; "
-                                   f"options: {', '.join(known) or 'none'}")
+                raise UsageProblem(
+                    f"{owner}: unknown option {key!r}{_did_you_mean(key, known)}; options: {', '.join(known) or 'none'}"
+                )
         values = {}
         for name, option in known.items():
             if name in given:
@@ -147,8 +148,7 @@ class Component:
             raise
         except BaseException as error:
             raise PluginProblem(
-                f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: "
-                f"{describe(error)}"
+                f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: {describe(error)}"
             ) from error
         return thing
 

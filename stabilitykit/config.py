@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageProblem
-from .files import require_regular
+from stabilitykit.errors import UsageProblem
+from stabilitykit.files import require_regular
 
 # A configuration is typed by people; anything larger is the wrong file.
 MAX_BYTES = 1_000_000
@@ -34,6 +34,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
             if "&" in text and "*" in text and any(isinstance(t, yaml.AliasToken) for t in yaml.scan(text)):
                 raise UsageProblem(f"config {path}: YAML aliases are not accepted (they can expand without bound)")
+
             class Strict(yaml.SafeLoader):
                 """YAML lets the last of two equal keys win; people mean one of them and cannot see which."""
 
@@ -50,8 +51,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except UsageProblem:
         raise
     except (Exception, RecursionError) as error:
-        raise UsageProblem(f"config {path} does not parse: {str(error).splitlines()[0] if str(error) else error!r}") \
-            from None
+        raise UsageProblem(
+            f"config {path} does not parse: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from None
     if not isinstance(data, dict):
         raise UsageProblem(f"config {path}: expected a mapping of options, got {type(data).__name__}")
     return data

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .interfaces import Dataset
-from .results import Measurement
-from .store import CSV_FILE, Cell, to_csv
+from stabilitykit.interfaces import Dataset
+from stabilitykit.results import Measurement
+from stabilitykit.store import CSV_FILE, Cell, to_csv
 
 # Columns of measurements.csv that hold a number or say what it is.
 CHECKED = ("value", "kind", "n", "lower", "upper", "witness")
@@ -26,8 +26,10 @@ def inconsistent(dataset: Dataset, m: Measurement) -> str:
         labels, orders = np.asarray(dataset.labels), dataset.order_in_class
         if not all(isinstance(i, int) and 0 <= i < len(labels) for i in indices):
             return f"the witness names images {indices}, and the dataset has 0..{len(labels) - 1}"
-        for key, true in (("classes", [str(dataset.class_names[int(labels[i])]) for i in indices]),
-                          ("orders", [int(orders[i]) for i in indices])):
+        for key, true in (
+            ("classes", [str(dataset.class_names[int(labels[i])]) for i in indices]),
+            ("orders", [int(orders[i]) for i in indices]),
+        ):
             if key in m.witness and list(m.witness[key]) != true:
                 return f"the witness gives {key} {m.witness[key]} to images {indices}, the dataset {true}"
     low, high = m.interval or (None, None)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .distributed import World
-from .errors import CellProblem
-from .interfaces import Dataset, Model
-from .results import PropertyResult
+from stabilitykit.distributed import World
+from stabilitykit.errors import CellProblem
+from stabilitykit.interfaces import Dataset, Model
+from stabilitykit.results import PropertyResult
 
 if TYPE_CHECKING:
     import torch
 
-    from .readout import Readout, Space
-    from .trajectory import Forward, Trajectory
+    from stabilitykit.readout import Readout, Space
+    from stabilitykit.trajectory import Forward, Trajectory
 
 
 def no_progress(items: Iterable[Any], description: str = "", total: int | None = None) -> Iterator[Any]:
@@ -75,11 +75,12 @@ class Context:
 
     def batches(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(row numbers in 0..N-1, preprocessed inputs (B, C, H, W) on the device) over ``rows`` (default: all N)."""
-        from .trajectory import batches
+        from stabilitykit.trajectory import batches
 
         rows = np.arange(len(self.indices)) if rows is None else np.asarray(rows)
-        for part, inputs in batches(self.model, self.dataset, self.indices[rows], self.batch_size, self.device,
-                                    channels_last=self.channels_last):
+        for part, inputs in batches(
+            self.model, self.dataset, self.indices[rows], self.batch_size, self.device, channels_last=self.channels_last
+        ):
             yield rows[part], inputs
 
     def running(self) -> torch.autocast:
@@ -93,8 +94,8 @@ class Context:
 
         Each row is run inside the same batch as in extraction: only then are the logits bit-identical.
         """
-        from .readout import to_space
-        from .trajectory import batch_logits
+        from stabilitykit.readout import to_space
+        from stabilitykit.trajectory import batch_logits
 
         rows = np.asarray(rows, dtype=np.int64)
         forward = self.make_forward() if self.make_forward is not None else None

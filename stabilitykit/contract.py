@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .component import Command, Component, Option, ReportSection
-from .errors import PluginProblem
+from stabilitykit.component import Command, Component, Option, ReportSection
+from stabilitykit.errors import PluginProblem
 
 # Names are typed by people and stand in tables; a summary is one line of `list`.
 LONGEST_NAME, LONGEST_TEXT = 80, 1000
@@ -31,8 +31,10 @@ def check_component(component: Component) -> None:
         _name(f"{who}: option", option.name, forbidden=":,= \t\n")
         _texts(f"{who}: option {option.name}", help=option.help)
         if option.type not in OPTION_TYPES:
-            raise PluginProblem(f"{who}: option {option.name} is of type {_shown(option.type)}, expected one of "
-                                f"{', '.join(OPTION_TYPES)}")
+            raise PluginProblem(
+                f"{who}: option {option.name} is of type {_shown(option.type)}, expected one of "
+                f"{', '.join(OPTION_TYPES)}"
+            )
     names = [option.name for option in component.options]
     if len(set(names)) < len(names):
         raise PluginProblem(f"{who}: an option name stands twice in {names}")
@@ -57,12 +59,21 @@ def check_section(section: ReportSection) -> None:
 
 
 def _name(what: str, name: Any, forbidden: str = "") -> None:
-    if not isinstance(name, str) or not name or not name.isprintable() or len(name) > LONGEST_NAME \
-            or any(c in name for c in forbidden):
-        unwanted = f" without any of  {' '.join(c for c in forbidden if c.isprintable() and c != ' ')}  or a blank" \
-            if forbidden else ""
-        raise PluginProblem(f"{what} name is {_shown(name)}, expected 1 to {LONGEST_NAME} printable characters"
-                            f"{unwanted}")
+    if (
+        not isinstance(name, str)
+        or not name
+        or not name.isprintable()
+        or len(name) > LONGEST_NAME
+        or any(c in name for c in forbidden)
+    ):
+        unwanted = (
+            f" without any of  {' '.join(c for c in forbidden if c.isprintable() and c != ' ')}  or a blank"
+            if forbidden
+            else ""
+        )
+        raise PluginProblem(
+            f"{what} name is {_shown(name)}, expected 1 to {LONGEST_NAME} printable characters{unwanted}"
+        )
 
 
 def _target(who: str, target: Any) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import UsageProblem, first_line
+from stabilitykit.errors import UsageProblem, first_line
 
 if TYPE_CHECKING:
     import torch
 
-CURE = ("install the pair that belongs together, e.g. `pip install -c constraints.txt torch torchvision` "
-        "(torch==2.14.1 with torchvision==0.29.1)")
+CURE = (
+    "install the pair that belongs together, e.g. `pip install -c constraints.txt torch torchvision` "
+    "(torch==2.14.1 with torchvision==0.29.1)"
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,8 +55,10 @@ def check_torch_pair() -> None:
             except metadata.PackageNotFoundError:
                 return "absent"
 
-        raise UsageProblem(f"torch {version('torch')} and torchvision {version('torchvision')} do not work together "
-                           f"({first_line(error)}); {CURE}") from error
+        raise UsageProblem(
+            f"torch {version('torch')} and torchvision {version('torchvision')} do not work together "
+            f"({first_line(error)}); {CURE}"
+        ) from error
 
 
 def make_deterministic(seed: int) -> None:

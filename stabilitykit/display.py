@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .results import EXTRACTION_EFFECT, Measurement
-from .store import Cell
+from stabilitykit.results import EXTRACTION_EFFECT, Measurement
+from stabilitykit.store import Cell
 
 
 def format_value(value: float | None) -> str:
@@ -29,8 +29,10 @@ def witness_text(witness: Mapping[str, Any]) -> str:
     if indices:
         classes = named.get("classes") or [""] * len(indices)
         orders = named.get("orders") or [None] * len(indices)
-        names = [f"{c} #{o} (image {i})" if o is not None else f"{c} image {i}".strip()
-                 for i, c, o in zip(indices[:3], classes, orders)]
+        names = [
+            f"{c} #{o} (image {i})" if o is not None else f"{c} image {i}".strip()
+            for i, c, o in zip(indices[:3], classes, orders)
+        ]
         parts.append(" ~ ".join(names) + (" ..." if len(indices) > 3 else ""))
     if witness.get("block") is not None and witness.get("block") != -1:
         parts.append(f"at block {witness['block']}")
@@ -88,18 +90,29 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
         effects = {cell.property: _effects(cell) for cell in members}
         shown = ["effect of extraction"] if any(effects.values()) else []
         for column in ("property", "measurement", "value", "kind", "N", *shown, "witness"):
-            table.add_column(column, justify="right" if column in ("value", "N") else "left",
-                             overflow="fold" if column == "witness" else "ellipsis",
-                             no_wrap=column != "witness")
+            table.add_column(
+                column,
+                justify="right" if column in ("value", "N") else "left",
+                overflow="fold" if column == "witness" else "ellipsis",
+                no_wrap=column != "witness",
+            )
         for cell in members:
             for number, m in enumerate(cell.result.measurements if cell.result else ()):
-                table.add_row(escape(cell.property) if number == 0 else "", escape(m.name),
-                              format_value(m.value) + interval_text(m), str(m.kind), str(m.n),
-                              *(effects[cell.property].get(m.name, "") for _ in shown),
-                              escape(witness_text(m.witness) or (m.note if m.value is None else "")))
+                table.add_row(
+                    escape(cell.property) if number == 0 else "",
+                    escape(m.name),
+                    format_value(m.value) + interval_text(m),
+                    str(m.kind),
+                    str(m.n),
+                    *(effects[cell.property].get(m.name, "") for _ in shown),
+                    escape(witness_text(m.witness) or (m.note if m.value is None else "")),
+                )
         if table.row_count:
             console.print(table)
         for cell in members:
             if not cell.ok:
-                console.print(f"[red]failed[/red] {escape(cell.property)}: {escape(cell.error['message'])} "
-                              f"[dim]({escape(cell.error['culprit'])})[/dim]", highlight=False)
+                console.print(
+                    f"[red]failed[/red] {escape(cell.property)}: {escape(cell.error['message'])} "
+                    f"[dim]({escape(cell.error['culprit'])})[/dim]",
+                    highlight=False,
+                )

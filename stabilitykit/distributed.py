@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import StabilityKitError, first_line
+from stabilitykit.errors import StabilityKitError, first_line
 
 # A collective waits this long for a slow process before the run is given up.
 TIMEOUT_VARIABLE = "STABILITYKIT_DISTRIBUTED_TIMEOUT"
@@ -83,8 +83,11 @@ def join_world(device_type: str) -> World:
         seconds = float(os.environ.get(TIMEOUT_VARIABLE, DEFAULT_TIMEOUT))
         if device_type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        _guarded(lambda: dist.init_process_group("nccl" if device_type == "cuda" else "gloo",
-                                                 timeout=datetime.timedelta(seconds=seconds)))
+        _guarded(
+            lambda: dist.init_process_group(
+                "nccl" if device_type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=seconds)
+            )
+        )
     return World(dist.get_rank(), dist.get_world_size())
 
 
@@ -111,5 +114,7 @@ def _guarded(action: Any) -> None:
     try:
         action()
     except (RuntimeError, ValueError, ConnectionError) as error:
-        raise StabilityKitError(f"another process of this run died or cannot be reached ({first_line(error)}); "
-                                "finished cells are valid, --resume goes on from there") from error
+        raise StabilityKitError(
+            f"another process of this run died or cannot be reached ({first_line(error)}); "
+            "finished cells are valid, --resume goes on from there"
+        ) from error

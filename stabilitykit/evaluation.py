@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .context import no_progress
-from .device import check_torch_pair, choose_device, make_deterministic
-from .distributed import join_world
-from .errors import UsageProblem
-from .job import Job
-from .plan import Choice, choose, order_properties
-from .registry import Registry
-from .results import PropertyResult
-from .settings import Settings
-from .store import Cell, RunFolder, measurement_rows
+from stabilitykit.context import no_progress
+from stabilitykit.device import check_torch_pair, choose_device, make_deterministic
+from stabilitykit.distributed import join_world
+from stabilitykit.errors import UsageProblem
+from stabilitykit.job import Job
+from stabilitykit.plan import Choice, choose, order_properties
+from stabilitykit.registry import Registry
+from stabilitykit.results import PropertyResult
+from stabilitykit.settings import Settings
+from stabilitykit.store import Cell, RunFolder, measurement_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -63,14 +63,32 @@ class Run:
 
 
 def evaluate(
-    model: Any, dataset: Any, properties: Any = DEFAULT_PROPERTIES, *, checkpoint: str | Sequence[str] | None = None,
-    readout: str = "head", space: str = "probabilities", device: str = "auto", seed: int = 0,
-    limit: int | None = None, batch_size: int = 100, extract_dtype: str = "float32", channels_last: bool = False,
-    probe_dataset: Any = None, probe_epochs: int = 10, any_classes: bool = False, download: bool = False,
-    output: str | Path | None = None, resume: bool = False, cache: str | Path | bool | None = None,
-    strict_plugins: bool = False, cell_timeout: float | None = None, compile: bool = False,
+    model: Any,
+    dataset: Any,
+    properties: Any = DEFAULT_PROPERTIES,
+    *,
+    checkpoint: str | Sequence[str] | None = None,
+    readout: str = "head",
+    space: str = "probabilities",
+    device: str = "auto",
+    seed: int = 0,
+    limit: int | None = None,
+    batch_size: int = 100,
+    extract_dtype: str = "float32",
+    channels_last: bool = False,
+    probe_dataset: Any = None,
+    probe_epochs: int = 10,
+    any_classes: bool = False,
+    download: bool = False,
+    output: str | Path | None = None,
+    resume: bool = False,
+    cache: str | Path | bool | None = None,
+    strict_plugins: bool = False,
+    cell_timeout: float | None = None,
+    compile: bool = False,
     registry: Registry | None = None,
-    progress: Callable[..., Iterator[Any]] = no_progress, on_cell: Callable[[Cell], None] | None = None,
+    progress: Callable[..., Iterator[Any]] = no_progress,
+    on_cell: Callable[[Cell], None] | None = None,
 ) -> Run:
     """Measure properties of models on datasets; several of each give a matrix of cells.
 
@@ -108,8 +126,18 @@ def evaluate(
         UsageProblem: bad names, options, files, device or output folder; nothing has been written then.
         PluginProblem: a broken plugin under ``strict_plugins``, or a name two plugins claim.
     """
-    settings = Settings(readout, space, seed, limit, batch_size, extract_dtype, channels_last,  # type: ignore[arg-type]
-                        probe_epochs, any_classes, compile)
+    settings = Settings(
+        readout,
+        space,  # type: ignore[arg-type]
+        seed,
+        limit,
+        batch_size,
+        extract_dtype,
+        channels_last,
+        probe_epochs,
+        any_classes,
+        compile,
+    )
     settings.check()
     if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
         raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")
@@ -128,20 +156,40 @@ def evaluate(
     world = join_world(target.type)
     output = world.broadcast(output)
     folder = None if output is None or not world.leads else RunFolder(Path(output))
-    request = {"models": [m.label for m in models], "datasets": [d.label for d in datasets],
-               "properties": [p.label for p in chosen], "probe_dataset": probe.label if probe else None,
-               "device": target.type, **asdict(settings)}
-    job = Job(registry, models, datasets, ordered, probe, settings, target, _cache_root(cache), folder, resume,
-               request, progress if world.leads else no_progress, on_cell if world.leads else None, world,
-               cell_timeout)
+    request = {
+        "models": [m.label for m in models],
+        "datasets": [d.label for d in datasets],
+        "properties": [p.label for p in chosen],
+        "probe_dataset": probe.label if probe else None,
+        "device": target.type,
+        **asdict(settings),
+    }
+    job = Job(
+        registry,
+        models,
+        datasets,
+        ordered,
+        probe,
+        settings,
+        target,
+        _cache_root(cache),
+        folder,
+        resume,
+        request,
+        progress if world.leads else no_progress,
+        on_cell if world.leads else None,
+        world,
+        cell_timeout,
+    )
     with contextlib.nullcontext() if folder is None else folder.open(resume=resume):
         info = job.run()
     return Run(job.cells, folder.path if folder else None, info)
 
 
 def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:
-    checkpoints = [] if checkpoint is None else [checkpoint] if isinstance(checkpoint, (str, Path)) else \
-        list(checkpoint)
+    checkpoints = (
+        [] if checkpoint is None else [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+    )
     if checkpoints and len(checkpoints) != len(given):
         raise UsageProblem(f"{len(checkpoints)} checkpoint(s) for {len(given)} model(s); give one per model, in order")
     choices = []
@@ -171,7 +219,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _cache_root(cache: str | Path | bool | None) -> Path | None:
-    from .cache import usable_default_root
+    from stabilitykit.cache import usable_default_root
 
     if cache is False:
         return None

@@ -9,15 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageProblem
-from .results import Kind, Measurement
-from .store import Cell, load_run, measurement_rows, to_csv
+from stabilitykit.errors import UsageProblem
+from stabilitykit.results import Kind, Measurement
+from stabilitykit.store import Cell, load_run, measurement_rows, to_csv
 
 FORMATS = ("csv", "json", "parquet", "latex")
 # Characters LaTeX reads as commands.
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-         "|": r"\textbar{}", '"': r"\textquotedbl{}"}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}
 MARKS = {Kind.EXACT: "", Kind.UPPER: r"$\leq$\,", Kind.LOWER: r"$\geq$\,", Kind.ESTIMATE: r"$\approx$\,"}
 
 
@@ -49,15 +62,18 @@ def to_parquet(cells: Sequence[Cell]) -> bytes:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UsageProblem("Parquet needs pyarrow: pip install 'stabilitykit[parquet]', or export as csv or json") \
-            from None
+        raise UsageProblem(
+            "Parquet needs pyarrow: pip install 'stabilitykit[parquet]', or export as csv or json"
+        ) from None
     numbers, whole = ("value", "lower", "upper", "recheck"), ("n",)
     columns: dict[str, list[Any]] = {}
     for row in measurement_rows(list(cells)):
         for name, value in row.items():
             columns.setdefault(name, []).append(None if value == "" and name in (*numbers, *whole) else value)
-    types = {name: pyarrow.float64() if name in numbers else pyarrow.int64() if name in whole else pyarrow.string()
-             for name in columns}
+    types = {
+        name: pyarrow.float64() if name in numbers else pyarrow.int64() if name in whole else pyarrow.string()
+        for name in columns
+    }
     table = pyarrow.table({name: pyarrow.array(values, types[name]) for name, values in columns.items()})
     stream = io.BytesIO()
     pyarrow.parquet.write_table(table, stream)
@@ -70,8 +86,14 @@ def to_latex(cells: Sequence[Cell]) -> str:
     names = list(dict.fromkeys((c.property, m.name) for c in cells if c.result for m in c.result.measurements))
     found = {(c.model, c.dataset, c.property, m.name): m for c in cells if c.result for m in c.result.measurements}
     heads = " & ".join(["property", "measurement", *(escape_latex(f"{m} on {d}") for m, d in pairs)])
-    lines = [r"% needs \usepackage{booktabs}; \leq: upper bound, \geq: lower bound, \approx: estimate, none: exact on "
-             "the sample", r"\begin{tabular}{ll" + "r" * len(pairs) + "}", r"\toprule", heads + r" \\", r"\midrule"]
+    lines = [
+        r"% needs \usepackage{booktabs}; \leq: upper bound, \geq: lower bound, \approx: estimate, none: exact on "
+        "the sample",
+        r"\begin{tabular}{ll" + "r" * len(pairs) + "}",
+        r"\toprule",
+        heads + r" \\",
+        r"\midrule",
+    ]
     before = ""
     for prop, name in names:
         values = [_latex_value(found.get((*pair, prop, name))) for pair in pairs]

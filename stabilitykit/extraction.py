@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .cache import TrajectoryCache, scratch_array
-from .distributed import row_bounds
-from .errors import DataProblem, PluginProblem, StabilityKitError
-from .failures import blaming, culprit_of
-from .results import to_plain
-from .settings import EXTRACT_DTYPES
-from .trajectory import Trajectory, extract
+from stabilitykit.cache import TrajectoryCache, scratch_array
+from stabilitykit.distributed import row_bounds
+from stabilitykit.errors import DataProblem, PluginProblem, StabilityKitError
+from stabilitykit.failures import blaming, culprit_of
+from stabilitykit.results import to_plain
+from stabilitykit.settings import EXTRACT_DTYPES
+from stabilitykit.trajectory import Trajectory, extract
 
 if TYPE_CHECKING:
-    from .pair import Pair
-    from .readout import Readout
+    from stabilitykit.pair import Pair
+    from stabilitykit.readout import Readout
 
 
 def extracted(pair: Pair) -> Trajectory:
@@ -30,7 +30,7 @@ def extracted(pair: Pair) -> Trajectory:
         raise PluginProblem(f"modified {what} before it asked for the trajectory")
     classes = model.num_classes if settings.readout == "head" else len(pair.dataset.class_names)
     bounds = row_bounds(len(pair.indices), settings.batch_size, pair.world.size)
-    mine = pair.indices[bounds[pair.world.rank]:bounds[pair.world.rank + 1]]
+    mine = pair.indices[bounds[pair.world.rank] : bounds[pair.world.rank + 1]]
     shape = (model.num_blocks + 1, len(mine), classes)
     key = _cache_record(pair, readout, mine)
     if settings.channels_last:
@@ -38,17 +38,32 @@ def extracted(pair: Pair) -> Trajectory:
 
     def fill(out: np.ndarray, start: int, on_batch: Callable[[int], None]) -> None:
         with _bar(pair.progress, "trajectories", shape[1], start) as advance:
+
             def tick(rows: int) -> None:
                 advance(rows)
                 on_batch(rows)
 
             try:
-                extract(model, readout, pair.dataset, mine, out, batch_size=settings.batch_size,
-                        device=pair.device, dtype=EXTRACT_DTYPES[settings.extract_dtype], start=start,
-                        channels_last=settings.channels_last, on_batch=tick, forward=pair.forward)
+                extract(
+                    model,
+                    readout,
+                    pair.dataset,
+                    mine,
+                    out,
+                    batch_size=settings.batch_size,
+                    device=pair.device,
+                    dtype=EXTRACT_DTYPES[settings.extract_dtype],
+                    start=start,
+                    channels_last=settings.channels_last,
+                    on_batch=tick,
+                    forward=pair.forward,
+                )
             except BaseException as error:  # bad images are the dataset's fault, the rest the model's
-                culprit = pair.dataset_choice if isinstance(error, DataProblem) else \
-                    culprit_of(error, pair.model_choice, pair.parts(None, pair.model_choice))
+                culprit = (
+                    pair.dataset_choice
+                    if isinstance(error, DataProblem)
+                    else culprit_of(error, pair.model_choice, pair.parts(None, pair.model_choice))
+                )
                 with blaming(culprit):
                     raise
 
@@ -68,11 +83,17 @@ def extracted(pair: Pair) -> Trajectory:
         raise troubles[0]
     if pair.world.size > 1:
         whole = scratch_array((shape[0], len(pair.indices), classes), model.readout_dtype)
-        whole[:, bounds[pair.world.rank]:bounds[pair.world.rank + 1]] = logits
+        whole[:, bounds[pair.world.rank] : bounds[pair.world.rank + 1]] = logits
         pair.world.share_rows(whole, bounds, pair.device)
         logits = whole
-    record = {"cache_key": info["key"], "shape": list(logits.shape), "batch_size": settings.batch_size,
-              "extract_dtype": settings.extract_dtype, "compile": settings.compile, "device": pair.device.type}
+    record = {
+        "cache_key": info["key"],
+        "shape": list(logits.shape),
+        "batch_size": settings.batch_size,
+        "extract_dtype": settings.extract_dtype,
+        "compile": settings.compile,
+        "device": pair.device.type,
+    }
     labels = np.asarray(pair.dataset.labels)[pair.indices].astype(np.int64)
     for array in (logits, labels):
         array.flags.writeable = False
@@ -85,8 +106,8 @@ def _cache_record(pair: Pair, readout: Readout, indices: np.ndarray) -> dict[str
     import hashlib
     import inspect
 
-    from . import readout as readout_module
-    from . import trajectory as trajectory_module
+    from stabilitykit import readout as readout_module
+    from stabilitykit import trajectory as trajectory_module
 
     code = hashlib.sha256()
     for thing in (trajectory_module, readout_module, type(pair.model)):
@@ -94,13 +115,23 @@ def _cache_record(pair: Pair, readout: Readout, indices: np.ndarray) -> dict[str
             code.update(Path(inspect.getsourcefile(thing) or "").read_bytes())
         except (OSError, TypeError):
             code.update(repr(thing).encode())  # defined interactively: no source to key on
-    return {"what": "logits", "model": pair.fingerprint, "dataset": pair.dataset.fingerprint(),
-            "indices": hashlib.sha256(indices.astype(np.int64).tobytes()).hexdigest(),
-            "preprocessing": to_plain(dict(pair.model.preprocessing)), "readout": readout.fingerprint(),
-            "batch_size": pair.settings.batch_size, "dtype": pair.settings.extract_dtype,
-            "channels_last": pair.settings.channels_last, "compile": pair.settings.compile, "device": pair.device.type,
-            "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "plugin": pair.model_choice.plugin, "code": code.hexdigest()}
+    return {
+        "what": "logits",
+        "model": pair.fingerprint,
+        "dataset": pair.dataset.fingerprint(),
+        "indices": hashlib.sha256(indices.astype(np.int64).tobytes()).hexdigest(),
+        "preprocessing": to_plain(dict(pair.model.preprocessing)),
+        "readout": readout.fingerprint(),
+        "batch_size": pair.settings.batch_size,
+        "dtype": pair.settings.extract_dtype,
+        "channels_last": pair.settings.channels_last,
+        "compile": pair.settings.compile,
+        "device": pair.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "plugin": pair.model_choice.plugin,
+        "code": code.hexdigest(),
+    }
 
 
 class _bar:

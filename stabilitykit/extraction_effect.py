@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .context import no_progress
-from .device import make_deterministic
-from .errors import describe
-from .results import EXTRACTION_EFFECT, PropertyResult, Table
-from .settings import Settings
-from .stops import TooLong
+from stabilitykit.context import no_progress
+from stabilitykit.device import make_deterministic
+from stabilitykit.errors import describe
+from stabilitykit.results import EXTRACTION_EFFECT, PropertyResult, Table
+from stabilitykit.settings import Settings
+from stabilitykit.stops import TooLong
 
 if TYPE_CHECKING:
-    from .pair import Pair
-    from .plan import Choice
+    from stabilitykit.pair import Pair
+    from stabilitykit.plan import Choice
 
 # Images on which both are measured.
 SAMPLE = 200
@@ -60,8 +60,12 @@ class ExtractionEffect:
             pair = self.pair
             asked = replace(pair.settings, limit=self.n)
             plain = replace(asked, extract_dtype=self.plainly, channels_last=False, compile=False)
-            twins = tuple(type(pair)(pair.model_choice, pair.dataset_choice, settings, pair.device, None,
-                                     pair.probe_choice, no_progress) for settings in (plain, asked))
+            twins = tuple(
+                type(pair)(
+                    pair.model_choice, pair.dataset_choice, settings, pair.device, None, pair.probe_choice, no_progress
+                )
+                for settings in (plain, asked)
+            )
             # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
             if pair.settings.readout == "probe":
                 for twin in twins:
@@ -96,8 +100,9 @@ class ExtractionEffect:
         except (KeyboardInterrupt, TooLong):
             raise
         except BaseException as error:  # the numbers stand without it
-            result.notes.append(f"the effect of {self.how} extraction could not be measured on {self.n} images: "
-                                f"{describe(error)}")
+            result.notes.append(
+                f"the effect of {self.how} extraction could not be measured on {self.n} images: {describe(error)}"
+            )
             return result
         before = {m.name: m.value for m in plain.measurements}
         after = {m.name: m.value for m in asked.measurements}
@@ -110,8 +115,10 @@ class ExtractionEffect:
             rows.append([m.name, a, b, None if a is None or b is None else _difference(a, b)])
         unit = self._twins[0].trajectory().unit
         result.tables[EXTRACTION_EFFECT] = Table(
-            ["measurement", f"plain {self.plainly}", self.how, "difference"], rows,
-            f"Effect of {self.how} extraction on {self.n} images; it moved readouts by up to {self.moved:.3g} {unit}")
+            ["measurement", f"plain {self.plainly}", self.how, "difference"],
+            rows,
+            f"Effect of {self.how} extraction on {self.n} images; it moved readouts by up to {self.moved:.3g} {unit}",
+        )
         return result
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .errors import StabilityKitError
-from .plan import Choice
+from stabilitykit.errors import StabilityKitError
+from stabilitykit.plan import Choice
 
 MAX_MESSAGE = 600
 _BLAMED = "_stabilitykit_blamed"
@@ -66,8 +66,11 @@ def describe_failure(choice: Choice, error: BaseException) -> dict[str, str]:
         lines = []
     text = (lines[0] if lines else name)[:MAX_MESSAGE].encode("utf-8", "replace").decode()
     plugin = choice.plugin
-    found = {"type": name, "message": text if expected or text == name else f"{name}: {text}",
-             "culprit": f"{choice.kind} {choice.name} of {plugin['distribution']} {plugin['version']}".strip()}
+    found = {
+        "type": name,
+        "message": text if expected or text == name else f"{name}: {text}",
+        "culprit": f"{choice.kind} {choice.name} of {plugin['distribution']} {plugin['version']}".strip(),
+    }
     if not expected:
         with contextlib.suppress(Exception):
             ending = "".join(traceback.format_exception(error)[-6:])

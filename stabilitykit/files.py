@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import StabilityKitError, UsageProblem
-from .results import to_plain
+from stabilitykit.errors import StabilityKitError, UsageProblem
+from stabilitykit.results import to_plain
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -119,8 +119,9 @@ def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not wait:
-                    raise UsageProblem(f"{what} is in use by another process; wait for it or choose another one") \
-                        from None
+                    raise UsageProblem(
+                        f"{what} is in use by another process; wait for it or choose another one"
+                    ) from None
                 print(f"waiting for another process: {what} is in use", file=sys.stderr, flush=True)
                 fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError:

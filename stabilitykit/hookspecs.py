@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pluggy
 
-from .component import Command, Component, ReportSection
+from stabilitykit.component import Command, Component, ReportSection
 
 PROJECT = "stabilitykit"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .interfaces import Dataset, Model
+from stabilitykit.interfaces import Dataset, Model
 
 
 class Seal:
@@ -45,9 +45,14 @@ class Seal:
 
 def structure(model: Model) -> str:
     """What a fingerprint of weights does not see: which modules there are, their hooks, and methods put in place."""
-    hooks = [(name, [len(getattr(part, kind)) for kind in
-                     ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")], _replaced(part, ("forward",)))
-             for name, part in model.module.named_modules()]
+    hooks = [
+        (
+            name,
+            [len(getattr(part, kind)) for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")],
+            _replaced(part, ("forward",)),
+        )
+        for name, part in model.module.named_modules()
+    ]
     methods = _replaced(model, ("preprocess", "initial_state", "block", "readout", "logits"))
     return f"{model.module!r} {hooks} {methods} {model.num_blocks} {model.num_classes}"
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import CellProblem, DataProblem
+from stabilitykit.errors import CellProblem, DataProblem
 
 if TYPE_CHECKING:
     import torch
 
-    from .context import Context
-    from .results import PropertyResult
+    from stabilitykit.context import Context
+    from stabilitykit.results import PropertyResult
 
     State = torch.Tensor | tuple[torch.Tensor, ...]
 
@@ -106,8 +106,10 @@ class Model(ABC):
 
         shapes = {tuple(image.shape) for image in images}
         if len(shapes) > 1:
-            raise CellProblem(f"model {self.name}: images differ in size ({sorted(shapes)[:3]}...); "
-                              "give the dataset a fixed size, e.g. imagefolder:DIR,size=32")
+            raise CellProblem(
+                f"model {self.name}: images differ in size ({sorted(shapes)[:3]}...); "
+                "give the dataset a fixed size, e.g. imagefolder:DIR,size=32"
+            )
         return torch.from_numpy(np.ascontiguousarray(np.stack(list(images)), dtype=np.float32))
 
     @property
@@ -128,8 +130,11 @@ class Model(ABC):
             for t in range(self.num_blocks):
                 state = self.block(t, state)
             chained, plain = self.readout(state), self.logits(inputs)
-        return {"bit_exact": bool(torch.equal(chained, plain)),
-                "max_abs_difference": float((chained - plain).abs().max()), "batch_size": int(inputs.shape[0])}
+        return {
+            "bit_exact": bool(torch.equal(chained, plain)),
+            "max_abs_difference": float((chained - plain).abs().max()),
+            "batch_size": int(inputs.shape[0]),
+        }
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus type and preprocessing."""
@@ -202,8 +207,10 @@ class Dataset(ABC):
             raise DataProblem(f"dataset {self.name}: labels are {labels.dtype}, expected integers")
         classes = len(self.class_names)
         if labels.min() < 0 or labels.max() >= classes:
-            raise DataProblem(f"dataset {self.name}: labels range over {labels.min()}..{labels.max()}, "
-                              f"expected 0..{classes - 1} for its {classes} class names")
+            raise DataProblem(
+                f"dataset {self.name}: labels range over {labels.min()}..{labels.max()}, "
+                f"expected 0..{classes - 1} for its {classes} class names"
+            )
 
 
 class Property(ABC):

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .certificate import certify, warn_of
-from .distributed import World
-from .errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
-from .extraction_effect import ExtractionEffect, faster_than_plain
-from .failures import blaming, culprit_of, describe_failure
-from .interfaces import Property
-from .outcome import rechecked, stored_form
-from .pair import Pair
-from .plan import Choice
-from .registry import Registry
-from .results import PropertyResult, to_plain
-from .settings import Settings
-from .shield import shielded
-from .stops import TooLong, time_limit
-from .store import Cell, RunFolder
+from stabilitykit.certificate import certify, warn_of
+from stabilitykit.distributed import World
+from stabilitykit.errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
+from stabilitykit.extraction_effect import ExtractionEffect, faster_than_plain
+from stabilitykit.failures import blaming, culprit_of, describe_failure
+from stabilitykit.interfaces import Property
+from stabilitykit.outcome import rechecked, stored_form
+from stabilitykit.pair import Pair
+from stabilitykit.plan import Choice
+from stabilitykit.registry import Registry
+from stabilitykit.results import PropertyResult, to_plain
+from stabilitykit.settings import Settings
+from stabilitykit.shield import shielded
+from stabilitykit.stops import TooLong, time_limit
+from stabilitykit.store import Cell, RunFolder
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Job:
             UsageProblem: the folder to resume holds another request.
             StabilityKitError: the only pair could not be built.
         """
-        from .provenance import provenance
+        from stabilitykit.provenance import provenance
 
         earlier = self._earlier()
         self.provenance = provenance(self.registry.host, self.device, self.settings.seed)
@@ -88,16 +88,19 @@ class Job:
         pair = None
         try:
             with shielded(self.settings.seed), self._limited(model):
-                pair = Pair(model, dataset, self.settings, self.device, self.cache, self.probe, self.progress,
-                            self.world)
+                pair = Pair(
+                    model, dataset, self.settings, self.device, self.cache, self.probe, self.progress, self.world
+                )
                 record = pair.record()
                 certificate = certify(pair)
                 warn_of(certificate, model.label)
                 what = pair.damage()
                 if what:  # no property has run yet: the blocks themselves keep a state
                     with blaming(model):
-                        raise PluginProblem(f"model {model.label} of {model.plugin['distribution']}: running it "
-                                            f"changed {what}; blocks are functions of their input alone")
+                        raise PluginProblem(
+                            f"model {model.label} of {model.plugin['distribution']}: running it "
+                            f"changed {what}; blocks are functions of their input alone"
+                        )
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
@@ -107,12 +110,16 @@ class Job:
             if isinstance(error, TooLong):
                 error = self._overtime()
             for choice in self.properties:
-                self._finish(self._failed(Cell(model.label, dataset.label, choice.label,
-                                               requested=choice.requested), culprit, error))
+                self._finish(
+                    self._failed(
+                        Cell(model.label, dataset.label, choice.label, requested=choice.requested), culprit, error
+                    )
+                )
             return
         try:
-            self.pairs.append({"model": model.label, "dataset": dataset.label, "certificate": certificate,
-                               "record": record})
+            self.pairs.append(
+                {"model": model.label, "dataset": dataset.label, "certificate": certificate, "record": record}
+            )
             results: dict[str, PropertyResult] = {}
             failed: dict[str, str] = {}
             for choice in self.properties:
@@ -129,12 +136,26 @@ class Job:
                 self._effect.close()
             self._effect = None
 
-    def _run_cell(self, pair: Pair, choice: Choice, record: Mapping[str, Any], results: dict[str, PropertyResult],
-                  failed: dict[str, str], earlier: dict[str, Cell]) -> Cell:
-        cell = Cell(pair.model_choice.label, pair.dataset_choice.label, choice.label, plugin=choice.plugin,
-                    requested=choice.requested)
-        cell.record = {**record, "property": {"name": choice.name, "options": to_plain(dict(choice.options)),
-                                              "plugin": choice.plugin}}
+    def _run_cell(
+        self,
+        pair: Pair,
+        choice: Choice,
+        record: Mapping[str, Any],
+        results: dict[str, PropertyResult],
+        failed: dict[str, str],
+        earlier: dict[str, Cell],
+    ) -> Cell:
+        cell = Cell(
+            pair.model_choice.label,
+            pair.dataset_choice.label,
+            choice.label,
+            plugin=choice.plugin,
+            requested=choice.requested,
+        )
+        cell.record = {
+            **record,
+            "property": {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin},
+        }
         done = earlier.get(cell.slug)
         if self.world.broadcast(done is not None and done.ok and done.record == to_plain(cell.record)):
             return self._shared(done)
@@ -168,8 +189,11 @@ class Job:
             what = pair.damage()
             if what:
                 cell.result = None
-                self._failed(cell, choice, PluginProblem(f"modified {what}; a property works on copies, e.g. "
-                                                         "copy.deepcopy(context.model)"))
+                self._failed(
+                    cell,
+                    choice,
+                    PluginProblem(f"modified {what}; a property works on copies, e.g. copy.deepcopy(context.model)"),
+                )
                 pair.repair(cell.error["culprit"])
         return self._shared(cell)
 
@@ -208,18 +232,23 @@ class Job:
         before = self.folder.read_run().get("request")
         if before is not None and before != to_plain(self.request):
             if not isinstance(before, Mapping):
-                raise UsageProblem(f"--resume: the request in {self.folder.path}/run.json is damaged; choose another "
-                                   "folder")
+                raise UsageProblem(
+                    f"--resume: the request in {self.folder.path}/run.json is damaged; choose another folder"
+                )
             changed = [k for k in self.request if before.get(k) != to_plain(self.request)[k]]
-            raise UsageProblem(f"--resume: {self.folder.path} was made with another request "
-                               f"({', '.join(changed)} differ); repeat its options or choose another folder")
-        return {cell.slug: cell for cell in self.folder.read_cells(
-            lambda text: print(f"warning: {text}; computed again", file=sys.stderr))}
+            raise UsageProblem(
+                f"--resume: {self.folder.path} was made with another request "
+                f"({', '.join(changed)} differ); repeat its options or choose another folder"
+            )
+        return {
+            cell.slug: cell
+            for cell in self.folder.read_cells(lambda text: print(f"warning: {text}; computed again", file=sys.stderr))
+        }
 
     def _save_images(self, pair: Pair, cell: Cell) -> None:
         if self.folder is None or cell.result is None:
             return
-        from .pictures import png_bytes
+        from stabilitykit.pictures import png_bytes
 
         for index in cell.result.images[:400]:
             if self.folder.image_path(cell.dataset, index).exists():
@@ -232,14 +261,21 @@ class Job:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # not a picture, or not there any more: the numbers stand without it
-                print(f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({describe(error)})",
-                      file=sys.stderr)
+                print(
+                    f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({describe(error)})",
+                    file=sys.stderr,
+                )
                 return
             self.folder.write_image(cell.dataset, index, png)
 
     def _info(self, status: str) -> dict[str, Any]:
-        return {"status": status, "request": to_plain(self.request), "provenance": self.provenance,
-                "pairs": self.pairs, "cells": [[c.model, c.dataset, c.property] for c in self.cells]}
+        return {
+            "status": status,
+            "request": to_plain(self.request),
+            "provenance": self.provenance,
+            "pairs": self.pairs,
+            "cells": [[c.model, c.dataset, c.property] for c in self.cells],
+        }
 
     def _write(self, status: str) -> None:
         assert self.folder is not None

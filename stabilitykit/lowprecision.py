@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .errors import CellProblem, UsageProblem
+from stabilitykit.errors import CellProblem, UsageProblem
 
 if TYPE_CHECKING:
-    from .interfaces import Model, State
+    from stabilitykit.interfaces import Model, State
 
 FORMATS = ("bf16", "fp16", "int8")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,12 +29,16 @@ def editable_copy(model: Model) -> Model:
     try:
         twin = copy.deepcopy(model)
     except Exception as error:
-        raise CellProblem(f"model {model.name} cannot be copied for perturbing its blocks "
-                          f"({type(error).__name__}: {error}); make it work with copy.deepcopy") from error
+        raise CellProblem(
+            f"model {model.name} cannot be copied for perturbing its blocks "
+            f"({type(error).__name__}: {error}); make it work with copy.deepcopy"
+        ) from error
     mine = {parameter.data_ptr() for parameter in model.module.parameters() if parameter.numel()}
     if any(parameter.data_ptr() in mine for parameter in twin.module.parameters() if parameter.numel()):
-        raise CellProblem(f"model {model.name}: its deep copy shares parameters with it, so its blocks cannot be "
-                          "perturbed safely; let copy.deepcopy copy the module")
+        raise CellProblem(
+            f"model {model.name}: its deep copy shares parameters with it, so its blocks cannot be "
+            "perturbed safely; let copy.deepcopy copy the module"
+        )
     return twin
 
 
@@ -59,8 +63,10 @@ class LowPrecision:
         """phi^_t: the block in the format; takes and gives states of the model's own dtype."""
         if self.format == "int8":
             return self.twin.block(t, state)
-        return _each(lambda part: round_to(part, self.format),
-                     self.twin.block(t, _each(lambda part: round_to(part, self.format), state)))
+        return _each(
+            lambda part: round_to(part, self.format),
+            self.twin.block(t, _each(lambda part: round_to(part, self.format), state)),
+        )
 
     def _prepare(self, module: nn.Module) -> None:
         if self.format == "int8":

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import DataProblem
+from stabilitykit.errors import DataProblem
 
 if TYPE_CHECKING:
     import torch
 
-    from .interfaces import Dataset, Model
+    from stabilitykit.interfaces import Dataset, Model
 
 
 def classification_metrics(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -31,26 +31,40 @@ def classification_metrics(labels: np.ndarray, logits: np.ndarray) -> dict[str, 
     labels = np.asarray(labels, dtype=np.int64)
     logits = np.asarray(logits, dtype=np.float64)
     if labels.ndim != 1 or len(labels) == 0 or logits.ndim != 2 or len(logits) != len(labels):
-        raise DataProblem(f"metrics take labels (N,) and logits (N, K) with N >= 1; got {labels.shape} and "
-                          f"{logits.shape}")
+        raise DataProblem(
+            f"metrics take labels (N,) and logits (N, K) with N >= 1; got {labels.shape} and {logits.shape}"
+        )
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise DataProblem(f"metrics: labels range over {labels.min()}..{labels.max()}, "
-                          f"the model has {logits.shape[1]} classes")
+        raise DataProblem(
+            f"metrics: labels range over {labels.min()}..{labels.max()}, the model has {logits.shape[1]} classes"
+        )
     predicted = logits.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
     loss = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()
-    return {"n": len(labels), "precision": float(precision), "recall": float(recall), "f1": float(f1),
-            "accuracy": float((predicted == labels).mean()), "loss": float(loss)}
+    return {
+        "n": len(labels),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "accuracy": float((predicted == labels).mean()),
+        "loss": float(loss),
+    }
 
 
-def predict(model: Model, dataset: Dataset, indices: np.ndarray, *, batch_size: int = 400,
-            device: torch.device | str = "cpu",
-            progress: Callable[..., Iterator[Any]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: Model,
+    dataset: Dataset,
+    indices: np.ndarray,
+    *,
+    batch_size: int = 400,
+    device: torch.device | str = "cpu",
+    progress: Callable[..., Iterator[Any]] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels int64 (N,) and logits float32 (N, K) of ``dataset[indices]``; the model runs in eval mode."""
     import torch
 
-    from .context import no_progress
-    from .trajectory import batches
+    from stabilitykit.context import no_progress
+    from stabilitykit.trajectory import batches
 
     out = np.empty((len(indices), model.num_classes), dtype=np.float32)
     training = model.module.training

@@ -8,11 +8,11 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from .errors import PluginProblem
-from .failures import describe_failure
-from .interfaces import Property
-from .plan import Choice
-from .results import Measurement, PropertyResult, to_plain
+from stabilitykit.errors import PluginProblem
+from stabilitykit.failures import describe_failure
+from stabilitykit.interfaces import Property
+from stabilitykit.plan import Choice
+from stabilitykit.results import Measurement, PropertyResult, to_plain
 
 # A result is numbers and small tables for people; more than this is a plugin writing its arrays into it.
 MAX_RESULT_BYTES = 64_000_000
@@ -28,12 +28,16 @@ def stored_form(result: Any) -> PropertyResult:
         raise PluginProblem("evaluate returned a PropertyResult whose measurements are no list of Measurement")
     text = json.dumps(to_plain(result.to_json()), allow_nan=False)
     if len(text) > MAX_RESULT_BYTES:
-        raise PluginProblem(f"the result takes {len(text) / 1e6:.0f} MB as JSON, above the limit of "
-                            f"{MAX_RESULT_BYTES / 1e6:.0f} MB; report summaries, not arrays")
+        raise PluginProblem(
+            f"the result takes {len(text) / 1e6:.0f} MB as JSON, above the limit of "
+            f"{MAX_RESULT_BYTES / 1e6:.0f} MB; report summaries, not arrays"
+        )
     stored = PropertyResult.from_json(json.loads(text))
     if not stored.measurements and not stored.tables:
-        raise PluginProblem("evaluate returned a PropertyResult without a measurement or a table; raise CellProblem "
-                            "with the reason where there is no number")
+        raise PluginProblem(
+            "evaluate returned a PropertyResult without a measurement or a table; raise CellProblem "
+            "with the reason where there is no number"
+        )
     return stored
 
 
@@ -53,8 +57,10 @@ def rechecked(prop: Property, context: Any, result: PropertyResult, choice: Choi
             residual = 0.0 if float(again) == m.value else abs(float(again) - m.value)
             result.measurements[number] = replace(m, recheck=residual)
             if not residual <= SUSPICIOUS * abs(m.value):
-                text = f"{m.name} is {m.value:.6g}, and {float(again):.6g} when it is computed again: model, images " \
-                       "and property must be functions of their input alone"
+                text = (
+                    f"{m.name} is {m.value:.6g}, and {float(again):.6g} when it is computed again: model, images "
+                    "and property must be functions of their input alone"
+                )
                 result.notes.append(text)
                 print(f"warning: {choice.label}: {text}", file=sys.stderr)
     except (Exception, SystemExit) as error:

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from .building import build_dataset, build_model
-from .context import Context, no_progress
-from .distributed import World
-from .errors import CellProblem, UsageProblem
-from .extraction import extracted
-from .failures import blaming
-from .integrity import Seal
-from .interfaces import Model
-from .plan import Choice
-from .readout import HeadReadout, ProbeReadout, Readout
-from .results import PropertyResult, to_plain
-from .settings import EXTRACT_DTYPES, Settings, choose_indices
-from .trajectory import Forward, Trajectory
+from stabilitykit.building import build_dataset, build_model
+from stabilitykit.context import Context, no_progress
+from stabilitykit.distributed import World
+from stabilitykit.errors import CellProblem, UsageProblem
+from stabilitykit.extraction import extracted
+from stabilitykit.failures import blaming
+from stabilitykit.integrity import Seal
+from stabilitykit.interfaces import Model
+from stabilitykit.plan import Choice
+from stabilitykit.readout import HeadReadout, ProbeReadout, Readout
+from stabilitykit.results import PropertyResult, to_plain
+from stabilitykit.settings import EXTRACT_DTYPES, Settings, choose_indices
+from stabilitykit.trajectory import Forward, Trajectory
 
 __all__ = ["Pair", "Settings", "choose_indices"]
 
@@ -30,9 +30,17 @@ __all__ = ["Pair", "Settings", "choose_indices"]
 class Pair:
     """A model and a dataset brought together. Heavy parts are made on first use."""
 
-    def __init__(self, model: Choice, dataset: Choice, settings: Settings, device: torch.device,
-                 cache: Path | None, probe_dataset: Choice | None = None,
-                 progress: Callable[..., Iterator[Any]] = no_progress, world: World | None = None) -> None:
+    def __init__(
+        self,
+        model: Choice,
+        dataset: Choice,
+        settings: Settings,
+        device: torch.device,
+        cache: Path | None,
+        probe_dataset: Choice | None = None,
+        progress: Callable[..., Iterator[Any]] = no_progress,
+        world: World | None = None,
+    ) -> None:
         self.world = world or World()
         self.model_choice, self.dataset_choice, self.probe_choice = model, dataset, probe_dataset
         self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
@@ -90,7 +98,7 @@ class Pair:
     def forward(self) -> Forward | None:
         """The compiled forward pass along depth under ``compile``, else None."""
         if self._forward is None and self.settings.compile:
-            from .compiled import CompiledForward
+            from stabilitykit.compiled import CompiledForward
 
             self._forward = CompiledForward(self.model, self.readout, self.settings.batch_size)
         return self._forward
@@ -100,7 +108,7 @@ class Pair:
         self._readout, self._forward = readout or self._readout, forward or self._forward
 
     def _fit_probes(self) -> ProbeReadout:
-        from .probe import fit_probes
+        from stabilitykit.probe import fit_probes
 
         if self.probe_choice is None:
             dataset, indices = self.dataset, self.indices
@@ -108,34 +116,67 @@ class Pair:
             dataset = build_dataset(self.probe_choice)
             indices = np.arange(len(dataset))
             if len(dataset.class_names) != len(self.dataset.class_names):
-                raise UsageProblem(f"probe dataset {self.probe_choice.label} has {len(dataset.class_names)} classes, "
-                                   f"{self.dataset_choice.label} has {len(self.dataset.class_names)}")
-        return fit_probes(self.model, dataset, indices, num_classes=len(self.dataset.class_names),
-                          epochs=self.settings.probe_epochs, batch_size=self.settings.batch_size,
-                          seed=self.settings.seed, device=self.device, progress=self.progress)
+                raise UsageProblem(
+                    f"probe dataset {self.probe_choice.label} has {len(dataset.class_names)} classes, "
+                    f"{self.dataset_choice.label} has {len(self.dataset.class_names)}"
+                )
+        return fit_probes(
+            self.model,
+            dataset,
+            indices,
+            num_classes=len(self.dataset.class_names),
+            epochs=self.settings.probe_epochs,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            device=self.device,
+            progress=self.progress,
+        )
 
     def record(self) -> dict[str, Any]:
         """Everything a result of this pair depends on, as plain data."""
         settings = self.settings
         probe = None
         if settings.readout == "probe":
-            probe = {"dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
-                     "trained_on_evaluated_images": self.probe_choice is None, "epochs": settings.probe_epochs}
-        return to_plain({
-            "model": {"spec": self.model_choice.label, "fingerprint": self.fingerprint,
-                      "preprocessing": dict(self.model.preprocessing), "num_blocks": self.model.num_blocks,
-                      "state_shape": list(self.model.state_shape), "num_classes": self.model.num_classes,
-                      "plugin": self.model_choice.plugin, "details": dict(self.model.describe())},
-            "dataset": {"spec": self.dataset_choice.label, "fingerprint": self.dataset.fingerprint(),
-                        "transforms": list(self.dataset.transforms), "size": len(self.dataset),
-                        "class_names": [str(c) for c in self.dataset.class_names],
-                        "plugin": self.dataset_choice.plugin, "details": dict(self.dataset.describe())},
-            "n": len(self.indices), "limit": settings.limit, "seed": settings.seed, "readout": settings.readout,
-            "probe": probe, "space": settings.space, "batch_size": settings.batch_size,
-            "extract_dtype": settings.extract_dtype, "channels_last": settings.channels_last,
-            "compile": settings.compile, "device": self.device.type,
-            "threads": torch.get_num_threads(),
-        })
+            probe = {
+                "dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
+                "trained_on_evaluated_images": self.probe_choice is None,
+                "epochs": settings.probe_epochs,
+            }
+        return to_plain(
+            {
+                "model": {
+                    "spec": self.model_choice.label,
+                    "fingerprint": self.fingerprint,
+                    "preprocessing": dict(self.model.preprocessing),
+                    "num_blocks": self.model.num_blocks,
+                    "state_shape": list(self.model.state_shape),
+                    "num_classes": self.model.num_classes,
+                    "plugin": self.model_choice.plugin,
+                    "details": dict(self.model.describe()),
+                },
+                "dataset": {
+                    "spec": self.dataset_choice.label,
+                    "fingerprint": self.dataset.fingerprint(),
+                    "transforms": list(self.dataset.transforms),
+                    "size": len(self.dataset),
+                    "class_names": [str(c) for c in self.dataset.class_names],
+                    "plugin": self.dataset_choice.plugin,
+                    "details": dict(self.dataset.describe()),
+                },
+                "n": len(self.indices),
+                "limit": settings.limit,
+                "seed": settings.seed,
+                "readout": settings.readout,
+                "probe": probe,
+                "space": settings.space,
+                "batch_size": settings.batch_size,
+                "extract_dtype": settings.extract_dtype,
+                "channels_last": settings.channels_last,
+                "compile": settings.compile,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+            }
+        )
 
     def trajectory(self) -> Trajectory:
         """Extracted or read from the cache, once."""
@@ -149,10 +190,24 @@ class Pair:
         A property that writes into what it needs must not change what another one measured.
         """
         needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants) if name in results}
-        return Context(self.model, self.dataset, self.indices, self.readout, self.settings.space, self.device,
-                       self.settings.batch_size, self.settings.seed, dict(choice.options), needed,
-                       self.progress, self.trajectory, self.world, EXTRACT_DTYPES[self.settings.extract_dtype],
-                       self.settings.channels_last, lambda: self.forward)
+        return Context(
+            self.model,
+            self.dataset,
+            self.indices,
+            self.readout,
+            self.settings.space,
+            self.device,
+            self.settings.batch_size,
+            self.settings.seed,
+            dict(choice.options),
+            needed,
+            self.progress,
+            self.trajectory,
+            self.world,
+            EXTRACT_DTYPES[self.settings.extract_dtype],
+            self.settings.channels_last,
+            lambda: self.forward,
+        )
 
     def close(self) -> None:
         """Free what only this pair used."""

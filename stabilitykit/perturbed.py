@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .errors import CellProblem
-from .readout import Readout, Space, kept_logits, state_vector, to_space
+from stabilitykit.errors import CellProblem
+from stabilitykit.readout import Readout, Space, kept_logits, state_vector, to_space
 
 if TYPE_CHECKING:
-    from .interfaces import Model, State
+    from stabilitykit.interfaces import Model, State
 
     # (t, perturbed state h^_t, true image phi_t(h^_t)) -> h^_{t+1}
     Step = Callable[[int, State, State], State]
@@ -56,13 +56,16 @@ def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step:
         there = here if state is true else _values(model, readout, t + 1, true, space)
         jumps.append(np.sqrt(np.square(there - here).sum(axis=1)))
         readouts.append(here)
-    return PerturbedOrbits(np.stack(readouts, axis=1), np.stack(jumps, axis=1), np.stack(changes, axis=1),
-                           np.stack(norms, axis=1))
+    return PerturbedOrbits(
+        np.stack(readouts, axis=1), np.stack(jumps, axis=1), np.stack(changes, axis=1), np.stack(norms, axis=1)
+    )
 
 
 def _values(model: Model, readout: Readout, t: int, state: State, space: Space) -> np.ndarray:
     logits = kept_logits(model, readout.logits(t, state))
     if not np.isfinite(logits).all():
-        raise CellProblem(f"model {model.name}: a perturbed orbit leaves the finite numbers at depth {t}; "
-                          "take a smaller perturbation (fp16 overflows above 65,504: try bf16)")
+        raise CellProblem(
+            f"model {model.name}: a perturbed orbit leaves the finite numbers at depth {t}; "
+            "take a smaller perturbation (fp16 overflows above 65,504: try bf16)"
+        )
     return to_space(logits, space)

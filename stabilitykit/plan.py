@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .component import Component, ComponentKind
-from .errors import UsageProblem
-from .interfaces import Dataset, Model, Property
-from .registry import Registry, Spec
+from stabilitykit.component import Component, ComponentKind
+from stabilitykit.errors import UsageProblem
+from stabilitykit.interfaces import Dataset, Model, Property
+from stabilitykit.registry import Registry, Spec
 
 _CLASSES: dict[ComponentKind, type] = {"model": Model, "dataset": Dataset, "property": Property}
 
@@ -40,17 +40,30 @@ class Choice:
         return self.component is not None and any(o.name == name for o in self.component.options)
 
 
-def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mapping[str, Any] | None = None,
-           *, requested: bool = True) -> Choice:
+def choose(
+    registry: Registry,
+    kind: ComponentKind,
+    what: Any,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    requested: bool = True,
+) -> Choice:
     """One choice from a spec string, a mapping of a config file, or an object of the right class."""
     if isinstance(what, _CLASSES[kind]):
         name = str(getattr(what, "name", type(what).__name__))
-        return Choice(kind, name, name, lambda **_: what, needs=tuple(getattr(what, "needs", ())),
-                      wants=tuple(getattr(what, "wants", ())),
-                      requested=requested)
+        return Choice(
+            kind,
+            name,
+            name,
+            lambda **_: what,
+            needs=tuple(getattr(what, "needs", ())),
+            wants=tuple(getattr(what, "wants", ())),
+            requested=requested,
+        )
     if not isinstance(what, (str, Mapping, Spec)):
-        raise UsageProblem(f"a {kind} is a name, a mapping or a stabilitykit.{_CLASSES[kind].__name__}; "
-                           f"got {type(what).__name__}")
+        raise UsageProblem(
+            f"a {kind} is a name, a mapping or a stabilitykit.{_CLASSES[kind].__name__}; got {type(what).__name__}"
+        )
     spec = registry.resolve(kind, what)
     if overrides:
         known = {option.name for option in spec.component.options}
@@ -58,19 +71,40 @@ def choose(registry: Registry, kind: ComponentKind, what: Any, overrides: Mappin
             if key not in known:
                 raise UsageProblem(f"{kind} {spec.component.name} takes no {key}")
         spec = Spec(spec.component, dict(spec.given) | dict(overrides), spec.prefix)
-    return Choice(kind, spec.label, spec.component.name, spec.build, spec.options, dict(spec.given), spec.component,
-                  tuple(spec.component.needs), tuple(spec.component.wants), requested)
+    return Choice(
+        kind,
+        spec.label,
+        spec.component.name,
+        spec.build,
+        spec.options,
+        dict(spec.given),
+        spec.component,
+        tuple(spec.component.needs),
+        tuple(spec.component.wants),
+        requested,
+    )
 
 
-def choose_recorded(registry: Registry, kind: ComponentKind, label: str,
-                    overrides: Mapping[str, Any] | None = None, *, trust: bool = False) -> Choice:
+def choose_recorded(
+    registry: Registry,
+    kind: ComponentKind,
+    label: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
+) -> Choice:
     """The choice a run folder names by its label. The folder may be a stranger's.
 
     Without ``trust``, UsageProblem when building it would run code that the label names, or download.
     """
     choice = choose(registry, kind, label, overrides)
-    asks = "runs code it names" if choice.component is not None and choice.component.runs_code else \
-        "downloads" if choice.options.get("download") else ""
+    asks = (
+        "runs code it names"
+        if choice.component is not None and choice.component.runs_code
+        else "downloads"
+        if choice.options.get("download")
+        else ""
+    )
     if asks and not trust:
         raise UsageProblem(f"{kind} {label} of the run {asks}; add --trust-run if you trust who made the run")
     return choice

@@ -16,12 +16,12 @@ from typing import Any
 
 import pluggy
 
-from . import hookspecs
-from .component import KINDS, Command, Component, ReportSection
-from .contract import check_command, check_component, check_section
-from .errors import PluginProblem, describe
-from .shield import shielded
-from .stops import TooLong, time_limit
+from stabilitykit import hookspecs
+from stabilitykit.component import KINDS, Command, Component, ReportSection
+from stabilitykit.contract import check_command, check_component, check_section
+from stabilitykit.errors import PluginProblem, describe
+from stabilitykit.shield import shielded
+from stabilitykit.stops import TooLong, time_limit
 
 GROUP = hookspecs.PROJECT
 TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
@@ -134,8 +134,7 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
         start = time.perf_counter()
         try:
             who = f"plugin {record.name} of {record.owner}"
-            with time_limit(timeout, TooLong, f"{who}, still loading,", code=PluginProblem.exit_code), \
-                    shielded():
+            with time_limit(timeout, TooLong, f"{who}, still loading,", code=PluginProblem.exit_code), shielded():
                 offers = _answers(point.load(), record)
         except TooLong:
             record.status = "failed"
@@ -161,8 +160,9 @@ def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[C
     manager.register(plugin, name=record.name)
     manager.check_pending()
     if not manager.get_hookcallers(plugin):
-        raise PluginProblem(f"{record.target} implements no stabilitykit hook; decorate its functions with "
-                            "@stabilitykit.hookimpl")
+        raise PluginProblem(
+            f"{record.target} implements no stabilitykit hook; decorate its functions with @stabilitykit.hookimpl"
+        )
     components: list[Component] = []
     for kind, hook in zip(KINDS, ("stabilitykit_models", "stabilitykit_datasets", "stabilitykit_properties")):
         for item in _flatten(getattr(manager.hook, hook)(), Component, hook):
@@ -170,16 +170,22 @@ def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[C
                 raise PluginProblem(f"{hook} returned component {item.name!r} of kind {item.kind!r}")
             check_component(item)
             components.append(item.owned_by(record.distribution, record.version))
-    commands = [_owned(c, record) for c in _flatten(manager.hook.stabilitykit_commands(), Command,
-                                                    "stabilitykit_commands")]
-    sections = [_owned(s, record) for s in _flatten(manager.hook.stabilitykit_report_sections(), ReportSection,
-                                                    "stabilitykit_report_sections")]
+    commands = [
+        _owned(c, record) for c in _flatten(manager.hook.stabilitykit_commands(), Command, "stabilitykit_commands")
+    ]
+    sections = [
+        _owned(s, record)
+        for s in _flatten(manager.hook.stabilitykit_report_sections(), ReportSection, "stabilitykit_report_sections")
+    ]
     for command in commands:
         check_command(command)
     for section in sections:
         check_section(section)
-    record.provides = ([f"{c.kind} {c.name}" for c in components] + [f"command {c.name}" for c in commands]
-                       + [f"report section {s.name}" for s in sections])
+    record.provides = (
+        [f"{c.kind} {c.name}" for c in components]
+        + [f"command {c.name}" for c in commands]
+        + [f"report section {s.name}" for s in sections]
+    )
     return components, commands, sections
 
 

@@ -9,18 +9,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from .errors import CellProblem
-from .interfaces import Dataset, Model
-from .readout import ProbeReadout, state_vector
-from .trajectory import batches
+from stabilitykit.errors import CellProblem
+from stabilitykit.interfaces import Dataset, Model
+from stabilitykit.readout import ProbeReadout, state_vector
+from stabilitykit.trajectory import batches
 
 # Probes of all depths are trained together; beyond this many weights they would not fit beside the network.
 MAX_WEIGHTS = 400_000_000
 
 
 def fit_probes(
-    model: Model, dataset: Dataset, indices: np.ndarray, *, num_classes: int, epochs: int = 10,
-    learning_rate: float = 1e-3, batch_size: int = 100, seed: int = 0, device: torch.device | str = "cpu",
+    model: Model,
+    dataset: Dataset,
+    indices: np.ndarray,
+    *,
+    num_classes: int,
+    epochs: int = 10,
+    learning_rate: float = 1e-3,
+    batch_size: int = 100,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
     progress: Callable[..., Iterator[Any]] | None = None,
 ) -> ProbeReadout:
     """Train T+1 linear maps R^n -> R^K by cross-entropy with Adam; the backbone stays frozen and in eval mode.
@@ -40,8 +48,9 @@ def fit_probes(
         scales = [state_vector(h).float().norm(dim=1).mean().clamp_min(1e-12) for h in _states(model, inputs)]
         size = state_vector(model.initial_state(inputs)).shape[1]
     if depths * size * num_classes > MAX_WEIGHTS:
-        raise CellProblem(f"model {model.name}: probes would need {depths} x {size} x {num_classes} weights; "
-                          "use --readout head")
+        raise CellProblem(
+            f"model {model.name}: probes would need {depths} x {size} x {num_classes} weights; use --readout head"
+        )
     probes = [nn.Linear(size, num_classes, device=device) for _ in range(depths)]
     for probe in probes:
         nn.init.zeros_(probe.weight)
@@ -56,8 +65,9 @@ def fit_probes(
             targets = labels[torch.as_tensor(order[rows], device=labels.device)]
             with torch.no_grad():
                 states = [state_vector(h).float() for h in _states(model, inputs)]
-            losses = [nn.functional.cross_entropy(probe(h / s * gain), targets)
-                      for probe, h, s in zip(probes, states, scales)]
+            losses = [
+                nn.functional.cross_entropy(probe(h / s * gain), targets) for probe, h, s in zip(probes, states, scales)
+            ]
             optimizer.zero_grad(set_to_none=True)
             torch.stack(losses).sum().backward()
             optimizer.step()

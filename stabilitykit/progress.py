@@ -14,7 +14,7 @@ LOG_SECONDS = 15.0
 def make_progress(quiet: bool = False) -> Callable[..., Iterator[Any]]:
     """``progress(iterable, description, total)`` for :class:`~stabilitykit.context.Context` and friends."""
     if quiet:
-        from .context import no_progress
+        from stabilitykit.context import no_progress
 
         return no_progress
     return _bar if sys.stderr.isatty() else _lines
@@ -24,8 +24,14 @@ def _bar(items: Iterable[Any], description: str = "", total: int | None = None) 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True), transient=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
     try:
         bar.start()
     except Exception:  # a display is already live (nested loops): count silently

@@ -11,10 +11,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .plugins import PluginHost
+from stabilitykit.plugins import PluginHost
 
-PACKAGES = ("stabilitykit", "torch", "torchvision", "timm", "numpy", "scipy", "numba", "cvxpy", "clarabel", "scs",
-            "scikit-learn", "pandas", "pluggy", "click")
+PACKAGES = (
+    "stabilitykit",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "numba",
+    "cvxpy",
+    "clarabel",
+    "scs",
+    "scikit-learn",
+    "pandas",
+    "pluggy",
+    "click",
+)
 
 # Other batch sizes and thread counts sum floats in another order; no logit was seen to move by more than this
 # fraction of the largest one (benchmarks/determinism.py measures it).
@@ -35,9 +49,11 @@ def package_versions() -> dict[str, str]:
 def git_commit(folder: Path) -> str | None:
     """Commit of the checkout this code runs from, with "+changes" when tracked files differ; None outside git."""
     try:
+
         def git(*words: str) -> str:
-            return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5,
-                                  check=True).stdout.strip()
+            return subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5, check=True
+            ).stdout.strip()
 
         top = Path(git("rev-parse", "--show-toplevel"))
         if not (top / "stabilitykit" / "__init__.py").exists():
@@ -60,8 +76,7 @@ def provenance(host: PluginHost, device: Any, seed: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "packages": package_versions(),
         "git": git_commit(Path(__file__).resolve().parent),
-        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads(),
-                   "cpus": os.cpu_count()},
+        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads(), "cpus": os.cpu_count()},
         "seed": seed,
         "determinism": {
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
@@ -69,6 +84,8 @@ def provenance(host: PluginHost, device: Any, seed: int) -> dict[str, Any]:
             "same_seed_same_machine": "identical to the last bit",
             "other_batch_size_or_threads": f"logits move by at most {LOGIT_BOUND:g} of the largest one (float32)",
         },
-        "plugins": [{"name": r.name, "distribution": r.distribution, "version": r.version, "status": r.status,
-                     "error": r.error} for r in host.records],
+        "plugins": [
+            {"name": r.name, "distribution": r.distribution, "version": r.version, "status": r.status, "error": r.error}
+            for r in host.records
+        ],
     }

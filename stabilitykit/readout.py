@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .errors import UsageProblem
+from stabilitykit.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from .interfaces import Model, State
+    from stabilitykit.interfaces import Model, State
 
 Space = Literal["probabilities", "logits"]
 

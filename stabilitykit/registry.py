@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .component import Component, ComponentKind
-from .errors import PluginProblem, StabilityKitError, UsageProblem, describe
-from .plugins import PluginHost, load_plugins
-from .shield import shielded
+from stabilitykit.component import Component, ComponentKind
+from stabilitykit.errors import PluginProblem, StabilityKitError, UsageProblem, describe
+from stabilitykit.plugins import PluginHost, load_plugins
+from stabilitykit.shield import shielded
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ class Registry:
         """The component of ``NAME`` or ``DISTRIBUTION:NAME``, without asking for its required options."""
         return self._parse(kind, name).component
 
-    def resolve(self, kind: ComponentKind, spec: str | Mapping[str, Any] | Spec,
-                overrides: Mapping[str, Any] | None = None) -> Spec:
+    def resolve(
+        self, kind: ComponentKind, spec: str | Mapping[str, Any] | Spec, overrides: Mapping[str, Any] | None = None
+    ) -> Spec:
         """Parse a spec.
 
         ``NAME``, ``NAME:VALUE`` (VALUE feeds the primary option), ``NAME:key=value,key=value``, any of them with
@@ -109,8 +110,9 @@ class Registry:
         if isinstance(spec, Mapping):
             unknown = set(spec) - {"name", "options"}
             if "name" not in spec or unknown:
-                raise UsageProblem(f"a {kind} in a config file is a name or {{name: ..., options: {{...}}}}; "
-                                   f"got {dict(spec)!r}")
+                raise UsageProblem(
+                    f"a {kind} in a config file is a name or {{name: ..., options: {{...}}}}; got {dict(spec)!r}"
+                )
             base = self._parse(kind, str(spec["name"]))
             options = spec.get("options") or {}
             if not isinstance(options, Mapping):
@@ -123,8 +125,9 @@ class Registry:
         chosen.component.option_values(chosen.given)
         return chosen
 
-    def create(self, kind: ComponentKind, spec: str | Mapping[str, Any] | Spec,
-               overrides: Mapping[str, Any] | None = None) -> Any:
+    def create(
+        self, kind: ComponentKind, spec: str | Mapping[str, Any] | Spec, overrides: Mapping[str, Any] | None = None
+    ) -> Any:
         """Resolve a spec and build the thing."""
         return self.resolve(kind, spec, overrides).build()
 
@@ -161,8 +164,10 @@ def _parse_options(component: Component, text: str) -> dict[str, Any]:
         elif equals and key.isidentifier():
             given[key], last = value.strip(), key
         else:
-            raise UsageProblem(f"{component.kind} {component.name}: cannot read option {piece!r}; "
-                               f"write {component.name}:name=value,name=value")
+            raise UsageProblem(
+                f"{component.kind} {component.name}: cannot read option {piece!r}; "
+                f"write {component.name}:name=value,name=value"
+            )
     return given
 
 
@@ -173,5 +178,6 @@ def _plural(kind: str) -> str:
 def warn_failures(host: PluginHost, stream: Any = None) -> None:
     """One line on stderr per failed plugin, naming distribution and version."""
     for record in host.failures:
-        print(f"warning: plugin {record.name} of {record.owner} failed to load: {record.error}",
-              file=stream or sys.stderr)
+        print(
+            f"warning: plugin {record.name} of {record.owner} failed to load: {record.error}", file=stream or sys.stderr
+        )

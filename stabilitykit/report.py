@@ -14,15 +14,15 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from . import __version__
-from .component import ReportSection
-from .errors import StabilityKitError, UsageProblem
-from .files import write_atomic
-from .plugins import PluginHost, load_plugins
-from .reporting import core_sections
-from .reporting.html import short
-from .reporting.rundata import RunData
-from .reporting.standalone import CHART_CSS, DARK_VARIABLES, LIGHT_VARIABLES
+from stabilitykit import __version__
+from stabilitykit.component import ReportSection
+from stabilitykit.errors import StabilityKitError, UsageProblem
+from stabilitykit.files import write_atomic
+from stabilitykit.plugins import PluginHost, load_plugins
+from stabilitykit.reporting import core_sections
+from stabilitykit.reporting.html import short
+from stabilitykit.reporting.rundata import RunData
+from stabilitykit.reporting.standalone import CHART_CSS, DARK_VARIABLES, LIGHT_VARIABLES
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 REPORT_FILE = "report.html"
@@ -88,20 +88,34 @@ def render(run: RunData, host: PluginHost | None = None) -> str:
     import jinja2
 
     host = load_plugins() if host is None else host
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     return environment.get_template("report.html.j2").render(
-        run=run, title=_title(run), sections=_sections(run, host), version=__version__,
-        status=run.info.get("status", "unknown"), created=run.info.get("provenance", {}).get("created", ""),
-        failed=[c for c in run.cells if not c.ok], broken=host.failures,
-        style=Markup(f":root{{{LIGHT_VARIABLES}}}@media (prefers-color-scheme:dark){{:root{{{DARK_VARIABLES}}}}}"
-                     + CHART_CSS))
+        run=run,
+        title=_title(run),
+        sections=_sections(run, host),
+        version=__version__,
+        status=run.info.get("status", "unknown"),
+        created=run.info.get("provenance", {}).get("created", ""),
+        failed=[c for c in run.cells if not c.ok],
+        broken=host.failures,
+        style=Markup(
+            f":root{{{LIGHT_VARIABLES}}}@media (prefers-color-scheme:dark){{:root{{{DARK_VARIABLES}}}}}" + CHART_CSS
+        ),
+    )
 
 
 def _sections(run: RunData, host: PluginHost) -> list[Rendered]:
     known = {r.distribution: r.owner for r in host.records}
-    planned = [(s.order, s.name, s.title, f"stabilitykit {__version__}", partial(_same, s.render))
-               for s in core_sections.SECTIONS]
+    planned = [
+        (s.order, s.name, s.title, f"stabilitykit {__version__}", partial(_same, s.render))
+        for s in core_sections.SECTIONS
+    ]
     for offered in host.sections:
         owner = known.get(offered.distribution, offered.distribution or "unknown distribution")
         planned.append((offered.order, offered.name, offered.title, owner, partial(_imported, offered)))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import StabilityKitError, UsageProblem
+from stabilitykit.errors import StabilityKitError, UsageProblem
 
 if TYPE_CHECKING:
-    from .compare import Column, Comparison
-    from .context import Context
-    from .interfaces import Property
-    from .pair import Pair
+    from stabilitykit.compare import Column, Comparison
+    from stabilitykit.context import Context
+    from stabilitykit.interfaces import Property
+    from stabilitykit.pair import Pair
 
 LEVEL = 0.95
 
@@ -36,12 +36,18 @@ class _Side:
 
 
 def add_intervals(
-    comparison: Comparison, *, subsamples: int, resamples: int, seed: int, cache: Path | None,
-    progress: Callable[..., Iterator[Any]], trust: bool = False,
+    comparison: Comparison,
+    *,
+    subsamples: int,
+    resamples: int,
+    seed: int,
+    cache: Path | None,
+    progress: Callable[..., Iterator[Any]],
+    trust: bool = False,
 ) -> list[str]:
     """Fill in the intervals of every column against the first; returns warnings."""
-    from .cache import default_cache_root
-    from .registry import Registry
+    from stabilitykit.cache import default_cache_root
+    from stabilitykit.registry import Registry
 
     registry = Registry.load()
     root = cache or default_cache_root()
@@ -53,8 +59,10 @@ def add_intervals(
             try:
                 same = _same_images(first.pair, other.pair)
                 if not same:
-                    warnings.append(f"{first.column.label} and {other.column.label} were measured over different "
-                                    "images: their intervals are not paired")
+                    warnings.append(
+                        f"{first.column.label} and {other.column.label} were measured over different "
+                        "images: their intervals are not paired"
+                    )
                 _fill(comparison, number, first, other, same, subsamples, resamples, seed, progress)
             finally:
                 other.pair.close()
@@ -63,12 +71,11 @@ def add_intervals(
     return warnings
 
 
-def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]],
-             trust: bool) -> _Side:
-    from .device import choose_device, make_deterministic
-    from .pair import Pair
-    from .plan import choose, choose_recorded
-    from .settings import Settings
+def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]], trust: bool) -> _Side:
+    from stabilitykit.device import choose_device, make_deterministic
+    from stabilitykit.pair import Pair
+    from stabilitykit.plan import choose, choose_recorded
+    from stabilitykit.settings import Settings
 
     request = column.info.get("request")
     if not isinstance(request, Mapping):
@@ -78,15 +85,22 @@ def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[...,
     make_deterministic(settings.seed)
     probe = request.get("probe_dataset")
     with contextlib.redirect_stdout(sys.stderr):
-        pair = Pair(choose_recorded(registry, "model", column.model, trust=trust),
-                    choose_recorded(registry, "dataset", column.dataset, trust=trust), settings,
-                    choose_device(str(request.get("device", "auto"))), cache,
-                    choose_recorded(registry, "dataset", probe, trust=trust) if probe else None, progress)
+        pair = Pair(
+            choose_recorded(registry, "model", column.model, trust=trust),
+            choose_recorded(registry, "dataset", column.dataset, trust=trust),
+            settings,
+            choose_device(str(request.get("device", "auto"))),
+            cache,
+            choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
+            progress,
+        )
         recorded = (column.record.get("model") or {}).get("fingerprint")
         if recorded not in (None, pair.fingerprint):
             pair.close()
-            raise UsageProblem(f"the weights of {column.model} are no longer those of {column.run}; "
-                               "compare without --paired, or evaluate again")
+            raise UsageProblem(
+                f"the weights of {column.model} are no longer those of {column.run}; "
+                "compare without --paired, or evaluate again"
+            )
         properties = {}
         for cell in column.cells:
             if cell.ok:
@@ -100,9 +114,18 @@ def _same_images(a: Pair, b: Pair) -> bool:
     return a.dataset.fingerprint() == b.dataset.fingerprint() and np.array_equal(a.indices, b.indices)
 
 
-def _fill(comparison: Comparison, number: int, first: _Side, other: _Side, same: bool, subsamples: int,
-          resamples: int, seed: int, progress: Callable[..., Iterator[Any]]) -> None:
-    from .compare import Interval
+def _fill(
+    comparison: Comparison,
+    number: int,
+    first: _Side,
+    other: _Side,
+    same: bool,
+    subsamples: int,
+    resamples: int,
+    seed: int,
+    progress: Callable[..., Iterator[Any]],
+) -> None:
+    from stabilitykit.compare import Interval
 
     for label in first.properties:
         if label not in other.properties:
@@ -121,8 +144,9 @@ def _fill(comparison: Comparison, number: int, first: _Side, other: _Side, same:
                 entry.interval = found[row.measurement]
 
 
-def bootstrap_difference(a: np.ndarray, b: np.ndarray, *, paired: bool, resamples: int, seed: int
-                         ) -> tuple[float, float]:
+def bootstrap_difference(
+    a: np.ndarray, b: np.ndarray, *, paired: bool, resamples: int, seed: int
+) -> tuple[float, float]:
     """Percentile interval of mean(b) - mean(a), one value per image: float (N,) each, of equal length if paired."""
     rng = np.random.default_rng(seed)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
@@ -133,10 +157,18 @@ def bootstrap_difference(a: np.ndarray, b: np.ndarray, *, paired: bool, resample
     return _percentiles(differences)
 
 
-def _subsampled(prop_a: Property, context_a: Context, prop_b: Property, context_b: Context, same: bool, count: int,
-                seed: int, progress: Callable[..., Iterator[Any]]) -> dict[str, Any]:
+def _subsampled(
+    prop_a: Property,
+    context_a: Context,
+    prop_b: Property,
+    context_b: Context,
+    same: bool,
+    count: int,
+    seed: int,
+    progress: Callable[..., Iterator[Any]],
+) -> dict[str, Any]:
     """Ratios b / a over random halves of the images, for what the properties can recompute on a subset."""
-    from .compare import Interval
+    from stabilitykit.compare import Interval
 
     size = min(len(context_a.indices), len(context_b.indices)) // 2
     if size < 2 or count < 2:
@@ -152,8 +184,11 @@ def _subsampled(prop_a: Property, context_a: Context, prop_b: Property, context_
         for name in a:
             if a[name] and b.get(name) is not None:
                 ratios.setdefault(name, []).append(b[name] / a[name])
-    return {name: Interval("ratio", *_percentiles(np.array(values)), f"subsamples of {size} images", len(values), same)
-            for name, values in ratios.items() if len(values) >= 2}
+    return {
+        name: Interval("ratio", *_percentiles(np.array(values)), f"subsamples of {size} images", len(values), same)
+        for name, values in ratios.items()
+        if len(values) >= 2
+    }
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -62,12 +62,16 @@ class Measurement:
         for what in ("value", "recheck"):
             number = getattr(self, what)
             if number is not None:
-                object.__setattr__(self, what, _number(number, f"{self.name!r}" if what == "value" else
-                                                       f"{self.name!r}: {what}"))
+                object.__setattr__(
+                    self, what, _number(number, f"{self.name!r}" if what == "value" else f"{self.name!r}: {what}")
+                )
         if self.interval is not None:
             low, high = self.interval
-            object.__setattr__(self, "interval", tuple(
-                None if side is None else _number(side, f"{self.name!r}: interval") for side in (low, high)))
+            object.__setattr__(
+                self,
+                "interval",
+                tuple(None if side is None else _number(side, f"{self.name!r}: interval") for side in (low, high)),
+            )
         if int(self.n) < 0:
             raise ValueError(f"measurement {self.name!r} has n = {self.n}; expected a count >= 0")
         object.__setattr__(self, "n", int(self.n))

@@ -13,9 +13,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from . import __version__
-from .errors import UsageProblem
-from .registry import Registry
+from stabilitykit import __version__
+from stabilitykit.errors import UsageProblem
+from stabilitykit.registry import Registry
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 SUFFIX = ".tmpl"
@@ -40,8 +40,10 @@ def new_property(name: str, parent: Path, registry: Registry | None = None) -> P
     registry = registry or Registry.load()
     taken = [c.owner for c in registry.components("property") if c.name == name]
     if taken:
-        raise UsageProblem(f"property {name!r} is already provided by {taken[0]}; choose another name "
-                           "(`stabilitykit properties list` shows all)")
+        raise UsageProblem(
+            f"property {name!r} is already provided by {taken[0]}; choose another name "
+            "(`stabilitykit properties list` shows all)"
+        )
     if importlib.util.find_spec(package) is not None:
         raise UsageProblem(f"a package {package!r} can already be imported here; choose another name")
     values = {
@@ -61,8 +63,10 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         close = re.sub(r"_+", "_", re.sub(r"[^a-z0-9]+", "_", name.lower())).strip("_")
         hint = f", e.g. {close}" if NAME.fullmatch(close) and not keyword.iskeyword(close) else ""
-        raise UsageProblem(f"{name!r} is no name for a property: use lower-case letters, digits and single "
-                           f"underscores, starting with a letter{hint}")
+        raise UsageProblem(
+            f"{name!r} is no name for a property: use lower-case letters, digits and single "
+            f"underscores, starting with a letter{hint}"
+        )
 
 
 def write_package(template: Traversable, target: Path, values: dict[str, str]) -> Path:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .errors import UsageProblem
-from .readout import Space
+from stabilitykit.errors import UsageProblem
+from stabilitykit.readout import Space
 
 # What autocast is asked for; float64 converts the network instead.
 EXTRACT_DTYPES: dict[str, torch.dtype | None] = {
-    "float32": None, "float64": None, "bfloat16": torch.bfloat16, "float16": torch.float16,
+    "float32": None,
+    "float64": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .stops import own_stops_only
+from stabilitykit.stops import own_stops_only
 
 
 class _Borrowed:
@@ -64,7 +64,7 @@ def shielded(seed: int | None = None) -> Iterator[None]:
     Raises:
         StoppedItself: the body raised KeyboardInterrupt without a signal.
     """
-    from .device import make_deterministic
+    from stabilitykit.device import make_deterministic
 
     before = _Process.now()
     if seed is not None:
@@ -100,8 +100,17 @@ class _Process:
         umask = os.umask(0o022)
         os.umask(umask)
         numpy = sys.modules.get("numpy")
-        return cls(folder, dict(os.environ), umask, sys.getrecursionlimit(), list(sys.path), gc.isenabled(),
-                   list(warnings.filters), numpy.geterr() if numpy is not None else None, _torch_modes())
+        return cls(
+            folder,
+            dict(os.environ),
+            umask,
+            sys.getrecursionlimit(),
+            list(sys.path),
+            gc.isenabled(),
+            list(warnings.filters),
+            numpy.geterr() if numpy is not None else None,
+            _torch_modes(),
+        )
 
     def restore(self) -> None:
         if self.folder is not None:
@@ -117,7 +126,7 @@ class _Process:
         if sys.getrecursionlimit() != self.recursion:
             with contextlib.suppress(RecursionError):
                 sys.setrecursionlimit(self.recursion)
-        if sys.path[:len(self.path)] != self.path:  # what it added stays behind what was there
+        if sys.path[: len(self.path)] != self.path:  # what it added stays behind what was there
             sys.path[:] = self.path + [entry for entry in sys.path if entry not in self.path]
         (gc.enable if self.collecting else gc.disable)()
         known = {id(entry) for entry in self.filters}
@@ -137,8 +146,12 @@ def _torch_modes() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "get_default_dtype"):
         return {}
-    return {"threads": torch.get_num_threads(), "dtype": torch.get_default_dtype(),
-            "device": torch.get_default_device(), "mkldnn": torch.backends.mkldnn.enabled}
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "mkldnn": torch.backends.mkldnn.enabled,
+    }
 
 
 def _restore_torch(before: dict[str, Any]) -> None:

@@ -107,7 +107,8 @@ def own_stops_only() -> Iterator[None]:
         if heard:
             raise
         raise StoppedItself("raised KeyboardInterrupt, and nobody pressed Ctrl-C").with_traceback(
-            error.__traceback__) from None
+            error.__traceback__
+        ) from None
     finally:
         os._exit = usual_exit
         for number, handler in before.items():
@@ -116,8 +117,9 @@ def own_stops_only() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float | None, exception: Callable[[], BaseException], who: str, max_rings: int = 8,
-               code: int = 1) -> Iterator[None]:
+def time_limit(
+    seconds: float | None, exception: Callable[[], BaseException], who: str, max_rings: int = 8, code: int = 1
+) -> Iterator[None]:
     """Raise ``exception()`` in the body after ``seconds`` (None: never); nothing off the main thread or without alarms.
 
     A body that catches even that is asked again, then the process ends (exit ``code``) with a line that names

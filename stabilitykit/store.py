@@ -13,13 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageProblem
-from .files import is_leftover, lock, read_json, remove_leftovers, write_atomic, write_json
-from .results import SCHEMA_VERSION, Measurement, PropertyResult
+from stabilitykit.errors import UsageProblem
+from stabilitykit.files import is_leftover, lock, read_json, remove_leftovers, write_atomic, write_json
+from stabilitykit.results import SCHEMA_VERSION, Measurement, PropertyResult
 
 RUN_FILE, CSV_FILE = "run.json", "measurements.csv"
-CSV_COLUMNS = ("model", "dataset", "property", "measurement", "value", "kind", "n", "unit", "lower", "upper",
-               "recheck", "reference", "witness", "note", "status", "error")
+CSV_COLUMNS = (
+    "model",
+    "dataset",
+    "property",
+    "measurement",
+    "value",
+    "kind",
+    "n",
+    "unit",
+    "lower",
+    "upper",
+    "recheck",
+    "reference",
+    "witness",
+    "note",
+    "status",
+    "error",
+)
 
 
 @dataclass
@@ -57,9 +73,16 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA_VERSION, "model": self.model, "dataset": self.dataset, "property": self.property,
-            "status": self.status, "error": self.error, "plugin": self.plugin, "record": self.record,
-            "requested": self.requested, "seconds": round(self.seconds, 3),
+            "schema": SCHEMA_VERSION,
+            "model": self.model,
+            "dataset": self.dataset,
+            "property": self.property,
+            "status": self.status,
+            "error": self.error,
+            "plugin": self.plugin,
+            "record": self.record,
+            "requested": self.requested,
+            "seconds": round(self.seconds, 3),
             "result": None if self.result is None else self.result.to_json(),
         }
 
@@ -76,9 +99,15 @@ class Cell:
         if data["status"] == "failed":
             error = {"type": "unknown", "message": "no reason recorded", "culprit": "unknown"} | error
         return cls(
-            names[0], names[1], names[2], data["status"],
-            None if result is None else PropertyResult.from_json(result), error,
-            dict(data.get("record") or {}), dict(data.get("plugin") or {}), float(data.get("seconds", 0.0)),
+            names[0],
+            names[1],
+            names[2],
+            data["status"],
+            None if result is None else PropertyResult.from_json(result),
+            error,
+            dict(data.get("record") or {}),
+            dict(data.get("plugin") or {}),
+            float(data.get("seconds", 0.0)),
             bool(data.get("requested", True)),
         )
 
@@ -105,8 +134,11 @@ class RunFolder:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageProblem(f"output {self.path} is a file; give a folder")
             # A run killed before its first file was whole leaves the lock and temporary files: still empty.
-            existing = [p for p in self.path.iterdir() if p.name != ".lock" and not is_leftover(p)] \
-                if self.path.is_dir() else []
+            existing = (
+                [p for p in self.path.iterdir() if p.name != ".lock" and not is_leftover(p)]
+                if self.path.is_dir()
+                else []
+            )
             holds_run = (self.path / RUN_FILE).exists()
         except OSError as error:
             raise UsageProblem(f"cannot use output folder {self.path}: {error.strerror or error}") from None
@@ -134,8 +166,10 @@ class RunFolder:
         if not isinstance(data, dict) or "schema" not in data:
             raise UsageProblem(f"{self.path / RUN_FILE} is not a stabilitykit run")
         if not isinstance(data["schema"], int) or data["schema"] > SCHEMA_VERSION:
-            raise UsageProblem(f"{self.path} was written with schema {data['schema']}; this version reads up to "
-                               f"{SCHEMA_VERSION}: update stabilitykit")
+            raise UsageProblem(
+                f"{self.path} was written with schema {data['schema']}; this version reads up to "
+                f"{SCHEMA_VERSION}: update stabilitykit"
+            )
         return data
 
     def read_cells(self, on_damage: Callable[[str], None] | None = None) -> list[Cell]:
@@ -149,12 +183,17 @@ class RunFolder:
                 cells.append(_read_cell(path))
             except UsageProblem as error:
                 if on_damage is None:
-                    raise UsageProblem(f"{error}; it was damaged after it was written (writes are atomic): repeat the "
-                                       "run's command with --resume, which computes damaged cells again") from None
+                    raise UsageProblem(
+                        f"{error}; it was damaged after it was written (writes are atomic): repeat the "
+                        "run's command with --resume, which computes damaged cells again"
+                    ) from None
                 on_damage(str(error))
         order = self.read_run().get("cells")
-        places = {tuple(map(str, name)): place for place, name in enumerate(order if isinstance(order, list) else [])
-                  if isinstance(name, list)}
+        places = {
+            tuple(map(str, name)): place
+            for place, name in enumerate(order if isinstance(order, list) else [])
+            if isinstance(name, list)
+        }
         return sorted(cells, key=lambda c: (places.get((c.model, c.dataset, c.property), len(places)), c.slug))
 
     def write_csv(self, cells: list[Cell]) -> None:
@@ -194,8 +233,9 @@ def default_run_path() -> Path:
             number += 1
             path = Path("runs") / f"{stamp}-{number}"
         except OSError as error:
-            raise UsageProblem(f"cannot make the run folder {path}: {error.strerror or error}; choose one with "
-                               "--output DIR") from error
+            raise UsageProblem(
+                f"cannot make the run folder {path}: {error.strerror or error}; choose one with --output DIR"
+            ) from error
 
 
 def remove_if_unused(path: Path) -> None:
@@ -212,18 +252,34 @@ def measurement_rows(cells: list[Cell]) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     for cell in cells:
-        base: dict[str, Any] = {"model": cell.model, "dataset": cell.dataset, "property": cell.property,
-                                "status": cell.status, "error": cell.error.get("message", "")}
+        base: dict[str, Any] = {
+            "model": cell.model,
+            "dataset": cell.dataset,
+            "property": cell.property,
+            "status": cell.status,
+            "error": cell.error.get("message", ""),
+        }
         if cell.result is None:
             rows.append(dict.fromkeys(CSV_COLUMNS, "") | base)
             continue
         for m in cell.result.measurements:
             low, high = m.interval or (None, None)
-            rows.append(base | {
-                "measurement": m.name, "value": m.value, "kind": str(m.kind), "n": m.n, "unit": m.unit, "lower": low,
-                "upper": high, "recheck": m.recheck, "reference": m.reference,
-                "witness": json.dumps(Measurement.to_json(m)["witness"], ensure_ascii=False), "note": m.note,
-            })
+            rows.append(
+                base
+                | {
+                    "measurement": m.name,
+                    "value": m.value,
+                    "kind": str(m.kind),
+                    "n": m.n,
+                    "unit": m.unit,
+                    "lower": low,
+                    "upper": high,
+                    "recheck": m.recheck,
+                    "reference": m.reference,
+                    "witness": json.dumps(Measurement.to_json(m)["witness"], ensure_ascii=False),
+                    "note": m.note,
+                }
+            )
     return rows
 
 
@@ -245,5 +301,13 @@ def load_run(path: Path | str) -> tuple[dict[str, Any], list[Cell]]:
     return folder.read_run(), folder.read_cells()
 
 
-__all__ = ["CSV_COLUMNS", "Cell", "RunFolder", "default_run_path", "load_run",
-           "measurement_rows", "remove_if_unused", "to_csv"]
+__all__ = [
+    "CSV_COLUMNS",
+    "Cell",
+    "RunFolder",
+    "default_run_path",
+    "load_run",
+    "measurement_rows",
+    "remove_if_unused",
+    "to_csv",
+]

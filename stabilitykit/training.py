@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .checkpoints import fit_weights, load_pickled, save_pickled, save_weights
-from .errors import CellProblem, DataProblem, UsageProblem
-from .interfaces import Dataset, Model
-from .metrics import classification_metrics, predict
-from .trajectory import batches
+from stabilitykit.checkpoints import fit_weights, load_pickled, save_pickled, save_weights
+from stabilitykit.errors import CellProblem, DataProblem, UsageProblem
+from stabilitykit.interfaces import Dataset, Model
+from stabilitykit.metrics import classification_metrics, predict
+from stabilitykit.trajectory import batches
 
 STATE_VERSION = 1
 HIGHEST_LR = 1e3
@@ -72,10 +72,20 @@ class Watcher(Protocol):
         """After every epoch, its checkpoint being on disk."""
 
 
-def train(model: Model, dataset: Dataset, indices: np.ndarray, recipe: Recipe, *,
-          validation: tuple[Dataset, np.ndarray] | None = None, device: torch.device | str = "cpu",
-          output: Path | None = None, resume: bool = False, identity: Mapping[str, Any] | None = None,
-          metadata: Mapping[str, Any] | None = None, watcher: Watcher | None = None) -> Training:
+def train(
+    model: Model,
+    dataset: Dataset,
+    indices: np.ndarray,
+    recipe: Recipe,
+    *,
+    validation: tuple[Dataset, np.ndarray] | None = None,
+    device: torch.device | str = "cpu",
+    output: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+) -> Training:
     """Train ``model`` in place on ``dataset[indices]``; it is left in eval mode.
 
     After every epoch the weights go to ``output`` (safetensors) and everything needed to go on to
@@ -99,8 +109,9 @@ def train(model: Model, dataset: Dataset, indices: np.ndarray, recipe: Recipe, *
     identity = {**(identity or {}), "recipe": {**asdict(recipe), "epochs": None, "patience": None}}
     torch.manual_seed(recipe.seed)
     if resume and output is not None and state_path(output).exists():
-        best = _restore(load_pickled(state_path(output)), state_path(output), model, optimizer, training, identity,
-                        device)
+        best = _restore(
+            load_pickled(state_path(output)), state_path(output), model, optimizer, training, identity, device
+        )
     while len(training.history) < recipe.epochs:
         if recipe.patience is not None and _stalled(training, recipe.patience):
             training.stopped_early = True
@@ -138,8 +149,17 @@ def state_path(output: Path) -> Path:
     return output.with_name(output.name.removesuffix(".safetensors") + ".state.pt")
 
 
-def _epoch(model: Model, dataset: Dataset, labels: np.ndarray, order: np.ndarray, number: int, recipe: Recipe,
-           optimizer: torch.optim.Optimizer, device: torch.device, watcher: Watcher | None) -> Epoch:
+def _epoch(
+    model: Model,
+    dataset: Dataset,
+    labels: np.ndarray,
+    order: np.ndarray,
+    number: int,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    watcher: Watcher | None,
+) -> Epoch:
     if len(order) % recipe.batch_size == 1 and len(order) > 1:
         order = order[:-1]
     steps = -(-len(order) // recipe.batch_size)
@@ -154,8 +174,10 @@ def _epoch(model: Model, dataset: Dataset, labels: np.ndarray, order: np.ndarray
         optimizer.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise CellProblem(f"training {model.name} diverged: loss {value} in epoch {number}, step {step}; "
-                              f"try a lower --lr than {recipe.lr:g} and --resume from the last good epoch")
+            raise CellProblem(
+                f"training {model.name} diverged: loss {value} in epoch {number}, step {step}; "
+                f"try a lower --lr than {recipe.lr:g} and --resume from the last good epoch"
+            )
         total, seen = total + value * len(target), seen + len(target)
         right += int((logits.detach().argmax(dim=1) == target).sum())
         if watcher is not None:
@@ -163,21 +185,25 @@ def _epoch(model: Model, dataset: Dataset, labels: np.ndarray, order: np.ndarray
     return Epoch(number, total / seen, right / seen)
 
 
-def _check(model: Model, dataset: Dataset, recipe: Recipe, validation: tuple[Dataset, np.ndarray] | None,
-           count: int) -> None:
+def _check(
+    model: Model, dataset: Dataset, recipe: Recipe, validation: tuple[Dataset, np.ndarray] | None, count: int
+) -> None:
     if not any(p.requires_grad for p in model.module.parameters()):
         raise UsageProblem(f"model {model.name} has no parameters to train")
     if recipe.epochs < 1 or recipe.batch_size < 1 or not 0 < recipe.lr <= HIGHEST_LR:
-        raise UsageProblem(f"epochs and batch size are at least 1 and lr is positive, at most {HIGHEST_LR:g}; "
-                           f"got {recipe}")
+        raise UsageProblem(
+            f"epochs and batch size are at least 1 and lr is positive, at most {HIGHEST_LR:g}; got {recipe}"
+        )
     if count < 2:
         raise UsageProblem(f"training takes at least 2 images; got {count}")
     if recipe.patience is not None and (validation is None or recipe.patience < 1):
         raise UsageProblem("early stopping (--patience, at least 1) needs --validation images")
     for data in (dataset, *(validation or ())[:1]):
         if len(data.class_names) != model.num_classes:
-            raise UsageProblem(f"dataset {data.name} has {len(data.class_names)} classes, model {model.name} "
-                               f"{model.num_classes}; build the model with num_classes={len(data.class_names)}")
+            raise UsageProblem(
+                f"dataset {data.name} has {len(data.class_names)} classes, model {model.name} "
+                f"{model.num_classes}; build the model with num_classes={len(data.class_names)}"
+            )
 
 
 def _best(training: Training) -> int:
@@ -189,35 +215,62 @@ def _stalled(training: Training, patience: int) -> bool:
     return bool(training.history) and len(training.history) - _best(training) >= patience
 
 
-def _save(output: Path, state: Mapping[str, torch.Tensor] | None, training: Training, recipe: Recipe,
-          metadata: Mapping[str, Any] | None) -> None:
+def _save(
+    output: Path,
+    state: Mapping[str, torch.Tensor] | None,
+    training: Training,
+    recipe: Recipe,
+    metadata: Mapping[str, Any] | None,
+) -> None:
     # No times or dates: equal trainings give equal files.
-    record = {**(metadata or {}), "recipe": asdict(recipe), "epoch": training.kept,
-              "history": [asdict(e) for e in training.history]}
+    record = {
+        **(metadata or {}),
+        "recipe": asdict(recipe),
+        "epoch": training.kept,
+        "history": [asdict(e) for e in training.history],
+    }
     save_weights(output, state or {}, record)
 
 
-def _state(model: Model, optimizer: torch.optim.Optimizer, training: Training,
-           best: Mapping[str, torch.Tensor] | None, identity: Mapping[str, Any],
-           device: torch.device) -> dict[str, Any]:
+def _state(
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    best: Mapping[str, torch.Tensor] | None,
+    identity: Mapping[str, Any],
+    device: torch.device,
+) -> dict[str, Any]:
     return {
-        "version": STATE_VERSION, "identity": dict(identity), "history": [asdict(e) for e in training.history],
-        "weights": dict(model.module.state_dict()), "best": None if best is None else dict(best),
-        "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
+        "version": STATE_VERSION,
+        "identity": dict(identity),
+        "history": [asdict(e) for e in training.history],
+        "weights": dict(model.module.state_dict()),
+        "best": None if best is None else dict(best),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
-def _restore(state: Any, path: Path, model: Model, optimizer: torch.optim.Optimizer, training: Training,
-             identity: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor] | None:
+def _restore(
+    state: Any,
+    path: Path,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    identity: Mapping[str, Any],
+    device: torch.device,
+) -> dict[str, torch.Tensor] | None:
     """Put model, optimizer, generators and history back; the best weights so far, if any are kept."""
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
         raise DataProblem(f"{path} is no training state of this version; remove it to start over")
     theirs: dict[str, Any] = state["identity"]
     different = _differences(theirs, identity)
     if different:
-        raise UsageProblem(f"cannot resume from {path}: that training differs in {', '.join(different)}; "
-                           "give the same options or another --output")
+        raise UsageProblem(
+            f"cannot resume from {path}: that training differs in {', '.join(different)}; "
+            "give the same options or another --output"
+        )
     fit_weights(model.module, state["weights"], model.name)
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .errors import CellProblem, DataProblem
-from .interfaces import Dataset, Model
-from .readout import Readout, Space, to_space
+from stabilitykit.errors import CellProblem, DataProblem
+from stabilitykit.interfaces import Dataset, Model
+from stabilitykit.readout import Readout, Space, to_space
 
 if TYPE_CHECKING:
-    from .interfaces import State
+    from stabilitykit.interfaces import State
 
 # Inputs (B, C, H, W) -> logits (B, K) at depths 0..T.
 Forward = Callable[[torch.Tensor], Sequence[torch.Tensor]]
@@ -98,8 +98,15 @@ class Trajectory:
 
 
 def batches(
-    model: Model, dataset: Dataset, indices: np.ndarray, batch_size: int, device: torch.device | str,
-    *, start: int = 0, prefetch: bool = True, channels_last: bool = False,
+    model: Model,
+    dataset: Dataset,
+    indices: np.ndarray,
+    batch_size: int,
+    device: torch.device | str,
+    *,
+    start: int = 0,
+    prefetch: bool = True,
+    channels_last: bool = False,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Preprocessed inputs of ``dataset[indices]`` in fixed batches from row ``start`` (a multiple of the batch size).
 
@@ -116,8 +123,10 @@ def batches(
         check_images(dataset, wanted, images)
         inputs = model.preprocess(images)
         if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != (len(wanted),):
-            raise CellProblem(f"model {model.name}: preprocess gave {_shape(inputs)} for {len(wanted)} images, "
-                              f"expected a tensor ({len(wanted)}, ...)")
+            raise CellProblem(
+                f"model {model.name}: preprocess gave {_shape(inputs)} for {len(wanted)} images, "
+                f"expected a tensor ({len(wanted)}, ...)"
+            )
         if model.readout_dtype == "float64" and inputs.is_floating_point():
             inputs = inputs.double()
         finite = torch.isfinite(inputs.reshape(inputs.shape[0], -1)).all(dim=1)
@@ -150,7 +159,10 @@ def batches(
 
 @torch.inference_mode()
 def batch_logits(
-    model: Model, readout: Readout, inputs: torch.Tensor, dtype: torch.dtype | None = None,
+    model: Model,
+    readout: Readout,
+    inputs: torch.Tensor,
+    dtype: torch.dtype | None = None,
     forward: Forward | None = None,
 ) -> np.ndarray:
     """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept.
@@ -172,13 +184,17 @@ def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterat
         if t:
             state = model.block(t - 1, state)
             if _dimension(model, t, state, inputs) != dimension:
-                raise CellProblem(f"model {model.name}: block {t - 1} leads from R^{dimension} to "
-                                  f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n")
+                raise CellProblem(
+                    f"model {model.name}: block {t - 1} leads from R^{dimension} to "
+                    f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n"
+                )
         logits = readout.logits(t, state)
         classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
         if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
-            raise CellProblem(f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
-                              f"({len(inputs)}, {classes})")
+            raise CellProblem(
+                f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
+                f"({len(inputs)}, {classes})"
+            )
         yield logits
 
 
@@ -187,8 +203,10 @@ def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:
     parts = state if isinstance(state, tuple) else (state,)
     for part in parts:
         if not isinstance(part, torch.Tensor) or part.shape[:1] != inputs.shape[:1]:
-            raise CellProblem(f"model {model.name}: the state at depth {t} is {_shape(part)}, expected a tensor "
-                              f"({len(inputs)}, ...) or a tuple of those")
+            raise CellProblem(
+                f"model {model.name}: the state at depth {t} is {_shape(part)}, expected a tensor "
+                f"({len(inputs)}, ...) or a tuple of those"
+            )
     return sum(part[0].numel() for part in parts)
 
 
@@ -200,12 +218,15 @@ def check_images(dataset: Dataset, wanted: list[int], images: Any) -> None:
     except TypeError:
         count = -1
     if count != len(wanted):
-        raise DataProblem(f"dataset {dataset.name}: images() gave {_shape(images) if count < 0 else count} for the "
-                          f"{len(wanted)} indices {wanted[0]}..{wanted[-1]}, expected one (C, H, W) array each")
+        raise DataProblem(
+            f"dataset {dataset.name}: images() gave {_shape(images) if count < 0 else count} for the "
+            f"{len(wanted)} indices {wanted[0]}..{wanted[-1]}, expected one (C, H, W) array each"
+        )
     for index, image in zip(wanted, images[:1] if whole else images):
         if getattr(image, "ndim", 0) != 3 or not _floating(image):
-            raise DataProblem(f"dataset {dataset.name}: image {index} is {_shape(image)}, expected (C, H, W) floats in "
-                              "[0, 1]")
+            raise DataProblem(
+                f"dataset {dataset.name}: image {index} is {_shape(image)}, expected (C, H, W) floats in [0, 1]"
+            )
 
 
 def _floating(image: Any) -> bool:
@@ -219,9 +240,19 @@ def _shape(thing: Any) -> str:
 
 
 def extract(
-    model: Model, readout: Readout, dataset: Dataset, indices: np.ndarray, out: np.ndarray, *, batch_size: int,
-    device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False,
-    start: int = 0, on_batch: Callable[[int], None] | None = None, forward: Forward | None = None,
+    model: Model,
+    readout: Readout,
+    dataset: Dataset,
+    indices: np.ndarray,
+    out: np.ndarray,
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    channels_last: bool = False,
+    start: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+    forward: Forward | None = None,
 ) -> None:
     """Fill ``out`` (T+1, N, K), float32 or float64, from row ``start``; ``on_batch(rows_done)`` after every batch.
 
@@ -233,8 +264,10 @@ def extract(
         logits = batch_logits(model, readout, inputs, dtype, forward)
         if not np.isfinite(logits).all():
             t, i, _ = np.argwhere(~np.isfinite(logits))[0]
-            raise CellProblem(f"model {model.name}: the readout of image {indices[rows][i]} at depth {t} is NaN or "
-                              "infinite; check the weights and the preprocessing")
+            raise CellProblem(
+                f"model {model.name}: the readout of image {indices[rows][i]} at depth {t} is NaN or "
+                "infinite; check the weights and the preprocessing"
+            )
         out[:, rows] = logits
         if on_batch is not None:
             on_batch(rows.stop)

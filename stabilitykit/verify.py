@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .consistency import changed_rows, inconsistent, missing_cells
-from .context import Context, no_progress
-from .device import choose_device, make_deterministic
-from .errors import StabilityKitError, UsageProblem
-from .interfaces import Property
-from .pair import Pair
-from .plan import choose, choose_recorded
-from .registry import Registry
-from .results import PropertyResult, to_plain
-from .settings import Settings
-from .shield import shielded
-from .store import Cell, load_run
+from stabilitykit.consistency import changed_rows, inconsistent, missing_cells
+from stabilitykit.context import Context, no_progress
+from stabilitykit.device import choose_device, make_deterministic
+from stabilitykit.errors import StabilityKitError, UsageProblem
+from stabilitykit.interfaces import Property
+from stabilitykit.pair import Pair
+from stabilitykit.plan import choose, choose_recorded
+from stabilitykit.registry import Registry
+from stabilitykit.results import PropertyResult, to_plain
+from stabilitykit.settings import Settings
+from stabilitykit.shield import shielded
+from stabilitykit.store import Cell, load_run
 
 # A recomputation on the machine and batch size of the run is bit-equal; other hardware moves logits by about 1e-6.
 RELATIVE_TOLERANCE = 1e-9
@@ -55,10 +55,16 @@ class Verdict:
 
 
 def verify(
-    run: str | Path, *, device: str = "auto", relative: float = RELATIVE_TOLERANCE,
-    absolute: float = ABSOLUTE_TOLERANCE, checkpoint: Mapping[str, str] | None = None,
+    run: str | Path,
+    *,
+    device: str = "auto",
+    relative: float = RELATIVE_TOLERANCE,
+    absolute: float = ABSOLUTE_TOLERANCE,
+    checkpoint: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
-    registry: Registry | None = None, progress: Callable[..., Iterator[Any]] = no_progress, trust: bool = False,
+    registry: Registry | None = None,
+    progress: Callable[..., Iterator[Any]] = no_progress,
+    trust: bool = False,
     witnesses_only: bool = False,
 ) -> list[Verdict]:
     """Verdicts on all measurements of the run folder ``run``.
@@ -95,19 +101,45 @@ def verify(
     weights = _moved("model", checkpoint or {}, [model for model, _ in groups])
     places = _moved("dataset", data or {}, [dataset for _, dataset in groups])
     for (model, dataset), members in groups.items():
-        verdicts += _verify_pair(registry, model, dataset, members, settings, target, request, relative, absolute,
-                                 weights, places, progress, trust, witnesses_only)
+        verdicts += _verify_pair(
+            registry,
+            model,
+            dataset,
+            members,
+            settings,
+            target,
+            request,
+            relative,
+            absolute,
+            weights,
+            places,
+            progress,
+            trust,
+            witnesses_only,
+        )
     if info.get("status") == "complete":
         verdicts += [_verdict(c, name, "fails", message=message) for c, name, message in changed_rows(run, cells)]
-        verdicts += [Verdict(*key, "", "fails", message="its file is missing in cells/")
-                     for key in missing_cells(info, cells)]
+        verdicts += [
+            Verdict(*key, "", "fails", message="its file is missing in cells/") for key in missing_cells(info, cells)
+        ]
     return verdicts
 
 
 def _verify_pair(
-    registry: Registry, model: str, dataset: str, cells: list[Cell], settings: Settings, device: Any,
-    request: Mapping[str, Any], relative: float, absolute: float, weights: Mapping[str, str],
-    places: Mapping[str, str], progress: Callable[..., Iterator[Any]], trust: bool, witnesses_only: bool,
+    registry: Registry,
+    model: str,
+    dataset: str,
+    cells: list[Cell],
+    settings: Settings,
+    device: Any,
+    request: Mapping[str, Any],
+    relative: float,
+    absolute: float,
+    weights: Mapping[str, str],
+    places: Mapping[str, str],
+    progress: Callable[..., Iterator[Any]],
+    trust: bool,
+    witnesses_only: bool,
 ) -> list[Verdict]:
     alive = [c for c in cells if c.ok]
     verdicts = [_verdict(c, "", "failed cell", message=c.error.get("message", "")) for c in cells if not c.ok]
@@ -118,20 +150,30 @@ def _verify_pair(
             overrides = {"checkpoint": weights[model]} if model in weights else None
             place = {_path_option(registry, dataset): places[dataset]} if dataset in places else None
             probe = request.get("probe_dataset")
-            pair = Pair(choose_recorded(registry, "model", model, overrides, trust=trust),
-                        choose_recorded(registry, "dataset", dataset, place, trust=trust), settings, device, None,
-                        choose_recorded(registry, "dataset", probe, trust=trust) if probe else None, progress)
+            pair = Pair(
+                choose_recorded(registry, "model", model, overrides, trust=trust),
+                choose_recorded(registry, "dataset", dataset, place, trust=trust),
+                settings,
+                device,
+                None,
+                choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
+                progress,
+            )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin's code: whatever it raises, the other pairs are verified
         reason = f"cannot be rebuilt: {_reason(error)} (moved? --data, --checkpoint; paths count from this folder)"
-        return verdicts + [_verdict(c, m.name, "fails", m.value, None, reason)
-                           for c in alive for m in c.result.measurements]  # type: ignore[union-attr]
+        return verdicts + [
+            _verdict(c, m.name, "fails", m.value, None, reason)
+            for c in alive
+            for m in (c.result.measurements if c.result else [])
+        ]
     try:
         results = {str(_part(c, "property").get("name")): c.result for c in reversed(alive)}
         for cell in alive:
-            verdicts += _verify_cell(registry, pair, cell, results, _changed(pair, cell), relative, absolute,
-                                     witnesses_only)
+            verdicts += _verify_cell(
+                registry, pair, cell, results, _changed(pair, cell), relative, absolute, witnesses_only
+            )
     finally:
         pair.close()
     return verdicts
@@ -164,15 +206,31 @@ def _changed(pair: Pair, cell: Cell) -> str:
         parts.append("the model's weights or preprocessing changed")
     if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
-    asked = {"n": len(pair.indices), **{key: getattr(pair.settings, key) for key in (
-        "seed", "limit", "readout", "space", "batch_size", "extract_dtype", "channels_last", "compile")}}
-    parts += [f"{key} was {cell.record[key]} when it was measured and is {value} now (run.json, data)"
-              for key, value in asked.items() if key in cell.record and cell.record[key] != value]
+    asked = {
+        "n": len(pair.indices),
+        **{
+            key: getattr(pair.settings, key)
+            for key in ("seed", "limit", "readout", "space", "batch_size", "extract_dtype", "channels_last", "compile")
+        },
+    }
+    parts += [
+        f"{key} was {cell.record[key]} when it was measured and is {value} now (run.json, data)"
+        for key, value in asked.items()
+        if key in cell.record and cell.record[key] != value
+    ]
     return " and ".join(parts)
 
 
-def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[str, Any], changed: str,
-                 relative: float, absolute: float, witnesses_only: bool) -> list[Verdict]:
+def _verify_cell(
+    registry: Registry,
+    pair: Pair,
+    cell: Cell,
+    results: Mapping[str, Any],
+    changed: str,
+    relative: float,
+    absolute: float,
+    witnesses_only: bool,
+) -> list[Verdict]:
     assert cell.result is not None
     recomputed: dict[str, float | str | None] = {}
     if not changed:
@@ -201,20 +259,29 @@ def _verify_cell(registry: Registry, pair: Pair, cell: Cell, results: Mapping[st
         elif number is None and witnesses_only:
             verdicts.append(_verdict(cell, m.name, "not recomputed", m.value, message="rests on all images"))
         elif number is None:
-            verdicts.append(_verdict(cell, m.name, "not recomputed", m.value,
-                                     message=f"property {cell.property} offers no recomputation of it"))
+            verdicts.append(
+                _verdict(
+                    cell,
+                    m.name,
+                    "not recomputed",
+                    m.value,
+                    message=f"property {cell.property} offers no recomputation of it",
+                )
+            )
         elif m.value is None:
             verdicts.append(_verdict(cell, m.name, "fails", None, number, "reported as undefined"))
         elif number == m.value or math.isclose(number, m.value, rel_tol=relative, abs_tol=absolute):
             verdicts.append(_verdict(cell, m.name, "stands", m.value, number))
         else:
             verdicts.append(_verdict(cell, m.name, "fails", m.value, number, "the recomputation gives another value"))
-    return verdicts + [_verdict(cell, name, "fails", message=text) for name, text in recomputed.items()
-                       if isinstance(text, str)]
+    return verdicts + [
+        _verdict(cell, name, "fails", message=text) for name, text in recomputed.items() if isinstance(text, str)
+    ]
 
 
-def _recompute(prop: Property, context: Context, result: PropertyResult, witnesses_only: bool
-               ) -> dict[str, float | str | None]:
+def _recompute(
+    prop: Property, context: Context, result: PropertyResult, witnesses_only: bool
+) -> dict[str, float | str | None]:
     """What the property recomputes from witnesses and then, where that leaves numbers open, from all images."""
     found = dict(prop.verify(context, copy.deepcopy(result)))
     if not witnesses_only and any(m.value is not None and found.get(m.name) is None for m in result.measurements):
@@ -234,6 +301,12 @@ def _reason(error: BaseException) -> str:
     return text if isinstance(error, StabilityKitError) else f"{type(error).__name__}: {text}"
 
 
-def _verdict(cell: Cell, measurement: str, status: str, reported: float | None = None,
-             recomputed: float | None = None, message: str = "") -> Verdict:
+def _verdict(
+    cell: Cell,
+    measurement: str,
+    status: str,
+    reported: float | None = None,
+    recomputed: float | None = None,
+    message: str = "",
+) -> Verdict:
     return Verdict(cell.model, cell.dataset, cell.property, measurement, status, reported, recomputed, message)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MODELS = ("mnist_r18", "mnist_r50", "cifar_r18", "cifar_r50")
-TITLES = {"mnist_r18": "MNIST, ResNet-18", "mnist_r50": "MNIST, ResNet-50", "cifar_r18": "CIFAR-10, ResNet-18",
-          "cifar_r50": "CIFAR-10, ResNet-50"}
+TITLES = {
+    "mnist_r18": "MNIST, ResNet-18",
+    "mnist_r50": "MNIST, ResNet-50",
+    "cifar_r18": "CIFAR-10, ResNet-18",
+    "cifar_r50": "CIFAR-10, ResNet-50",
+}
 
 # Table 1: macro precision, recall, F1; mean test loss; 100 epochs.
 TABLE_1 = {
@@ -18,14 +22,38 @@ TABLE_1 = {
 
 # Table 2, with the eps and delta that section 3 gives for the shadowing constant.
 TABLE_2 = {
-    "mnist_r18": {"g-expansive": 4.14e-5, "g-shadowing": 2.3583, "eps": 0.1025, "delta": 0.2417, "Lip(g)": 3.38,
-                  "topological": 0.6977},
-    "mnist_r50": {"g-expansive": 8.75e-6, "g-shadowing": 0.0031, "eps": 0.1565, "delta": 0.0004, "Lip(g)": 1.77,
-                  "topological": 0.0017},
-    "cifar_r18": {"g-expansive": 0.0081, "g-shadowing": 0.9867, "eps": 0.0933, "delta": 0.0920, "Lip(g)": 3.51,
-                  "topological": 0.2811},
-    "cifar_r50": {"g-expansive": 0.0048, "g-shadowing": 1.0023, "eps": 0.1219, "delta": 0.1222, "Lip(g)": 2.37,
-                  "topological": 0.4229},
+    "mnist_r18": {
+        "g-expansive": 4.14e-5,
+        "g-shadowing": 2.3583,
+        "eps": 0.1025,
+        "delta": 0.2417,
+        "Lip(g)": 3.38,
+        "topological": 0.6977,
+    },
+    "mnist_r50": {
+        "g-expansive": 8.75e-6,
+        "g-shadowing": 0.0031,
+        "eps": 0.1565,
+        "delta": 0.0004,
+        "Lip(g)": 1.77,
+        "topological": 0.0017,
+    },
+    "cifar_r18": {
+        "g-expansive": 0.0081,
+        "g-shadowing": 0.9867,
+        "eps": 0.0933,
+        "delta": 0.0920,
+        "Lip(g)": 3.51,
+        "topological": 0.2811,
+    },
+    "cifar_r50": {
+        "g-expansive": 0.0048,
+        "g-shadowing": 1.0023,
+        "eps": 0.1219,
+        "delta": 0.1222,
+        "Lip(g)": 2.37,
+        "topological": 0.4229,
+    },
 }
 
 
@@ -61,9 +89,9 @@ TABLES_4_5 = {
 
 READINGS = {
     "g-expansive": "min over pairs of different label of min over depths of ||softmax g(h_t(i)) - softmax g(h_t(j))||_2"
-                   " (Definition 1 has the max over depths, which is far larger: shown beside it)",
+    " (Definition 1 has the max over depths, which is far larger: shown beside it)",
     "g-shadowing": "min delta over all nearest-image pseudo-orbits / min eps over all of them (two orbits, as the "
-                   "paper describes its search)",
+    "paper describes its search)",
     "Lip(g)": "||W||_2 of the last layer: the exact optimum of LipSDP on identity + ReLU + W, the paper's construction",
     "topological": "g-shadowing / Lip(g) (Theorem 1; the prose says multiplying, the table divides)",
 }

@@ -35,10 +35,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train", action="store_true", help="train models whose weights are missing")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of training and evaluation")
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL",
-                        help=f"some of {', '.join(MODELS)}")
-    parser.add_argument("--readout", choices=("head", "probe"), default="head",
-                        help="head: one g for all depths; probe: a linear layer trained per depth")
+    parser.add_argument(
+        "--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help=f"some of {', '.join(MODELS)}"
+    )
+    parser.add_argument(
+        "--readout",
+        choices=("head", "probe"),
+        default="head",
+        help="head: one g for all depths; probe: a linear layer trained per depth",
+    )
     parser.add_argument("--limit", type=int, help="evaluate that many test images (for a quick look)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "results")
@@ -51,13 +56,16 @@ def data_of(name: str, given: argparse.Namespace) -> tuple[dict[str, Any], dict[
     if name.startswith("mnist"):
         if given.mnist_root is None:
             return None
-        first, last = ({"name": "mnist", "options": {"root": str(given.mnist_root), "split": split}}
-                       for split in ("train", "test"))
+        first, last = (
+            {"name": "mnist", "options": {"root": str(given.mnist_root), "split": split}} for split in ("train", "test")
+        )
         return first, last
     if given.cifar_npz is None:
         return None
-    return ({"name": "npz", "options": {"path": str(given.cifar_npz / "train.npz")}},
-            {"name": "npz", "options": {"path": str(named_classes(given.cifar_npz / "test.npz", given.runs))}})
+    return (
+        {"name": "npz", "options": {"path": str(given.cifar_npz / "train.npz")}},
+        {"name": "npz", "options": {"path": str(named_classes(given.cifar_npz / "test.npz", given.runs))}},
+    )
 
 
 def named_classes(path: Path, folder: Path) -> Path:
@@ -85,8 +93,25 @@ def train(name: str, given: argparse.Namespace, weights: Path) -> None:
     assert data is not None
     (first, last) = (f"{d['name']}:" + ",".join(f"{k}={v}" for k, v in d["options"].items()) for d in data)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    code = run_cli(["train", architecture(name), "-d", first, "--validation", last, "--epochs", str(given.epochs),
-                    "--seed", str(given.seed), "--device", given.device, "-o", str(weights), "--resume"])
+    code = run_cli(
+        [
+            "train",
+            architecture(name),
+            "-d",
+            first,
+            "--validation",
+            last,
+            "--epochs",
+            str(given.epochs),
+            "--seed",
+            str(given.seed),
+            "--device",
+            given.device,
+            "-o",
+            str(weights),
+            "--resume",
+        ]
+    )
     if code:
         raise SystemExit(code)
 
@@ -124,8 +149,12 @@ def classification(name: str, weights: Path, given: argparse.Namespace) -> dict[
     device = choose_device(given.device)
     model.module.to(device).eval()
     indices = choose_indices(len(dataset), given.limit, given.seed)
-    return {**classification_metrics(*predict(model, dataset, indices, device=device)),
-            "epochs": trained_epochs(weights), "seed": given.seed, "fingerprint": model.fingerprint()[:16]}
+    return {
+        **classification_metrics(*predict(model, dataset, indices, device=device)),
+        "epochs": trained_epochs(weights),
+        "seed": given.seed,
+        "fingerprint": model.fingerprint()[:16],
+    }
 
 
 def main() -> int:
@@ -149,10 +178,18 @@ def main() -> int:
         print(f"{TITLES[name]}: evaluating", file=sys.stderr)
         metrics[name] = classification(name, weights, given)
         folder = given.runs / f"{name}-{given.readout}-{metrics[name]['fingerprint']}-{given.limit or 'all'}"
-        done = stabilitykit.evaluate({"name": architecture(name), "options": {"checkpoint": str(weights)}}, data[1],
-                                     PROPERTIES, readout=given.readout, seed=given.seed, limit=given.limit,
-                                     device=given.device, output=folder, resume=folder.exists(),
-                                     probe_dataset=data[0] if given.readout == "probe" else None)
+        done = stabilitykit.evaluate(
+            {"name": architecture(name), "options": {"checkpoint": str(weights)}},
+            data[1],
+            PROPERTIES,
+            readout=given.readout,
+            seed=given.seed,
+            limit=given.limit,
+            device=given.device,
+            output=folder,
+            resume=folder.exists(),
+            probe_dataset=data[0] if given.readout == "probe" else None,
+        )
         for cell in done.cells:
             if not cell.ok:
                 failed = True
@@ -163,14 +200,28 @@ def main() -> int:
         return 2
     classes = {name: [str(d) for d in range(10)] if name.startswith("mnist") else list(CIFAR_CLASSES) for name in runs}
     given.out.mkdir(parents=True, exist_ok=True)
-    tables = {"table_1": table_1(metrics), "table_2": table_2(runs, given.readout), "table_3": table_3(runs, classes),
-              "tables_4_5": tables_4_5(runs, given.out)}
+    tables = {
+        "table_1": table_1(metrics),
+        "table_2": table_2(runs, given.readout),
+        "table_3": table_3(runs, classes),
+        "tables_4_5": tables_4_5(runs, given.out),
+    }
     drawn = figures(runs, given.out) + sorted(p.name for p in (given.out / "figures").glob("strip-*.png"))
-    write(given.out, tables, {
-        "models": {TITLES[n]: {k: m[k] for k in ("epochs", "seed", "fingerprint", "n", "accuracy")}
-                   for n, m in metrics.items()},
-        "left out": {TITLES[n]: why for n, why in left_out.items()}, "readout": given.readout, "space": "probabilities",
-        "stabilitykit": stabilitykit.__version__, "figures": drawn})
+    write(
+        given.out,
+        tables,
+        {
+            "models": {
+                TITLES[n]: {k: m[k] for k in ("epochs", "seed", "fingerprint", "n", "accuracy")}
+                for n, m in metrics.items()
+            },
+            "left out": {TITLES[n]: why for n, why in left_out.items()},
+            "readout": given.readout,
+            "space": "probabilities",
+            "stabilitykit": stabilitykit.__version__,
+            "figures": drawn,
+        },
+    )
     print(f"wrote {given.out / 'results.md'}")
     return 1 if failed else 0
 

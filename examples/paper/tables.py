@@ -18,15 +18,21 @@ from stabilitykit.results import PropertyResult
 from stabilitykit.store import RunFolder, load_run
 
 Rows = list[dict[str, Any]]
-COLUMNS_2 = {"g-expansive": ("expansivity", "expansive_constant.min"), "g-shadowing": ("shadowing", "Sh_paper"),
-             "Lip(g)": ("lipschitz", "lipschitz"), "topological": ("topological", "T_g.paper")}
+COLUMNS_2 = {
+    "g-expansive": ("expansivity", "expansive_constant.min"),
+    "g-shadowing": ("shadowing", "Sh_paper"),
+    "Lip(g)": ("lipschitz", "lipschitz"),
+    "topological": ("topological", "T_g.paper"),
+}
 HEADINGS = {"table_1": "Table 1", "table_2": "Table 2", "table_3": "Table 3", "tables_4_5": "Tables 4 and 5"}
-STRICTER = {"g-expansive, Definition 1 (max)": ("expansivity", "expansive_constant.max"),
-            "g-expansive, Figure 2 (mean)": ("expansivity", "expansive_constant.mean"),
-            "g-shadowing, profile": ("shadowing", "Sh_profile"),
-            "g-shadowing, lower bound over all sample orbits": ("shadowing", "Sh_all.lower"),
-            "g-shadowing, upper bound over all sample orbits": ("shadowing", "Sh_all.upper"),
-            "topological, profile": ("topological", "T_g.profile")}
+STRICTER = {
+    "g-expansive, Definition 1 (max)": ("expansivity", "expansive_constant.max"),
+    "g-expansive, Figure 2 (mean)": ("expansivity", "expansive_constant.mean"),
+    "g-shadowing, profile": ("shadowing", "Sh_profile"),
+    "g-shadowing, lower bound over all sample orbits": ("shadowing", "Sh_all.lower"),
+    "g-shadowing, upper bound over all sample orbits": ("shadowing", "Sh_all.upper"),
+    "topological, profile": ("topological", "T_g.profile"),
+}
 
 
 def results_of(run: Path) -> tuple[dict[str, PropertyResult], str]:
@@ -41,9 +47,18 @@ def table_1(metrics: Mapping[str, Mapping[str, Any]]) -> Rows:
     rows = []
     for name, found in metrics.items():
         for key in ("precision", "recall", "f1", "loss"):
-            rows.append({"model": TITLES[name], "measure": key, "paper": TABLE_1[name][key], "ours": found[key],
-                         "difference": found[key] - TABLE_1[name][key], "N": found["n"],
-                         "epochs (paper: 100)": found["epochs"], "seed": found["seed"]})
+            rows.append(
+                {
+                    "model": TITLES[name],
+                    "measure": key,
+                    "paper": TABLE_1[name][key],
+                    "ours": found[key],
+                    "difference": found[key] - TABLE_1[name][key],
+                    "N": found["n"],
+                    "epochs (paper: 100)": found["epochs"],
+                    "seed": found["seed"],
+                }
+            )
     return rows
 
 
@@ -58,12 +73,23 @@ def table_2(runs: Mapping[str, Path], readout: str) -> Rows:
             if m is None:
                 continue
             paper = TABLE_2[name].get(column)
-            rows.append({"model": TITLES[name], "column": column, "paper": paper, "ours": m.value,
-                         "ours / paper": m.value / paper if paper and m.value is not None else None,
-                         "kind": str(m.kind), "N": m.n, "eps": _part(m.witness, "eps"),
-                         "paper eps": _if(column, name, "eps"), "delta": _part(m.witness, "delta"),
-                         "paper delta": _if(column, name, "delta"), "readout": readout,
-                         "reading": READINGS.get(column, "")})
+            rows.append(
+                {
+                    "model": TITLES[name],
+                    "column": column,
+                    "paper": paper,
+                    "ours": m.value,
+                    "ours / paper": m.value / paper if paper and m.value is not None else None,
+                    "kind": str(m.kind),
+                    "N": m.n,
+                    "eps": _part(m.witness, "eps"),
+                    "paper eps": _if(column, name, "eps"),
+                    "delta": _part(m.witness, "delta"),
+                    "paper delta": _if(column, name, "delta"),
+                    "readout": readout,
+                    "reading": READINGS.get(column, ""),
+                }
+            )
     return rows
 
 
@@ -86,24 +112,39 @@ def table_3(runs: Mapping[str, Path], names: Mapping[str, Sequence[str]]) -> Row
         for shown in (p for p in TABLE_3 if p.model == name):
             wanted = {names[name][c] for c in shown.classes}
             ours = next((r for r in pairs if {r["class_a"], r["class_b"]} == wanted), None)
-            rows.append(_pair_row(name, ours, names[name]) | {
-                "shown because": "in the paper", "classes": " - ".join(names[name][c] for c in shown.classes),
-                "paper orders": " - ".join(map(str, shown.orders)), "paper block": shown.block,
-                "paper distance": shown.distance})
+            rows.append(
+                _pair_row(name, ours, names[name])
+                | {
+                    "shown because": "in the paper",
+                    "classes": " - ".join(names[name][c] for c in shown.classes),
+                    "paper orders": " - ".join(map(str, shown.orders)),
+                    "paper block": shown.block,
+                    "paper distance": shown.distance,
+                }
+            )
         if pairs:
             rows.append(_pair_row(name, pairs[0], names[name]) | {"shown because": "our closest pair"})
     return rows
 
 
 def _pair_row(name: str, pair: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": TITLES[name], "shown because": "", "classes": "", "paper orders": None,
-                           "paper block": None, "paper distance": None}
+    row: dict[str, Any] = {
+        "model": TITLES[name],
+        "shown because": "",
+        "classes": "",
+        "paper orders": None,
+        "paper block": None,
+        "paper distance": None,
+    }
     if pair is None:
         return row | {"our orders (from 0)": None, "our images": None, "our block": None, "our distance": None}
-    return row | {"classes": f"{pair['class_a']} - {pair['class_b']}",
-                  "our orders (from 0)": f"{pair['order_a']} - {pair['order_b']}",
-                  "our images": f"{pair['index_a']} - {pair['index_b']}", "our block": pair["block"],
-                  "our distance": pair["value"]}
+    return row | {
+        "classes": f"{pair['class_a']} - {pair['class_b']}",
+        "our orders (from 0)": f"{pair['order_a']} - {pair['order_b']}",
+        "our images": f"{pair['index_a']} - {pair['index_b']}",
+        "our block": pair["block"],
+        "our distance": pair["value"],
+    }
 
 
 def tables_4_5(runs: Mapping[str, Path], out: Path) -> Rows:
@@ -113,14 +154,26 @@ def tables_4_5(runs: Mapping[str, Path], out: Path) -> Rows:
         results, dataset = results_of(run)
         if "shadowing" not in results:
             continue
-        orbit = [r for r in records(results["shadowing"].tables["orbits"])
-                 if r["constant"] == "Sh_paper" and r["role"] == "eps"]
+        orbit = [
+            r
+            for r in records(results["shadowing"].tables["orbits"])
+            if r["constant"] == "Sh_paper" and r["role"] == "eps"
+        ]
         strip([RunFolder(run).image_path(dataset, r["image"]) for r in orbit], out / "figures" / f"strip-{name}.png")
         for r in orbit:
-            rows.append({"model": TITLES[name], "depth": r["depth"], "class": r["class"], "order (from 0)": r["order"],
-                         "image": r["image"], "distance to tracer": r["distance to tracer"],
-                         "jump into it": r["jump into it"], "tracer": f"{r['tracer class']} ({r['tracer']})",
-                         "paper": TABLES_4_5[name] if r["depth"] == 0 else ""})
+            rows.append(
+                {
+                    "model": TITLES[name],
+                    "depth": r["depth"],
+                    "class": r["class"],
+                    "order (from 0)": r["order"],
+                    "image": r["image"],
+                    "distance to tracer": r["distance to tracer"],
+                    "jump into it": r["jump into it"],
+                    "tracer": f"{r['tracer class']} ({r['tracer']})",
+                    "paper": TABLES_4_5[name] if r["depth"] == 0 else "",
+                }
+            )
     return rows
 
 
@@ -173,9 +226,16 @@ def write(out: Path, tables: Mapping[str, Rows], about: Mapping[str, Any]) -> No
 
 def markdown(tables: Mapping[str, Rows], about: Mapping[str, Any]) -> str:
     """All tables as Markdown, with how they were made."""
-    lines = ["# The paper's tables and figures, reproduced", "",
-             "Written by `examples/paper/reproduce.py`; every number is in the CSV files with all its digits.", "",
-             "```json", json.dumps(about, indent=1, ensure_ascii=False), "```", ""]
+    lines = [
+        "# The paper's tables and figures, reproduced",
+        "",
+        "Written by `examples/paper/reproduce.py`; every number is in the CSV files with all its digits.",
+        "",
+        "```json",
+        json.dumps(about, indent=1, ensure_ascii=False),
+        "```",
+        "",
+    ]
     for name, rows in tables.items():
         lines += [f"## {HEADINGS.get(name, name)}", ""]
         if not rows:
@@ -186,8 +246,12 @@ def markdown(tables: Mapping[str, Rows], about: Mapping[str, Any]) -> str:
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         lines += ["| " + " | ".join(_text(r.get(c)) for c in columns) + " |" for r in rows] + [""]
     lines += ["## Our reading of each estimator", ""] + [f"- **{k}**: {v}" for k, v in READINGS.items()]
-    lines += ["", "Images are numbered from 0 within their class; the paper does not say where it starts. Constants "
-              "depend on the trained weights: agreement means the same order of magnitude, not the same digits.", ""]
+    lines += [
+        "",
+        "Images are numbered from 0 within their class; the paper does not say where it starts. Constants "
+        "depend on the trained weights: agreement means the same order of magnitude, not the same digits.",
+        "",
+    ]
     pictures = about.get("figures") or []
     if pictures:
         lines += ["## Figures 2 and 3, and the strips of Tables 4 and 5", ""]

@@ -27,8 +27,7 @@ from stabilitykit.reporting import (
 )
 from stabilitykit.reporting.rundata import as_float
 from stabilitykit.store import Cell
-
-from .found import WORDS, place_text, results_of, rows_of, unit_of
+from stabilitykit_expansivity.found import WORDS, place_text, results_of, rows_of, unit_of
 
 # Beyond so many classes a chart per class is a smear: the closest ones are shown, and the text says so.
 MOST_CLASSES = 24
@@ -38,15 +37,24 @@ def figures(run: RunData) -> Markup | None:
     """Figures 2 and 3: for each class the constants of its pairs with every other class."""
     parts = []
     for pair, cell, result in results_of(run):
-        made = [_per_class(run, pair, cell, result, reduction, figure)
-                for reduction, figure in (("mean", "Figure 2"), ("min", "Figure 3"))]
+        made = [
+            _per_class(run, pair, cell, result, reduction, figure)
+            for reduction, figure in (("mean", "Figure 2"), ("min", "Figure 3"))
+        ]
         if any(made):
             parts += [run.heading(cell), *(m for m in made if m)]
     if not parts:
         return None
-    return Markup("").join([
-        note("One dot for every pair of classes, drawn above both: the distance of the closest pair of images, one of "
-             "each class. Colours name the other class; point at a dot to read the images."), *parts])
+    return Markup("").join(
+        [
+            note(
+                "One dot for every pair of classes, drawn above both: the distance of the closest pair of "
+                "images, one of "
+                "each class. Colours name the other class; point at a dot to read the images."
+            ),
+            *parts,
+        ]
+    )
 
 
 def _per_class(
@@ -62,16 +70,21 @@ def _per_class(
             lowest[name] = min(lowest.get(name, math.inf), row["value"])
     dots = []
     for row in rows:
-        told = (f"{row['class_a']} #{row['order_a']} and {row['class_b']} #{row['order_b']}: {number(row['value'])} "
-                f"at block {row['block']}")
+        told = (
+            f"{row['class_a']} #{row['order_a']} and {row['class_b']} #{row['order_b']}: {number(row['value'])} "
+            f"at block {row['block']}"
+        )
         for name, other in ((row["class_a"], row["class_b"]), (row["class_b"], row["class_a"])):
             nearest = lowest[name] == row["value"] and len(names) <= 12
             dots.append(Dot(place[name], row["value"], place[other], told, str(other)[:6] if nearest else ""))
     how = "mean over blocks" if reduction == "mean" else "min over blocks"
-    svg = dot_chart(dots, x=Axis.categories("class", names),
-                    y=Axis.over(f"{how}, {unit_of(result)}", [r["value"] for r in rows], room=0.1),
-                    title=f"{figure}: constants of every class pair, {how}",
-                    legend=names if len(names) <= 12 else ())
+    svg = dot_chart(
+        dots,
+        x=Axis.categories("class", names),
+        y=Axis.over(f"{how}, {unit_of(result)}", [r["value"] for r in rows], room=0.1),
+        title=f"{figure}: constants of every class pair, {how}",
+        legend=names if len(names) <= 12 else (),
+    )
     caption = f"{figure}: distance {'averaged over' if reduction == 'mean' else 'at the closest of'} all blocks"
     if len(names) <= 12:
         caption += "; the nearest other class is written under its dot"
@@ -80,15 +93,21 @@ def _per_class(
 
 def _classes(pair: PairData, result: PropertyResult, reduction: str) -> tuple[list[str], list[dict[str, Any]], str]:
     """Class names in dataset order (the closest MOST_CLASSES if there are more), their pairs, a remark."""
-    rows = [r | {"class_a": str(r["class_a"]), "class_b": str(r["class_b"]), "value": as_float(r["value"])}
-            for r in rows_of(result, "class_pairs") if r["reduction"] == reduction]
+    rows = [
+        r | {"class_a": str(r["class_a"]), "class_b": str(r["class_b"]), "value": as_float(r["value"])}
+        for r in rows_of(result, "class_pairs")
+        if r["reduction"] == reduction
+    ]
     rows = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["value"])
     by_closeness = list(dict.fromkeys(name for r in rows for name in (r["class_a"], r["class_b"])))
     kept = set(by_closeness[:MOST_CLASSES])
     labels = {name: label for label, name in enumerate(pair.class_names)}
     names = sorted(kept, key=lambda name: (labels.get(name, len(labels)), len(name), name))
-    remark = "" if len(kept) == len(by_closeness) else \
-        f" The {len(kept)} classes with the closest pairs, of {len(by_closeness)}."
+    remark = (
+        ""
+        if len(kept) == len(by_closeness)
+        else f" The {len(kept)} classes with the closest pairs, of {len(by_closeness)}."
+    )
     return names, [r for r in rows if r["class_a"] in kept and r["class_b"] in kept], remark
 
 
@@ -102,8 +121,11 @@ def heat(run: RunData) -> Markup | None:
             if made:
                 maps[reduction] = made
         if maps:
-            parts += [run.heading(cell), maps.pop("min", Markup("")),
-                      *(details(f"The same by {WORDS[r]}", made) for r, made in maps.items())]
+            parts += [
+                run.heading(cell),
+                maps.pop("min", Markup("")),
+                *(details(f"The same by {WORDS[r]}", made) for r, made in maps.items()),
+            ]
     return Markup("").join(parts) if parts else None
 
 
@@ -116,14 +138,24 @@ def _heat(run: RunData, pair: PairData, cell: Cell, result: PropertyResult, redu
     titles = [[""] * len(names) for _ in names]
     for row in rows:
         a, b = place[row["class_a"]], place[row["class_b"]]
-        told = (f"{row['class_a']} #{row['order_a']} and {row['class_b']} #{row['order_b']}: {number(row['value'])} at "
-                f"block {row['block']}")
+        told = (
+            f"{row['class_a']} #{row['order_a']} and {row['class_b']} #{row['order_b']}: {number(row['value'])} at "
+            f"block {row['block']}"
+        )
         for r, c in ((a, b), (b, a)):
             values[r][c], titles[r][c] = row["value"], told
-    svg = heat_map(names, values, titles=titles, label=f"distance ({unit_of(result)}); strong = close",
-                   title=f"Closest pair of every two classes, {reduction}")
-    return run.figure(f"class-pairs-{reduction}-{cell.slug}", svg,
-                      f"Closest pair of images of every two classes, {WORDS[reduction]}." + left_out)
+    svg = heat_map(
+        names,
+        values,
+        titles=titles,
+        label=f"distance ({unit_of(result)}); strong = close",
+        title=f"Closest pair of every two classes, {reduction}",
+    )
+    return run.figure(
+        f"class-pairs-{reduction}-{cell.slug}",
+        svg,
+        f"Closest pair of images of every two classes, {WORDS[reduction]}." + left_out,
+    )
 
 
 def closest(run: RunData) -> Markup | None:
@@ -137,19 +169,34 @@ def closest(run: RunData) -> Markup | None:
         parts.append(run.heading(cell))
         parts.append(cards([_pair_card(run, cell, row, unit_of(result)) for row in shown or rows[:6]]))
         columns = ["class a", "class b", "distance", "block", "order a", "order b", "image a", "image b"]
-        listed = [[r["class_a"], r["class_b"], r["value"], r["block"], r["order_a"], r["order_b"], r["index_a"],
-                   r["index_b"]] for r in rows]
+        listed = [
+            [r["class_a"], r["class_b"], r["value"], r["block"], r["order_a"], r["order_b"], r["index_a"], r["index_b"]]
+            for r in rows
+        ]
         parts.append(details(f"All {len(rows)} class pairs", table(columns, listed, limit=200)))
     if not parts:
         return None
-    return Markup("").join([
-        note("As in the paper's Table 3: the block at which two images of different class are nearest, their number "
-             "within their class (from 0, in the dataset's order) and the distance."), *parts])
+    return Markup("").join(
+        [
+            note(
+                "As in the paper's Table 3: the block at which two images of different class are nearest, their number "
+                "within their class (from 0, in the dataset's order) and the distance."
+            ),
+            *parts,
+        ]
+    )
 
 
 def _pair_card(run: RunData, cell: Cell, row: Mapping[str, Any], unit: str) -> Markup:
-    images = [picture(run.image(cell.dataset, row[f"index_{s}"]), f"{row[f'class_{s}']}, image {row[f'index_{s}']}",
-                      row[f"class_{s}"], f"#{row[f'order_{s}']}", f"image {row[f'index_{s}']}") for s in "ab"]
+    images = [
+        picture(
+            run.image(cell.dataset, row[f"index_{s}"]),
+            f"{row[f'class_{s}']}, image {row[f'index_{s}']}",
+            row[f"class_{s}"],
+            f"#{row[f'order_{s}']}",
+            f"image {row[f'index_{s}']}",
+        )
+        for s in "ab"
+    ]
     value = tag("div", number(as_float(row["value"])), tag("span", f" {unit}", class_="muted"), class_="big")
-    return Markup("").join([strip(images), value,
-                            tag("div", f"at {place_text(row['block'], 0)}", class_="muted")])
+    return Markup("").join([strip(images), value, tag("div", f"at {place_text(row['block'], 0)}", class_="muted")])

@@ -16,14 +16,7 @@ from stabilitykit.trajectory import Trajectory
 from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute
-from stabilitykit_expansivity.constants import (
-    PREFIX,
-    REDUCTIONS,
-    REFERENCES,
-    Constant,
-    constant,
-    search,
-)
+from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES, Constant, constant, search
 from stabilitykit_expansivity.groups import Groups, choose_groups
 
 # Pairs behind a median over a subsample: its error is far below the spread between subsamples.
@@ -42,8 +35,7 @@ class Expansivity(Property):
     parallel = True
 
     def __init__(
-        self, pairs: str = "labels", curve: int = 5, median_pairs: int = 200_000, table_rows: int = 5_000,
-        show: int = 6,
+        self, pairs: str = "labels", curve: int = 5, median_pairs: int = 200_000, table_rows: int = 5_000, show: int = 6
     ) -> None:
         """See the options of the component.
 
@@ -78,8 +70,9 @@ class Expansivity(Property):
         if points:
             result.tables["curve"] = _curve_table(context, points)
             slopes = {r: curves.exponent(points, r) for r in REDUCTIONS}
-            result.notes += [f"{r}: falls about as N^{a:.3f} over the subsample curve"
-                             for r, a in slopes.items() if a is not None]
+            result.notes += [
+                f"{r}: falls about as N^{a:.3f} over the subsample curve" for r, a in slopes.items() if a is not None
+            ]
         _add_decisions(context, trajectory, result)
         result.images = self._images(context, constants, matrices["min"])
         return result
@@ -122,24 +115,46 @@ class Expansivity(Property):
             a, b = np.nonzero(np.triu(matrix.first >= 0, 1))
             nearest = np.argsort(matrix.value[a, b], kind="stable")
             if len(nearest) > self.table_rows:
-                notes.append(f"class_pairs keeps the {self.table_rows} closest of {len(nearest)} class pairs "
-                             f"({reduction}); raise table_rows for all")
+                notes.append(
+                    f"class_pairs keeps the {self.table_rows} closest of {len(nearest)} class pairs "
+                    f"({reduction}); raise table_rows for all"
+                )
             for p in nearest[: self.table_rows]:
                 first, second = int(matrix.first[a[p], b[p]]), int(matrix.second[a[p], b[p]])
                 if groups.ids[first] != a[p]:
                     first, second = second, first
                 i, j = int(context.indices[first]), int(context.indices[second])
                 at = (a[p], b[p])
-                row = [groups.names[a[p]], groups.names[b[p]], reduction, matrix.value[at], i, j, orders[i],
-                       orders[j], matrix.block[at], sizes[a[p]], sizes[b[p]]]
+                row = [
+                    groups.names[a[p]],
+                    groups.names[b[p]],
+                    reduction,
+                    matrix.value[at],
+                    i,
+                    j,
+                    orders[i],
+                    orders[j],
+                    matrix.block[at],
+                    sizes[a[p]],
+                    sizes[b[p]],
+                ]
                 rows.append(to_plain(row))
-        columns = ["class_a", "class_b", "reduction", "value", "index_a", "index_b", "order_a", "order_b",
-                   "block", "n_a", "n_b"]
+        columns = [
+            "class_a",
+            "class_b",
+            "reduction",
+            "value",
+            "index_a",
+            "index_b",
+            "order_a",
+            "order_b",
+            "block",
+            "n_a",
+            "n_b",
+        ]
         return Table(columns, rows, f"Closest pair of every two classes (by {groups.by})")
 
-    def _images(
-        self, context: Context, constants: Mapping[str, Constant], closest: ClosestPairs
-    ) -> list[int]:
+    def _images(self, context: Context, constants: Mapping[str, Constant], closest: ClosestPairs) -> list[int]:
         """Dataset indices worth showing: the witnesses, then the closest class pairs."""
         rows = [row for c in constants.values() for row in c.rows]
         a, b = np.nonzero(np.triu(closest.first >= 0, 1))
@@ -156,8 +171,18 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
     note = OVER_SAMPLE
     if found.kind is not Kind.EXACT:
         note += "; searched in float32 copies (over 1 GiB), the witness recomputed in float64"
-    return Measurement(PREFIX + found.reduction, found.value, found.kind, len(trajectory), trajectory.unit,
-                       witness, REFERENCES[found.reduction], found.interval, found.recheck, note)
+    return Measurement(
+        PREFIX + found.reduction,
+        found.value,
+        found.kind,
+        len(trajectory),
+        trajectory.unit,
+        witness,
+        REFERENCES[found.reduction],
+        found.interval,
+        found.recheck,
+        note,
+    )
 
 
 def _normalised(
@@ -170,19 +195,47 @@ def _normalised(
     note = f"divided by the median cross-class distance {where}, {median:.6g}, of {pairs} pairs"
     value = found.value / median if median > 0 else None
     witness = dict(result[PREFIX + found.reduction].witness) | {"median": median}
-    return Measurement(f"{PREFIX}{found.reduction}.normalised", value, Kind.EXACT if exact else Kind.ESTIMATE,
-                       len(trajectory), "ratio", witness, REFERENCES[found.reduction],
-                       note=note if value is not None else note + ": undefined")
+    return Measurement(
+        f"{PREFIX}{found.reduction}.normalised",
+        value,
+        Kind.EXACT if exact else Kind.ESTIMATE,
+        len(trajectory),
+        "ratio",
+        witness,
+        REFERENCES[found.reduction],
+        note=note if value is not None else note + ": undefined",
+    )
 
 
 def _depth_table(context: Context, profile: list[profiles.Depth], count: int) -> Table:
     rows = []
     for depth in profile:
         seen = context.describe_images(context.indices[[depth.closest.first, depth.closest.second]])
-        rows.append([depth.block, depth.closest.value, *seen["indices"], *seen["classes"], *seen["orders"],
-                     depth.median.value, depth.median.exact, count])
-    columns = ["block", "closest", "index_i", "index_j", "class_i", "class_j", "order_i", "order_j",
-               "median", "median_exact", "N"]
+        rows.append(
+            [
+                depth.block,
+                depth.closest.value,
+                *seen["indices"],
+                *seen["classes"],
+                *seen["orders"],
+                depth.median.value,
+                depth.median.exact,
+                count,
+            ]
+        )
+    columns = [
+        "block",
+        "closest",
+        "index_i",
+        "index_j",
+        "class_i",
+        "class_j",
+        "order_i",
+        "order_j",
+        "median",
+        "median_exact",
+        "N",
+    ]
     return Table(columns, rows, "Closest and median cross-class distance at each depth (0: before any block)")
 
 
@@ -191,8 +244,11 @@ def _curve_table(context: Context, points: list[curves.CurvePoint]) -> Table:
     for p in points:
         pair = [None, None] if p.rows is None else context.indices[list(p.rows)].tolist()
         rows.append([p.size, p.reduction, p.value, *pair, p.block])
-    return Table(["N", "reduction", "value", "index_i", "index_j", "block"], rows,
-                 f"Constants over nested random subsamples (seed {context.seed})")
+    return Table(
+        ["N", "reduction", "value", "index_i", "index_j", "block"],
+        rows,
+        f"Constants over nested random subsamples (seed {context.seed})",
+    )
 
 
 def _add_decisions(context: Context, trajectory: Trajectory, result: PropertyResult) -> None:
@@ -203,19 +259,38 @@ def _add_decisions(context: Context, trajectory: Trajectory, result: PropertyRes
     comparable = trajectory.num_classes == len(context.dataset.class_names)
     accuracy = (chosen == context.labels).mean(axis=1)
     rows = [
-        to_plain([t, accuracy[t] if comparable else None, (chosen[t] == chosen[-1]).mean(),
-                  (settled <= t).mean(), count])
+        to_plain(
+            [t, accuracy[t] if comparable else None, (chosen[t] == chosen[-1]).mean(), (settled <= t).mean(), count]
+        )
         for t in range(len(chosen))
     ]
-    result.tables["accuracy"] = Table(["block", "accuracy", "agrees_with_final", "decided", "N"], rows,
-                                      "Decisions of the readout after each block")
+    result.tables["accuracy"] = Table(
+        ["block", "accuracy", "agrees_with_final", "decided", "N"], rows, "Decisions of the readout after each block"
+    )
     if comparable:
-        result.measurements.append(Measurement("accuracy", float(accuracy[-1]), Kind.EXACT, count, "share",
-                                               reference="share of images whose final decision is their label"))
+        result.measurements.append(
+            Measurement(
+                "accuracy",
+                float(accuracy[-1]),
+                Kind.EXACT,
+                count,
+                "share",
+                reference="share of images whose final decision is their label",
+            )
+        )
     else:
-        result.notes.append(f"no accuracy: the readout has {trajectory.num_classes} outputs, the dataset "
-                            f"{len(context.dataset.class_names)} classes")
+        result.notes.append(
+            f"no accuracy: the readout has {trajectory.num_classes} outputs, the dataset "
+            f"{len(context.dataset.class_names)} classes"
+        )
     result.measurements.append(
-        Measurement("prediction_depth.mean", float(settled.mean()), Kind.EXACT, count, "blocks",
-                    reference="Baldock, Maennel and Neyshabur 2021, with this readout",
-                    note="first depth from which the readout's decision stays the final one"))
+        Measurement(
+            "prediction_depth.mean",
+            float(settled.mean()),
+            Kind.EXACT,
+            count,
+            "blocks",
+            reference="Baldock, Maennel and Neyshabur 2021, with this readout",
+            note="first depth from which the readout's decision stays the final one",
+        )
+    )

@@ -57,7 +57,11 @@ def _nothing_to_compare(groups: Groups) -> str:
         return "expansivity compares images of different classes, and no image was evaluated; raise --limit"
     only = groups.names[int(groups.ids[0])]
     if groups.by == "predictions":
-        return (f"expansivity compares images of different predicted classes, and all {count} images are "
-                f"predicted as {only!r}; use pairs=labels, another checkpoint or more images")
-    return (f"expansivity compares images of different classes, and all {count} evaluated images are of "
-            f"class {only!r}; raise --limit or choose a dataset with at least two classes")
+        return (
+            f"expansivity compares images of different predicted classes, and all {count} images are "
+            f"predicted as {only!r}; use pairs=labels, another checkpoint or more images"
+        )
+    return (
+        f"expansivity compares images of different classes, and all {count} evaluated images are of "
+        f"class {only!r}; raise --limit or choose a dataset with at least two classes"
+    )

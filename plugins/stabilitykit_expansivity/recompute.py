@@ -74,10 +74,15 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
     checks = {
         "class_pairs": lambda row: _pair_value(context, values, row, "a", "b"),
         "curve": lambda row: _pair_value(context, values, row, "i", "j"),
-        "depth": lambda row: {"median": medians[row["block"]],
-                              "closest": _apart(context, values, row, "i", "j")[row["block"]]},
-        "accuracy": lambda row: {"accuracy": right[row["block"]], "agrees_with_final": shares[0][row["block"]],
-                                 "decided": shares[1][row["block"]]},
+        "depth": lambda row: {
+            "median": medians[row["block"]],
+            "closest": _apart(context, values, row, "i", "j")[row["block"]],
+        },
+        "accuracy": lambda row: {
+            "accuracy": right[row["block"]],
+            "agrees_with_final": shares[0][row["block"]],
+            "decided": shares[1][row["block"]],
+        },
     }
     for name, check in checks.items():
         if name in result.tables:

@@ -8,22 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from stabilitykit import Measurement, PropertyResult
-from stabilitykit.reporting import (
-    Axis,
-    Curve,
-    RunData,
-    kind_badge,
-    line_chart,
-    note,
-    number,
-    picture,
-    strip,
-    tag,
-)
+from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, picture, strip, tag
 from stabilitykit.reporting.rundata import as_float
 from stabilitykit.store import Cell
-
-from .found import WORDS, measurement, place_text, results_of, rows_of, unit_of
+from stabilitykit_expansivity.found import WORDS, measurement, place_text, results_of, rows_of, unit_of
 
 
 def glance(run: RunData) -> Markup | None:
@@ -38,17 +26,31 @@ def glance(run: RunData) -> Markup | None:
         blocks = len(w.get("distances", ())) - 1
         sure = Markup("").join([kind_badge(closest.kind), f" over {closest.n} images"])
         where = place_text(w.get("block"), blocks)
-        told = [tag("p", tag("strong", a), " and ", tag("strong", b), f" come nearest at {where}:"),
-                tag("p", number(closest.value), tag("span", f" {closest.unit}", class_="muted"), class_="big"),
-                tag("p", sure, _recheck(closest))]
+        told = [
+            tag("p", tag("strong", a), " and ", tag("strong", b), f" come nearest at {where}:"),
+            tag("p", number(closest.value), tag("span", f" {closest.unit}", class_="muted"), class_="big"),
+            tag("p", sure, _recheck(closest)),
+        ]
         if widest is not None and widest.value is not None:
             pair_text = " and ".join(_texts(widest.witness.get("classes"), 2))
-            told.append(tag("p", "Yet every two of these images of different class are at least "
-                                 f"{number(widest.value)} apart at some block (Definition 1; the nearest: "
-                                 f"{pair_text}).", class_="muted"))
+            told.append(
+                tag(
+                    "p",
+                    "Yet every two of these images of different class are at least "
+                    f"{number(widest.value)} apart at some block (Definition 1; the nearest: "
+                    f"{pair_text}).",
+                    class_="muted",
+                )
+            )
         parts.append(run.heading(cell))
-        parts.append(tag("div", strip([_image(run, cell, i, a, w, 0), _image(run, cell, j, b, w, 1)]),
-                         tag("div", *told), class_="lead"))
+        parts.append(
+            tag(
+                "div",
+                strip([_image(run, cell, i, a, w, 0), _image(run, cell, j, b, w, 1)]),
+                tag("div", *told),
+                class_="lead",
+            )
+        )
     return Markup("").join(parts) if parts else None
 
 
@@ -65,8 +67,9 @@ def _texts(values: Any, count: int) -> list[str]:
 
 def _image(run: RunData, cell: Cell, index: Any, name: str, witness: Mapping[str, Any], which: int) -> Markup:
     order = _texts(witness.get("orders"), which + 1)[which]
-    return picture(run.image(cell.dataset, index), f"{name}, image {index}", name, f"#{order} in class",
-                   f"image {index}")
+    return picture(
+        run.image(cell.dataset, index), f"{name}, image {index}", name, f"#{order} in class", f"image {index}"
+    )
 
 
 def depth(run: RunData) -> Markup | None:
@@ -85,34 +88,56 @@ def _accuracy(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None
     rows = rows_of(result, "accuracy")
     if not rows:
         return None
-    lines = (("accuracy", "accuracy"), ("agrees with the final decision", "agrees_with_final"),
-             ("decided from here on", "decided"))
-    curves = [Curve(name, [(r["block"], as_float(r[key])) for r in rows]) for name, key in lines
-              if any(r.get(key) is not None for r in rows)]
+    lines = (
+        ("accuracy", "accuracy"),
+        ("agrees with the final decision", "agrees_with_final"),
+        ("decided from here on", "decided"),
+    )
+    curves = [
+        Curve(name, [(r["block"], as_float(r[key])) for r in rows])
+        for name, key in lines
+        if any(r.get(key) is not None for r in rows)
+    ]
     if not curves:
         return None
     blocks = rows[-1]["block"]
-    svg = line_chart(curves, x=Axis.depths(blocks), y=Axis("share of images", 0, 1.03),
-                     title="Accuracy of the readout after each block")
-    return run.figure(f"accuracy-{cell.slug}", svg,
-                      f"Decisions of the readout after each block, {rows[0]['N']} images.")
+    svg = line_chart(
+        curves,
+        x=Axis.depths(blocks),
+        y=Axis("share of images", 0, 1.03),
+        title="Accuracy of the readout after each block",
+    )
+    return run.figure(
+        f"accuracy-{cell.slug}", svg, f"Decisions of the readout after each block, {rows[0]['N']} images."
+    )
 
 
 def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None:
     rows = rows_of(result, "depth")
     if not rows:
         return None
-    closest = Curve("closest pair of different class", [(r["block"], as_float(r["closest"])) for r in rows], titles=[
-        f"depth {r['block']}: {number(r['closest'])}, {r['class_i']} #{r['order_i']} and {r['class_j']} #{r['order_j']}"
-        for r in rows])
+    closest = Curve(
+        "closest pair of different class",
+        [(r["block"], as_float(r["closest"])) for r in rows],
+        titles=[
+            f"depth {r['block']}: {number(r['closest'])}, {r['class_i']} #{r['order_i']} and "
+            f"{r['class_j']} #{r['order_j']}"
+            for r in rows
+        ],
+    )
     median = Curve("median pair", [(r["block"], as_float(r["median"])) for r in rows], dashed=True)
     y = Axis.over(f"distance, {unit_of(result)}", [v for c in (closest, median) for _, v in c.points])
-    svg = line_chart([closest, median], x=Axis.depths(rows[-1]["block"]), y=y,
-                     title="Closest and median cross-class distance along depth")
+    svg = line_chart(
+        [closest, median],
+        x=Axis.depths(rows[-1]["block"]),
+        y=y,
+        title="Closest and median cross-class distance along depth",
+    )
     zeros = sum(1 for r in rows if r["closest"] == 0)
     remark = f" {zeros} of the closest are exactly 0 and drawn at the lower end." if zeros and y.log else ""
-    return run.figure(f"distances-{cell.slug}", svg,
-                      "Distances between images of different class after each block." + remark)
+    return run.figure(
+        f"distances-{cell.slug}", svg, "Distances between images of different class after each block." + remark
+    )
 
 
 def curve(run: RunData) -> Markup | None:
@@ -120,18 +145,28 @@ def curve(run: RunData) -> Markup | None:
     parts = []
     for _, cell, result in results_of(run):
         rows = rows_of(result, "curve")
-        curves = [Curve(WORDS[reduction], [(r["N"], as_float(r["value"])) for r in rows if r["reduction"] == reduction])
-                  for reduction in WORDS]
+        curves = [
+            Curve(WORDS[reduction], [(r["N"], as_float(r["value"])) for r in rows if r["reduction"] == reduction])
+            for reduction in WORDS
+        ]
         curves = [c for c in curves if any(v is not None for _, v in c.points)]
         if not curves:
             continue
-        svg = line_chart(curves, x=Axis.over("N (images, logarithmic)", [r["N"] for r in rows], log=True),
-                         y=Axis.over(f"g-expansive constant, {unit_of(result)}",
-                                     [v for c in curves for _, v in c.points]),
-                         title="Constants over nested subsamples")
+        svg = line_chart(
+            curves,
+            x=Axis.over("N (images, logarithmic)", [r["N"] for r in rows], log=True),
+            y=Axis.over(f"g-expansive constant, {unit_of(result)}", [v for c in curves for _, v in c.points]),
+            title="Constants over nested subsamples",
+        )
         parts += [run.heading(cell), run.figure(f"curve-{cell.slug}", svg, "Constants over nested random subsamples.")]
     if not parts:
         return None
-    return Markup("").join([
-        note("A smallest distance over N images can only fall as N grows, so two models are comparable at equal N "
-             "only: read both curves at the same N."), *parts])
+    return Markup("").join(
+        [
+            note(
+                "A smallest distance over N images can only fall as N grows, so two models are comparable at equal N "
+                "only: read both curves at the same N."
+            ),
+            *parts,
+        ]
+    )

@@ -7,8 +7,14 @@ from typing import Any
 from stabilitykit import Component, Option, ReportSection, hookimpl
 
 _PUBLIC = {
-    "lipschitz": "api", "verify": "api", "LipschitzInterval": "interval", "Ball": "regions", "Box": "regions",
-    "Data": "regions", "Network": "network", "dense": "network",
+    "lipschitz": "api",
+    "verify": "api",
+    "LipschitzInterval": "interval",
+    "Ball": "regions",
+    "Box": "regions",
+    "Data": "regions",
+    "Network": "network",
+    "dense": "network",
 }
 __all__ = ["Ball", "Box", "Data", "LipschitzInterval", "Network", "dense", "lipschitz", "verify"]
 
@@ -33,8 +39,13 @@ def stabilitykit_properties() -> list[Component]:
             reference="Table 2",
             primary="method",
             options=(
-                Option("method", "str", "auto", "how the upper bound is found",
-                       choices=("auto", "sdp", "cvxpy", "layer", "product", "exact")),
+                Option(
+                    "method",
+                    "str",
+                    "auto",
+                    "how the upper bound is found",
+                    choices=("auto", "sdp", "cvxpy", "layer", "product", "exact"),
+                ),
                 Option("norm", "str", "2", "norm of the state; outputs are measured in l2", choices=("2", "inf")),
                 Option("tol", "float", 1e-4, "relative accuracy asked of the bound", minimum=1e-9, maximum=1.0),
                 Option("solver", "str", "CLARABEL", "for method=cvxpy", choices=("CLARABEL", "SCS")),

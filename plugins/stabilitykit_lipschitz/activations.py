@@ -7,18 +7,54 @@ from typing import Any
 from stabilitykit_lipschitz.slopes import Activation, clipped, elu, leaky, named, softplus, softshrink
 
 PLAIN = {
-    "ReLU": "relu", "ReLU6": "relu6", "Hardswish": "hardswish", "Hardsigmoid": "hardsigmoid", "Tanh": "tanh",
-    "Sigmoid": "sigmoid", "SiLU": "silu", "Swish": "silu", "Mish": "mish", "SELU": "selu", "Softsign": "softsign",
-    "Tanhshrink": "tanhshrink", "LogSigmoid": "logsigmoid", "HardSwish": "hardswish", "HardSigmoid": "hardsigmoid",
-    "GELUTanh": "gelu-tanh", "QuickGELU": "quickgelu", "Hardtanh": "", "LeakyReLU": "", "PReLU": "",
-    "RReLU": "", "ELU": "", "CELU": "", "GELU": "", "Softplus": "", "Softshrink": "", "Threshold": "",
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "Hardswish": "hardswish",
+    "Hardsigmoid": "hardsigmoid",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "SiLU": "silu",
+    "Swish": "silu",
+    "Mish": "mish",
+    "SELU": "selu",
+    "Softsign": "softsign",
+    "Tanhshrink": "tanhshrink",
+    "LogSigmoid": "logsigmoid",
+    "HardSwish": "hardswish",
+    "HardSigmoid": "hardsigmoid",
+    "GELUTanh": "gelu-tanh",
+    "QuickGELU": "quickgelu",
+    "Hardtanh": "",
+    "LeakyReLU": "",
+    "PReLU": "",
+    "RReLU": "",
+    "ELU": "",
+    "CELU": "",
+    "GELU": "",
+    "Softplus": "",
+    "Softshrink": "",
+    "Threshold": "",
 }
 
 FUNCTIONS = {
-    "relu": "relu", "relu_": "relu", "relu6": "relu6", "hardswish": "hardswish", "hardsigmoid": "hardsigmoid",
-    "tanh": "tanh", "tanh_": "tanh", "sigmoid": "sigmoid", "sigmoid_": "sigmoid", "silu": "silu", "mish": "mish",
-    "selu": "selu", "selu_": "selu", "softsign": "softsign", "tanhshrink": "tanhshrink", "logsigmoid": "logsigmoid",
-    "log_sigmoid": "logsigmoid", "expit": "sigmoid",
+    "relu": "relu",
+    "relu_": "relu",
+    "relu6": "relu6",
+    "hardswish": "hardswish",
+    "hardsigmoid": "hardsigmoid",
+    "tanh": "tanh",
+    "tanh_": "tanh",
+    "sigmoid": "sigmoid",
+    "sigmoid_": "sigmoid",
+    "silu": "silu",
+    "mish": "mish",
+    "selu": "selu",
+    "selu_": "selu",
+    "softsign": "softsign",
+    "tanhshrink": "tanhshrink",
+    "logsigmoid": "logsigmoid",
+    "log_sigmoid": "logsigmoid",
+    "expit": "sigmoid",
 }
 
 
@@ -57,6 +93,7 @@ def of_module(module: Any, shape: tuple[int, ...]) -> Activation:
 
 def of_function(name: str, args: tuple, kwargs: dict) -> Activation | None:
     """The activation a functional call computes; args without the tensor. None if it is not one."""
+
     def number(position: int, key: str, default: float) -> float:
         return float(args[position]) if len(args) > position else float(kwargs.get(key, default))
 

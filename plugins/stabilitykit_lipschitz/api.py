@@ -21,10 +21,20 @@ from stabilitykit_lipschitz.solver import solve
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
 
 
-def lipschitz(model: Any, norm: float | str = 2, method: str = "auto", region: Region | None = None,
-              tol: float = 1e-4, *, input_shape: tuple[int, ...] | None = None, data: Any = None,
-              solver: str = "CLARABEL", seconds: float = 60.0, search_seconds: float = 2.0,
-              seed: int = 0) -> LipschitzInterval:
+def lipschitz(
+    model: Any,
+    norm: float | str = 2,
+    method: str = "auto",
+    region: Region | None = None,
+    tol: float = 1e-4,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    data: Any = None,
+    solver: str = "CLARABEL",
+    seconds: float = 60.0,
+    search_seconds: float = 2.0,
+    seed: int = 0,
+) -> LipschitzInterval:
     """Bound sup ||f(x) - f(y)||_2 / ||x - y|| from both sides.
 
     Arguments:
@@ -46,8 +56,10 @@ def lipschitz(model: Any, norm: float | str = 2, method: str = "auto", region: R
     began = time.perf_counter()
     per_input = _is_infinity(norm)
     if method == "network":
-        raise ValueError("LipSDP-Network's coupled multipliers are not valid: they fall below the true constant on "
-                         "small random networks; expected one of " + ", ".join(METHODS))
+        raise ValueError(
+            "LipSDP-Network's coupled multipliers are not valid: they fall below the true constant on "
+            "small random networks; expected one of " + ", ".join(METHODS)
+        )
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     if not tol > 0:
@@ -102,16 +114,24 @@ def _finite(network: Network) -> None:
 class Upper:
     """A proven bound on the way to becoming an interval."""
 
-    def __init__(self, bound: float, method: str, dual: float = math.nan, rank: int = 0, status: str = "",
-                 multipliers: list[np.ndarray] | None = None, mu: np.ndarray | None = None, rho: float = math.nan,
-                 notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        bound: float,
+        method: str,
+        dual: float = math.nan,
+        rank: int = 0,
+        status: str = "",
+        multipliers: list[np.ndarray] | None = None,
+        mu: np.ndarray | None = None,
+        rho: float = math.nan,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         self.bound, self.method, self.dual, self.rank, self.status = bound, method, dual, rank, status
         self.multipliers, self.mu, self.notes = multipliers or [], mu, notes
         self.rho = rho
 
 
-def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float,
-           seed: int) -> Upper:
+def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float, seed: int) -> Upper:
     if method == "product":
         return Upper(product_bound(network, per_input), "product")
     parts, outputs, errors = substitute(network, method == "layer")
@@ -124,15 +144,26 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
     else:
         found = solve_certified(problem, tol, seconds, seed)
     if found is None:
-        return Upper(product_bound(network, per_input), "product", notes=(
-            "no matrix certificate could be proven; the norm product is reported instead",))
+        return Upper(
+            product_bound(network, per_input),
+            "product",
+            notes=("no matrix certificate could be proven; the norm product is reported instead",),
+        )
     certificate, dual, rank, status = found
     bound = constant(problem, certificate)
     name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
     multipliers = _original(network, problem, certificate)
     mu = _original_mu(network, problem, certificate) if per_input else None
-    return Upper(bound, name, dual_constant(problem, dual), rank, status, multipliers, mu,
-                 _ldexp(certificate.squared, 2 * problem.exponent))
+    return Upper(
+        bound,
+        name,
+        dual_constant(problem, dual),
+        rank,
+        status,
+        multipliers,
+        mu,
+        _ldexp(certificate.squared, 2 * problem.exponent),
+    )
 
 
 def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> tuple | None:
@@ -199,9 +230,16 @@ def _ldexp(value: float, exponent: int) -> float:
     return math.ldexp(value, exponent) if math.frexp(value)[1] + exponent < 1024 else math.inf
 
 
-def verify(model: Any, multipliers: list[np.ndarray], rho: float, *, norm: float | str = 2,
-           region: Region | None = None, input_shape: tuple[int, ...] | None = None,
-           input_multipliers: np.ndarray | None = None) -> float | None:
+def verify(
+    model: Any,
+    multipliers: list[np.ndarray],
+    rho: float,
+    *,
+    norm: float | str = 2,
+    region: Region | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    input_multipliers: np.ndarray | None = None,
+) -> float | None:
     """The Lipschitz bound that these multipliers prove, checked from the model alone, or None if they prove none.
 
     Arguments as returned by `lipschitz` (multipliers per hidden layer, rho, input_multipliers for norm=inf) for the
@@ -211,14 +249,18 @@ def verify(model: Any, multipliers: list[np.ndarray], rho: float, *, norm: float
     network = tighten(model if isinstance(model, Network) else _read(model, input_shape), region)
     given = [np.shape(t) for t in multipliers]
     if given != [(layer.size,) for layer in network.layers]:
-        raise ValueError(f"expected one array of multipliers per hidden layer, sizes "
-                         f"{[layer.size for layer in network.layers]}; got shapes {given} (the norm product has none)")
+        raise ValueError(
+            f"expected one array of multipliers per hidden layer, sizes "
+            f"{[layer.size for layer in network.layers]}; got shapes {given} (the norm product has none)"
+        )
     parts, outputs, errors = substitute(network, False)
     problem = prepare(network, per_input, False, fold_slack(network, errors, per_input), (parts, outputs))
     if problem.empty():
         return problem.slack * network.factor
-    t = [np.ldexp(np.asarray(multipliers[p.origin], dtype=np.float64)[p.kept], 2 * (p.exponent - problem.exponent))
-         for p in problem.parts]
+    t = [
+        np.ldexp(np.asarray(multipliers[p.origin], dtype=np.float64)[p.kept], 2 * (p.exponent - problem.exponent))
+        for p in problem.parts
+    ]
     if not 0 < rho < math.inf:
         return None
     squared = math.ldexp(rho, -2 * problem.exponent)
@@ -260,13 +302,26 @@ def _original_mu(network: Network, problem: Problem, certificate: Certificate) -
     return mu
 
 
-def _assemble(network: Network, found: Upper, witness: Witness, per_input: bool, began: float,
-              solved: float) -> LipschitzInterval:
+def _assemble(
+    network: Network, found: Upper, witness: Witness, per_input: bool, began: float, solved: float
+) -> LipschitzInterval:
     factor = network.factor
     upper = found.bound * factor * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
     return LipschitzInterval(
-        lower=witness.value, upper=upper, sdp_dual=found.dual * factor, certified=True, multipliers=found.multipliers,
-        witness_input=witness.x.reshape(network.input_shape or (-1,)), rank=found.rank,
-        seconds=time.perf_counter() - began, method=found.method, norm=math.inf if per_input else 2.0,
-        input_multipliers=found.mu, solver_seconds=solved, solver_status=found.status,
-        assumptions=network.assumptions, notes=found.notes, rho=found.rho)
+        lower=witness.value,
+        upper=upper,
+        sdp_dual=found.dual * factor,
+        certified=True,
+        multipliers=found.multipliers,
+        witness_input=witness.x.reshape(network.input_shape or (-1,)),
+        rank=found.rank,
+        seconds=time.perf_counter() - began,
+        method=found.method,
+        norm=math.inf if per_input else 2.0,
+        input_multipliers=found.mu,
+        solver_seconds=solved,
+        solver_status=found.status,
+        assumptions=network.assumptions,
+        notes=found.notes,
+        rho=found.rho,
+    )

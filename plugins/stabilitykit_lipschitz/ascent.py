@@ -40,8 +40,9 @@ def _softmax(network: Network, points: np.ndarray) -> np.ndarray:
     return p / p.sum(axis=1, keepdims=True)
 
 
-def _direction(network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int,
-               p: np.ndarray | None = None) -> tuple:
+def _direction(
+    network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int, p: np.ndarray | None = None
+) -> tuple:
     """Batched power iteration: (directions with unit norm, images J v); p: probabilities, for J after a softmax."""
 
     def after(image: np.ndarray) -> np.ndarray:
@@ -62,8 +63,16 @@ def _estimate(network: Network, points: np.ndarray, rng: np.random.Generator, pe
         return np.nan_to_num(np.linalg.norm(image, axis=1), nan=0.0, posinf=0.0)
 
 
-def ascend(network: Network, points: np.ndarray, reach: np.ndarray, region: Region | None, per_input: bool,
-            steps: int, rng: np.random.Generator, until: float) -> np.ndarray:
+def ascend(
+    network: Network,
+    points: np.ndarray,
+    reach: np.ndarray,
+    region: Region | None,
+    per_input: bool,
+    steps: int,
+    rng: np.random.Generator,
+    until: float,
+) -> np.ndarray:
     """Move pairs x, x + h v apart-in-output: ascent on the difference quotient, whose mean value some J attains."""
     x = points.copy()
     v, _ = _direction(network, network.slopes_at(x), rng.standard_normal(x.shape), per_input, 4)
@@ -98,8 +107,9 @@ def ascend(network: Network, points: np.ndarray, reach: np.ndarray, region: Regi
     return best
 
 
-def wander(network: Network, points: np.ndarray, region: Region | None, per_input: bool, rng: np.random.Generator,
-            until: float) -> np.ndarray:
+def wander(
+    network: Network, points: np.ndarray, region: Region | None, per_input: bool, rng: np.random.Generator, until: float
+) -> np.ndarray:
     """Random steps of all lengths from each point (B, n), kept where ||J|| grows: what gradients do not see, because
     it is constant on the linear pieces of a network or peaks in a narrow place."""
     passes = 2 * min(network.classes, FEW) * len(points) * _CHILDREN

@@ -146,8 +146,11 @@ def factorise(scaled: Scaled, shift: float, order: list[int], keep_last: bool) -
     factor = Factor(order, {}, {})
     done: set[int] = set()
     for step, i in enumerate(order):
-        keys = [(key, key[0] if key[1] == i else key[1]) for key in blocks
-                if key[0] != key[1] and i in key and not done.intersection(key)]
+        keys = [
+            (key, key[0] if key[1] == i else key[1])
+            for key in blocks
+            if key[0] != key[1] and i in key and not done.intersection(key)
+        ]
         is_dense = (i, i) in blocks
         if is_dense:
             pivot = blocks.pop((i, i)).copy()

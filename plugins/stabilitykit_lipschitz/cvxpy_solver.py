@@ -36,7 +36,7 @@ def propose(problem: Problem, solver: str = "CLARABEL", tol: float = 1e-6, secon
     def place(blocks: dict[int, np.ndarray], rows: int) -> np.ndarray:
         out = np.zeros((rows, total))
         for k, b in blocks.items():
-            out[:, starts[k]:starts[k + 1]] = b
+            out[:, starts[k] : starts[k + 1]] = b
         return out
 
     if problem.per_input:
@@ -53,7 +53,7 @@ def propose(problem: Problem, solver: str = "CLARABEL", tol: float = 1e-6, secon
     for level, part in enumerate(problem.parts, start=1):
         w = place(part.blocks, part.size)
         e = np.zeros((part.size, total))
-        e[:, starts[level]:starts[level + 1]] = np.eye(part.size)
+        e[:, starts[level] : starts[level + 1]] = np.eye(part.size)
         u, v = e - part.alpha[:, None] * w, e - part.beta[:, None] * w
         t = cp.Variable(nonneg=True) if part.shared else cp.Variable(part.size, nonneg=True)
         variables.append(t)

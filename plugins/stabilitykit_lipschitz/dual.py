@@ -122,8 +122,10 @@ class Dual:
 
     def fixed_point(self, point: Point) -> list[np.ndarray]:
         """Turn every q parallel to its gradient (one step of a generalised power iteration)."""
-        return [np.where(np.abs(g).sum(1, keepdims=True) > 0, g, q) if not whole else (g if g.any() else q)
-                for g, q, whole in zip(point.grad, point.unit, self.whole)]
+        return [
+            np.where(np.abs(g).sum(1, keepdims=True) > 0, g, q) if not whole else (g if g.any() else q)
+            for g, q, whole in zip(point.grad, point.unit, self.whole)
+        ]
 
     def balanced(self, point: Point) -> list[np.ndarray]:
         """Raw parameters of the same point whose norms make the Hessian's diagonal about one."""

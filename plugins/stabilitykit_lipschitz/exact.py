@@ -38,8 +38,16 @@ class _Bound:
     start: list[np.ndarray] | None  # the dual solution, rows of all neurons (zero where fixed), for the children
 
 
-def exact_constant(network: Network, region: Region | None, data: np.ndarray | None, per_input: bool, tol: float,
-                   seconds: float, seed: int, began: float) -> LipschitzInterval:
+def exact_constant(
+    network: Network,
+    region: Region | None,
+    data: np.ndarray | None,
+    per_input: bool,
+    tol: float,
+    seconds: float,
+    seed: int,
+    began: float,
+) -> LipschitzInterval:
     """[lower, upper] with upper <= lower (1 + min(tol, 1e-5)) where the search closes in time (`exact` says so).
 
     Errors: ValueError unless the network has one hidden layer of at most 256 two-slope neurons (ReLU, leaky ReLU,
@@ -55,22 +63,42 @@ def exact_constant(network: Network, region: Region | None, data: np.ndarray | N
     exact = upper <= tree.best.value * (1 + tol)
     notes = () if exact else (f"branch and bound stopped after {tree.nodes} nodes and {seconds:.0f} s without closing",)
     return LipschitzInterval(
-        lower=tree.best.value, upper=max(upper, tree.best.value), sdp_dual=root.dual, certified=True,
-        multipliers=root.multipliers, witness_input=tree.best.x.reshape(network.input_shape or (-1,)), rank=root.rank,
-        seconds=time.perf_counter() - began, method="exact", exact=exact, solver_seconds=time.perf_counter() - began,
-        solver_status=f"{tree.nodes} nodes", assumptions=network.assumptions, notes=notes)
+        lower=tree.best.value,
+        upper=max(upper, tree.best.value),
+        sdp_dual=root.dual,
+        certified=True,
+        multipliers=root.multipliers,
+        witness_input=tree.best.x.reshape(network.input_shape or (-1,)),
+        rank=root.rank,
+        seconds=time.perf_counter() - began,
+        method="exact",
+        exact=exact,
+        solver_seconds=time.perf_counter() - began,
+        solver_status=f"{tree.nodes} nodes",
+        assumptions=network.assumptions,
+        notes=notes,
+    )
 
 
 def _suitable(network: Network, region: Region | None, per_input: bool) -> None:
-    if len(network.layers) != 1 or network.layers[0].size > MOST or per_input or network.factor != 1.0 \
-            or isinstance(region, Data):
-        raise ValueError(f"method='exact' handles one hidden layer of at most {MOST} neurons, norm=2 and logits; got "
-                         f"{len(network.layers)} hidden layers of {[x.size for x in network.layers]} neurons; "
-                         "use method='sdp'")
+    if (
+        len(network.layers) != 1
+        or network.layers[0].size > MOST
+        or per_input
+        or network.factor != 1.0
+        or isinstance(region, Data)
+    ):
+        raise ValueError(
+            f"method='exact' handles one hidden layer of at most {MOST} neurons, norm=2 and logits; got "
+            f"{len(network.layers)} hidden layers of {[x.size for x in network.layers]} neurons; "
+            "use method='sdp'"
+        )
     activation = network.layers[0].activation
     if not activation.piecewise_linear or tuple(activation.kinks) not in ((0.0,), ()):
-        raise ValueError(f"method='exact' needs an activation with two slopes and one kink at 0 (ReLU, leaky ReLU, "
-                         f"PReLU); got {activation.name!r}; use method='sdp'")
+        raise ValueError(
+            f"method='exact' needs an activation with two slopes and one kink at 0 (ReLU, leaky ReLU, "
+            f"PReLU); got {activation.name!r}; use method='sdp'"
+        )
 
 
 def _narrowed(start: list[np.ndarray], columns: int = 8) -> list[np.ndarray]:
@@ -90,9 +118,10 @@ def _compressed(network: Network) -> Network:
     factor = compressed(stacked)
     outputs = dict(network.outputs)
     if 0 in outputs:
-        outputs[0] = factor[layer.size:]
-    return replace(network, inputs=len(stacked), layers=(replace(layer, blocks={0: factor[: layer.size]}),),
-                   outputs=outputs)
+        outputs[0] = factor[layer.size :]
+    return replace(
+        network, inputs=len(stacked), layers=(replace(layer, blocks={0: factor[: layer.size]}),), outputs=outputs
+    )
 
 
 class _Tree:
@@ -182,8 +211,11 @@ class _Tree:
         """(x strictly inside the pattern on `fixed` neurons or None, whether None is a proof that there is none)."""
         live = fixed & (self.w != 0).any(1)
         if not live.any():
-            inside = self.region.sample(1, np.random.default_rng(self.seed))[0] \
-                if isinstance(self.region, (Ball, Box)) else np.ones(self.network.inputs)
+            inside = (
+                self.region.sample(1, np.random.default_rng(self.seed))[0]
+                if isinstance(self.region, (Ball, Box))
+                else np.ones(self.network.inputs)
+            )
             return inside, False
         if self.region is None:
             rows = self.w[live]

@@ -37,16 +37,55 @@ from stabilitykit_lipschitz.operations import (
 from stabilitykit_lipschitz.rounding import UNIT
 from stabilitykit_lipschitz.slopes import Activation
 
-PASS = ("Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",
-        "DropPath", "StochasticDepth")
-RESHAPES = ("flatten", "reshape", "view", "permute", "transpose", "squeeze", "unsqueeze", "contiguous", "getitem",
-            "chunk", "split", "movedim", "swapaxes", "clone", "float", "double", "expand", "pixel_unshuffle",
-            "pixel_shuffle", "unflatten", "roll", "flip", "narrow", "select")
-AVERAGES = ("mean", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-            "adaptive_avg_pool3d", "sum")
+PASS = (
+    "Identity",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "AlphaDropout",
+    "FeatureAlphaDropout",
+    "DropPath",
+    "StochasticDepth",
+)
+RESHAPES = (
+    "flatten",
+    "reshape",
+    "view",
+    "permute",
+    "transpose",
+    "squeeze",
+    "unsqueeze",
+    "contiguous",
+    "getitem",
+    "chunk",
+    "split",
+    "movedim",
+    "swapaxes",
+    "clone",
+    "float",
+    "double",
+    "expand",
+    "pixel_unshuffle",
+    "pixel_shuffle",
+    "unflatten",
+    "roll",
+    "flip",
+    "narrow",
+    "select",
+)
+AVERAGES = (
+    "mean",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "sum",
+)
 MODULE_RESHAPES = ("Flatten", "Unflatten", "PixelUnshuffle", "PixelShuffle", "ChannelShuffle")
-MODULE_AVERAGES = ("AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d",
-                   "AdaptiveAvgPool3d")
+MODULE_AVERAGES = ("AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -68,8 +107,10 @@ def extract(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Net
     try:
         graph = _Tracer().trace(root)
     except Exception as error:  # torch.fx raises many types for data-dependent control flow
-        raise UnsupportedModule(f"{type(model).__name__} cannot be traced as a static graph ({error}); expected a "
-                                "head made of linear modules and activations; pass its fully connected part") from error
+        raise UnsupportedModule(
+            f"{type(model).__name__} cannot be traced as a static graph ({error}); expected a "
+            "head made of linear modules and activations; pass its fully connected part"
+        ) from error
     shape = tuple(input_shape) if input_shape is not None else _guess_shape(root)
     reader = _Reader(root, shape)
     with torch.no_grad():
@@ -84,8 +125,12 @@ def _guess_shape(root: nn.Module) -> tuple[int, ...]:
             return (module.num_features,)
         if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
             return tuple(module.normalized_shape)
-        if not list(module.children()) and type(module).__name__ not in PASS and not is_activation(module) \
-                and not isinstance(module, nn.Flatten):
+        if (
+            not list(module.children())
+            and type(module).__name__ not in PASS
+            and not is_activation(module)
+            and not isinstance(module, nn.Flatten)
+        ):
             break
     raise ValueError("the shape of one input cannot be read off the model; expected input_shape=(C, H, W) or (n,)")
 
@@ -176,7 +221,8 @@ class _Reader:
             return self._activate(of_module(module, value.shape), value, _name(node))
         raise UnsupportedModule(
             f"{self._where(node)} has no Lipschitz rule: expected Linear, convolution, BatchNorm, average pooling, "
-            "Flatten, LayerNorm/RMSNorm, a slope-restricted activation or a final Softmax")
+            "Flatten, LayerNorm/RMSNorm, a slope-restricted activation or a final Softmax"
+        )
 
     def _linear(self, weight: np.ndarray, bias: np.ndarray | None, value: Affine) -> Affine:
         if value.shape[-1] != weight.shape[1]:
@@ -188,8 +234,10 @@ class _Reader:
 
     def _batchnorm(self, module: Any, value: Affine, node: fx.Node) -> Affine:
         if module.running_mean is None:
-            raise UnsupportedModule(f"{self._where(node)} keeps no running statistics: its output depends on the "
-                                    "whole batch, so it has no Lipschitz constant; calibrate it first")
+            raise UnsupportedModule(
+                f"{self._where(node)} keeps no running statistics: its output depends on the "
+                "whole batch, so it has no Lipschitz constant; calibrate it first"
+            )
         mean, var = as_array(module.running_mean), as_array(module.running_var)
         gain = np.ones_like(mean) if module.weight is None else as_array(module.weight)
         shift = np.zeros_like(mean) if module.bias is None else as_array(module.bias)
@@ -236,8 +284,11 @@ class _Reader:
         else:
             alpha, beta = activation.bounds(size)
             shared = False
-        self.layers.append(Layer(folding.dense_blocks(value, f"the input of {name!r}"), value.bias, activation,
-                                 alpha, beta, shared, name))
+        self.layers.append(
+            Layer(
+                folding.dense_blocks(value, f"the input of {name!r}"), value.bias, activation, alpha, beta, shared, name
+            )
+        )
         for state, error in value.errors.items():
             self.errors[level, state] = error
         return folding.of_state(level, value.shape)

@@ -113,8 +113,9 @@ def stack(values: list[Affine], order: np.ndarray, shape: tuple[int, ...]) -> Af
     errors: dict[int, float] = {}
     for state in sorted({s for v in values for s in v.maps}):
         size = next(v.maps[state].shape[1] for v in values if state in v.maps)
-        rows = [sparse.csr_matrix(v.maps[state]) if state in v.maps else sparse.csr_matrix((v.size, size))
-                for v in values]
+        rows = [
+            sparse.csr_matrix(v.maps[state]) if state in v.maps else sparse.csr_matrix((v.size, size)) for v in values
+        ]
         maps[state] = sparse.vstack(rows, format="csr")
         error = sum(v.errors.get(state, 0.0) for v in values)
         if error:
@@ -127,8 +128,10 @@ def dense_blocks(value: Affine, where: str) -> dict[int, np.ndarray]:
     """The maps as dense arrays. Errors: ValueError when they would not fit in memory."""
     size = sum(8 * m.shape[0] * m.shape[1] for m in value.maps.values())
     if size > MOST_BYTES:
-        raise ValueError(f"{where}: its dense matrix would take {size / 1e9:.0f} GB; expected a head of at most "
-                         f"{MOST_BYTES / 1e9:.0f} GB. Analyse a later part of the model (after pooling).")
+        raise ValueError(
+            f"{where}: its dense matrix would take {size / 1e9:.0f} GB; expected a head of at most "
+            f"{MOST_BYTES / 1e9:.0f} GB. Analyse a later part of the model (after pooling)."
+        )
     return {s: np.asarray(m.todense()) if sparse.issparse(m) else m for s, m in value.maps.items()}
 
 

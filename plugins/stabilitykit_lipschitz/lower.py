@@ -79,8 +79,16 @@ def at_kink(network: Network, x: np.ndarray) -> bool:
     return False
 
 
-def search(network: Network, region: Region | None = None, data: np.ndarray | None = None, per_input: bool = False,
-           seed: int = 0, seconds: float = 2.0, starts: int = 96, steps: int = 40) -> Witness:
+def search(
+    network: Network,
+    region: Region | None = None,
+    data: np.ndarray | None = None,
+    per_input: bool = False,
+    seed: int = 0,
+    seconds: float = 2.0,
+    starts: int = 96,
+    steps: int = 40,
+) -> Witness:
     """The largest Jacobian norm found at an actual input of the region.
 
     data: optional (B, ...) inputs to start from. Work is cut so that it takes about `seconds`.
@@ -138,8 +146,9 @@ def _ties(network: Network, pairs: int = 8) -> np.ndarray:
     return np.linalg.lstsq(gram, (wanted - network.offset).T, rcond=None)[0].T @ c
 
 
-def _starts(network: Network, region: Region | None, data: np.ndarray | None, rng: np.random.Generator,
-            count: int) -> np.ndarray:
+def _starts(
+    network: Network, region: Region | None, data: np.ndarray | None, rng: np.random.Generator, count: int
+) -> np.ndarray:
     n = network.inputs
     if isinstance(region, (Ball, Box)):
         points = [region.sample(count, rng)]
@@ -167,8 +176,14 @@ def _starts(network: Network, region: Region | None, data: np.ndarray | None, rn
     return np.concatenate(points)
 
 
-def _keep(network: Network, best: Witness, points: np.ndarray, region: Region | None, per_input: bool,
-          rng: np.random.Generator) -> Witness:
+def _keep(
+    network: Network,
+    best: Witness,
+    points: np.ndarray,
+    region: Region | None,
+    per_input: bool,
+    rng: np.random.Generator,
+) -> Witness:
     for x in points:
         if not np.isfinite(x).all():
             continue

@@ -33,8 +33,10 @@ def as_array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def refuse(where: str) -> NoReturn:
-    raise UnsupportedModule(f"{where} has no Lipschitz rule: expected affine operations (add, scale, reshape, "
-                            "average, concatenate), a known activation or a final softmax")
+    raise UnsupportedModule(
+        f"{where} has no Lipschitz rule: expected affine operations (add, scale, reshape, "
+        "average, concatenate), a known activation or a final softmax"
+    )
 
 
 def double(module: nn.Module) -> Any:
@@ -81,8 +83,12 @@ def reshape(function: Any, value: Affine) -> Any:
 
 
 def relocated(moved: torch.Tensor, value: Affine) -> Affine:
-    if moved.dim() < 1 or moved.shape[0] != 2 or not torch.equal(moved[1], moved[0] + value.size) \
-            or int(moved[0].max()) >= value.size:
+    if (
+        moved.dim() < 1
+        or moved.shape[0] != 2
+        or not torch.equal(moved[1], moved[0] + value.size)
+        or int(moved[0].max()) >= value.size
+    ):
         raise UnsupportedModule("a reshape mixes samples of a batch; expected it to keep the batch dimension first")
     return folding.gather(moved[0].reshape(-1).numpy(), value, tuple(moved.shape[1:]))
 
@@ -143,5 +149,3 @@ def concatenate(args: tuple, kwargs: dict, name: str) -> Affine:
     if moved.shape[0] != 2 or not torch.equal(moved[1], moved[0] + total):
         raise UnsupportedModule("concatenation along the batch dimension has no rule; expected a feature dimension")
     return folding.stack(values, moved[0].reshape(-1).numpy(), tuple(moved.shape[1:]))
-
-

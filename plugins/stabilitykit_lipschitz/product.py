@@ -18,12 +18,14 @@ def product_bound(network: Network, per_input: bool = False) -> float:
     gains = [1.0]
     for index, layer in enumerate(network.layers, start=1):
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
-        total = sum(_norm(w, k, per_input, network.errors.get((index, k), 0.0)) * gains[k]
-                    for k, w in layer.blocks.items())
+        total = sum(
+            _norm(w, k, per_input, network.errors.get((index, k), 0.0)) * gains[k] for k, w in layer.blocks.items()
+        )
         gains.append(steepest * total * (1 + 1e-14))
     last = len(network.layers) + 1
-    return sum(_norm(c, k, per_input, network.errors.get((last, k), 0.0)) * gains[k]
-               for k, c in network.outputs.items()) * (1 + 1e-13)
+    return sum(
+        _norm(c, k, per_input, network.errors.get((last, k), 0.0)) * gains[k] for k, c in network.outputs.items()
+    ) * (1 + 1e-13)
 
 
 def _norm(w: np.ndarray, state: int, per_input: bool, error: float) -> float:
@@ -36,8 +38,12 @@ def _norm(w: np.ndarray, state: int, per_input: bool, error: float) -> float:
     return (bound + error) * (1 + 1e-14)
 
 
-def fold_slack(network: Network, errors: dict[tuple[int, int], float], per_input: bool,
-               norm: Callable[[np.ndarray], float] = norm_bound) -> float:
+def fold_slack(
+    network: Network,
+    errors: dict[tuple[int, int], float],
+    per_input: bool,
+    norm: Callable[[np.ndarray], float] = norm_bound,
+) -> float:
     """How much the constant can change when each block moves by its Frobenius error bound.
 
     The supremum over all slope matrices of the Jacobian's norm moves by at most
@@ -53,8 +59,9 @@ def fold_slack(network: Network, errors: dict[tuple[int, int], float], per_input
     for index, layer in enumerate(network.layers, start=1):
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
         steep.append(steepest)
-        before.append(steepest * sum((norm(w) + errors.get((index, k), 0.0)) * before[k]
-                                     for k, w in layer.blocks.items()))
+        before.append(
+            steepest * sum((norm(w) + errors.get((index, k), 0.0)) * before[k] for k, w in layer.blocks.items())
+        )
     after = [0.0] * (last + 1)
     after[last] = 1.0
     for k, c in network.outputs.items():

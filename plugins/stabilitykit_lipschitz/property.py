@@ -41,8 +41,7 @@ class Lipschitz(Property):
     name = "lipschitz"
 
     def __init__(
-        self, method: str = "auto", norm: str = "2", tol: float = 1e-4, solver: str = "CLARABEL",
-        seconds: float = 60.0,
+        self, method: str = "auto", norm: str = "2", tol: float = 1e-4, solver: str = "CLARABEL", seconds: float = 60.0
     ) -> None:
         self.method, self.norm, self.tol, self.solver, self.seconds = method, norm, tol, solver, seconds
 
@@ -76,15 +75,25 @@ class Lipschitz(Property):
             region = Data(states, powers, count)
         elif network.layers:
             states = self._states(context, network, depth, SEEDS)[0]
-        interval = lipschitz(network, self.norm, self.method, region, self.tol, solver=self.solver,
-                             seconds=self.seconds, data=states if len(states) else None, seed=context.seed)
+        interval = lipschitz(
+            network,
+            self.norm,
+            self.method,
+            region,
+            self.tol,
+            solver=self.solver,
+            seconds=self.seconds,
+            data=states if len(states) else None,
+            seed=context.seed,
+        )
         if not len(states):
             states = self._states(context, network, depth, 16)[0]
         softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, 1.0)
         return _Bounded(depth, network, region, interval, softmax)
 
-    def _states(self, context: Context, network: Network, depth: int | None,
-                images: int | None = None) -> tuple[np.ndarray, tuple[float, ...], int]:
+    def _states(
+        self, context: Context, network: Network, depth: int | None, images: int | None = None
+    ) -> tuple[np.ndarray, tuple[float, ...], int]:
         """(the steepest states (B, n) seen, smallest powers entering normalisation layers over all, how many)."""
         import torch
 
@@ -117,25 +126,66 @@ class Lipschitz(Property):
         n = len(context.indices)
         norm = "l2" if self.norm == "2" else "l-infinity"
         found = top.interval
-        about = [f"certified by {found.method}" if found.method != "product" else "norm product", *found.assumptions,
-                 *found.notes]
+        about = [
+            f"certified by {found.method}" if found.method != "product" else "norm product",
+            *found.assumptions,
+            *found.notes,
+        ]
         if top.depth is not None:
             about.append(f"largest over depths, at depth {top.depth}")
         note = "; ".join(about)
         unit = f"logit (l2) per {norm} of the state"
-        result = PropertyResult([
-            Measurement("lipschitz", found.upper, Kind.UPPER, n, unit, _certificate(top), REFERENCE,
-                        (low.interval.lower, found.upper), note=note),
-            Measurement("lipschitz.probabilities", 0.5 * found.upper, Kind.UPPER, n,
-                        f"probability (l2) per {norm} of the state", _half(top, soft), REFERENCE,
-                        (soft.softmax.value, 0.5 * found.upper),
-                        note="half of Lip(g): softmax is 1/2-Lipschitz in l2; " + note),
-            Measurement("lipschitz.realised", low.interval.lower, Kind.LOWER, n, unit, _witness(low), REFERENCE,
-                        (low.interval.lower, None), note="||J(x)||_2 at the state stored as witness, in float64"),
-        ])
+        result = PropertyResult(
+            [
+                Measurement(
+                    "lipschitz",
+                    found.upper,
+                    Kind.UPPER,
+                    n,
+                    unit,
+                    _certificate(top),
+                    REFERENCE,
+                    (low.interval.lower, found.upper),
+                    note=note,
+                ),
+                Measurement(
+                    "lipschitz.probabilities",
+                    0.5 * found.upper,
+                    Kind.UPPER,
+                    n,
+                    f"probability (l2) per {norm} of the state",
+                    _half(top, soft),
+                    REFERENCE,
+                    (soft.softmax.value, 0.5 * found.upper),
+                    note="half of Lip(g): softmax is 1/2-Lipschitz in l2; " + note,
+                ),
+                Measurement(
+                    "lipschitz.realised",
+                    low.interval.lower,
+                    Kind.LOWER,
+                    n,
+                    unit,
+                    _witness(low),
+                    REFERENCE,
+                    (low.interval.lower, None),
+                    note="||J(x)||_2 at the state stored as witness, in float64",
+                ),
+            ]
+        )
         columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank", "seconds"]
-        rows = [["all" if b.depth is None else b.depth, b.interval.lower, b.interval.upper, b.interval.sdp_dual,
-                 b.interval.method, b.network.hidden, b.interval.rank, round(b.interval.seconds, 3)] for b in bounded]
+        rows = [
+            [
+                "all" if b.depth is None else b.depth,
+                b.interval.lower,
+                b.interval.upper,
+                b.interval.sdp_dual,
+                b.interval.method,
+                b.network.hidden,
+                b.interval.rank,
+                round(b.interval.seconds, 3),
+            ]
+            for b in bounded
+        ]
         result.tables["readouts"] = Table(columns, rows, "Lip(g) per readout")
         return result
 
@@ -149,12 +199,14 @@ class Lipschitz(Property):
         note = f"no certified upper bound: {reason}"
         n = len(context.indices)
         measurements = []
-        for name, unit, value in (("lipschitz", "logit (l2) per l2 of the state", values.logits),
-                                  ("lipschitz.probabilities", "probability (l2) per l2 of the state",
-                                   values.probabilities)):
+        for name, unit, value in (
+            ("lipschitz", "logit (l2) per l2 of the state", values.logits),
+            ("lipschitz.probabilities", "probability (l2) per l2 of the state", values.probabilities),
+        ):
             witness = {**context.describe_images([value.index]), "block": value.depth}
-            measurements.append(Measurement(name, value.norm, Kind.LOWER, n, unit, witness, REFERENCE,
-                                            (value.norm, None), note=note))
+            measurements.append(
+                Measurement(name, value.norm, Kind.LOWER, n, unit, witness, REFERENCE, (value.norm, None), note=note)
+            )
         return PropertyResult(measurements, notes=[note])
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
@@ -171,29 +223,47 @@ class Lipschitz(Property):
                 continue
             network = extract(head, tuple(context.model.state_shape))
             if "input" in witness:
-                again[measurement.name] = jacobian_norm(network, np.asarray(witness["input"], dtype=np.float64),
-                                                        self.norm == "inf")
+                again[measurement.name] = jacobian_norm(
+                    network, np.asarray(witness["input"], dtype=np.float64), self.norm == "inf"
+                )
                 continue
             region = None
             if witness["powers"] is not None:
                 region = Data(np.zeros((0, network.inputs)), tuple(witness["powers"]), int(witness["count"]))
             mu = witness.get("input_multipliers")
             again[measurement.name] = verify(
-                network, [np.asarray(t, dtype=np.float64) for t in witness["multipliers"]], witness["rho"],
-                norm=self.norm, region=region, input_multipliers=None if mu is None else np.asarray(mu))
+                network,
+                [np.asarray(t, dtype=np.float64) for t in witness["multipliers"]],
+                witness["rho"],
+                norm=self.norm,
+                region=region,
+                input_multipliers=None if mu is None else np.asarray(mu),
+            )
         certified = again.get("lipschitz")
-        if isinstance(certified, float) and any(m.name == "lipschitz.probabilities" and m.kind == Kind.UPPER
-                                                for m in result.measurements):
+        if isinstance(certified, float) and any(
+            m.name == "lipschitz.probabilities" and m.kind == Kind.UPPER for m in result.measurements
+        ):
             again["lipschitz.probabilities"] = 0.5 * certified
         return again
 
 
 def _undefined(context: Context, reason: str) -> PropertyResult:
-    return PropertyResult([
-        Measurement(name, None, Kind.UPPER, len(context.indices), f"{what} (l2) per l2 of the state", {}, REFERENCE,
-                    note=reason)
-        for name, what in (("lipschitz", "logit"), ("lipschitz.probabilities", "probability"))
-    ], notes=[reason])
+    return PropertyResult(
+        [
+            Measurement(
+                name,
+                None,
+                Kind.UPPER,
+                len(context.indices),
+                f"{what} (l2) per l2 of the state",
+                {},
+                REFERENCE,
+                note=reason,
+            )
+            for name, what in (("lipschitz", "logit"), ("lipschitz.probabilities", "probability"))
+        ],
+        notes=[reason],
+    )
 
 
 def _certificate(bounded: _Bounded) -> dict[str, Any]:
@@ -202,7 +272,8 @@ def _certificate(bounded: _Bounded) -> dict[str, Any]:
     if found.rho != found.rho:
         return {}
     record: dict[str, Any] = {
-        "depth": bounded.depth, "rho": found.rho,
+        "depth": bounded.depth,
+        "rho": found.rho,
         "multipliers": [[float(v) if np.isfinite(v) else -1.0 for v in t] for t in found.multipliers],
         "powers": None if bounded.region is None else list(bounded.region.powers or ()),
         "count": 0 if bounded.region is None else bounded.region.count,
@@ -219,5 +290,8 @@ def _witness(bounded: _Bounded) -> dict[str, Any]:
 
 def _half(top: _Bounded, soft: _Bounded) -> dict[str, Any]:
     """The upper side is half of another measurement; the realised side has a state of its own."""
-    return {"half of": "lipschitz", "depth": top.depth,
-            "realised": {"depth": soft.depth, "input": [float(v) for v in soft.softmax.x]}}
+    return {
+        "half of": "lipschitz",
+        "depth": top.depth,
+        "realised": {"depth": soft.depth, "input": [float(v) for v in soft.softmax.x]},
+    }

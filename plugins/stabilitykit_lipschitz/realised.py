@@ -67,9 +67,10 @@ def largest_jacobian(context: Context, images: int, rounds: int = 8) -> Realised
             for softmax, best in kept.items():
                 norms, directions = jacobian.iterate(jacobian.leading(softmax), softmax, rounds=1)
                 norms = norms.nan_to_num(nan=-1.0)
-                best += [_Candidate(float(norms[n]), int(context.indices[part[n]]), t, _one(state, n),
-                                    directions[n:n + 1])
-                         for n in map(int, norms.argsort(descending=True, stable=True)[:REFINED])]
+                best += [
+                    _Candidate(float(norms[n]), int(context.indices[part[n]]), t, _one(state, n), directions[n : n + 1])
+                    for n in map(int, norms.argsort(descending=True, stable=True)[:REFINED])
+                ]
                 kept[softmax] = sorted(best, key=lambda candidate: -candidate.norm)[:REFINED]
             if t < context.model.num_blocks:
                 with torch.no_grad():
@@ -141,7 +142,7 @@ class _Jacobian:
 
 
 def _one(state: State, n: int) -> State:
-    return tuple(p[n:n + 1].clone() for p in state) if isinstance(state, tuple) else state[n:n + 1].clone()
+    return tuple(p[n : n + 1].clone() for p in state) if isinstance(state, tuple) else state[n : n + 1].clone()
 
 
 def _length(vs: Sequence[torch.Tensor]) -> torch.Tensor:

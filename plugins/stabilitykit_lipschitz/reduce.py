@@ -75,9 +75,18 @@ def substitute(network: Network, shared: bool) -> tuple[list[Part], dict[int, np
     """Drop dead neurons and substitute those of fixed slope. Returns parts, outputs, Frobenius error bounds."""
     parts = []
     for index, layer in enumerate(network.layers):
-        parts.append(Part({k: np.array(w, dtype=np.float64) for k, w in layer.blocks.items()}, layer.alpha.copy(),
-                          layer.beta.copy(), layer.shared or shared, isinstance(layer.activation, Normalisation),
-                          index, np.arange(layer.size), np.zeros(layer.size, dtype=np.int64)))
+        parts.append(
+            Part(
+                {k: np.array(w, dtype=np.float64) for k, w in layer.blocks.items()},
+                layer.alpha.copy(),
+                layer.beta.copy(),
+                layer.shared or shared,
+                isinstance(layer.activation, Normalisation),
+                index,
+                np.arange(layer.size),
+                np.zeros(layer.size, dtype=np.int64),
+            )
+        )
     outputs = {k: np.array(c, dtype=np.float64) for k, c in network.outputs.items()}
     errors = dict(network.errors)
     for level, part in enumerate(parts, start=1):
@@ -136,8 +145,14 @@ def _restrict(parts: list[Part], outputs: dict[int, np.ndarray], level: int, kee
             reader[level] = reader[level][:, keep]
 
 
-def prepare(network: Network, per_input: bool, shared: bool, slack: float = 0.0,
-            reduced: tuple[list[Part], dict[int, np.ndarray]] | None = None, compress: bool = True) -> Problem:
+def prepare(
+    network: Network,
+    per_input: bool,
+    shared: bool,
+    slack: float = 0.0,
+    reduced: tuple[list[Part], dict[int, np.ndarray]] | None = None,
+    compress: bool = True,
+) -> Problem:
     """Reduce, renumber, rescale and compress. `slack`: absolute rounding allowance for folded weights.
 
     compress=False keeps the input coordinates (unread ones included), so that solutions of related problems fit.
@@ -152,8 +167,18 @@ def prepare(network: Network, per_input: bool, shared: bool, slack: float = 0.0,
     kept = []
     for level in alive:
         part = parts[level - 1]
-        kept.append(Part(renumber(part.blocks), part.alpha, part.beta, part.shared, part.vector, part.origin,
-                         part.kept, part.exponent.copy()))
+        kept.append(
+            Part(
+                renumber(part.blocks),
+                part.alpha,
+                part.beta,
+                part.shared,
+                part.vector,
+                part.origin,
+                part.kept,
+                part.exponent.copy(),
+            )
+        )
     outputs = renumber(outputs)
     inputs = network.inputs
     if outputs:
@@ -211,8 +236,10 @@ def _columns_scaled(block: np.ndarray, exps: np.ndarray) -> np.ndarray:
         scaled = np.ldexp(block, exps[None, :])
     # Single entries may vanish beside others; a block that does would take its constant with it.
     if not np.isfinite(scaled).all() or (block.any() and np.abs(scaled).max() < TINY):
-        raise ValueError("the layers' scales multiply to more or less than float64 holds; rescale the network's "
-                         "weights (for instance divide one layer by its norm)")
+        raise ValueError(
+            "the layers' scales multiply to more or less than float64 holds; rescale the network's "
+            "weights (for instance divide one layer by its norm)"
+        )
     return scaled
 
 

@@ -110,18 +110,23 @@ def tighten(network: Network, region: Region | None) -> Network:
 def _refusal(layer: Layer) -> str:
     assert isinstance(layer.activation, Normalisation)
     eps = layer.activation.eps
-    known = f"1/sqrt(eps) = {eps ** -0.5:.3g}" if eps > 0 else "unbounded"
-    return (f"normalisation layer {layer.name!r} has no useful global Lipschitz constant (its factor is {known}, "
-            "reached by constant inputs); expected region=Ball(...), Box(...) or Data(inputs), on which its standard "
-            "deviation stays away from zero")
+    known = f"1/sqrt(eps) = {eps**-0.5:.3g}" if eps > 0 else "unbounded"
+    return (
+        f"normalisation layer {layer.name!r} has no useful global Lipschitz constant (its factor is {known}, "
+        "reached by constant inputs); expected region=Ball(...), Box(...) or Data(inputs), on which its standard "
+        "deviation stays away from zero"
+    )
 
 
 def smallest_powers(network: Network, inputs: np.ndarray) -> tuple[float, ...]:
     """Smallest mean square entering each normalisation layer over inputs (B, ...), less 1e-9 of it for rounding."""
     x = np.asarray(inputs, dtype=np.float64)
     pre, _ = network.states(x.reshape(len(x), -1))
-    return tuple(float((z * z).mean(1).min()) * (1 - 1e-9) for layer, z in zip(network.layers, pre)
-                 if isinstance(layer.activation, Normalisation))
+    return tuple(
+        float((z * z).mean(1).min()) * (1 - 1e-9)
+        for layer, z in zip(network.layers, pre)
+        if isinstance(layer.activation, Normalisation)
+    )
 
 
 def _on_data(network: Network, region: Data) -> Network:
@@ -138,8 +143,10 @@ def _on_data(network: Network, region: Data) -> Network:
                 raise ValueError(f"normalisation layer {layer.name!r} sees a constant input and has eps = 0: no bound")
             gain = np.full(layer.size, (power + layer.activation.eps) ** -0.5 * (1 + 1e-12))
             layers.append(replace(layer, alpha=-gain, beta=gain))
-            notes.append(f"holds for inputs on which the root mean square entering {layer.name!r} is at least "
-                         f"{power ** 0.5:.6g}, the smallest of {count} given inputs")
+            notes.append(
+                f"holds for inputs on which the root mean square entering {layer.name!r} is at least "
+                f"{power**0.5:.6g}, the smallest of {count} given inputs"
+            )
         else:
             layers.append(layer)
     return replace(network, layers=tuple(layers), assumptions=(*network.assumptions, *notes))
@@ -189,8 +196,9 @@ def _propagate(network: Network, region: Region, low: np.ndarray, high: np.ndarr
         lows.append(y_low)
         highs.append(y_high)
         steepest = float(np.maximum(np.abs(alpha), np.abs(beta)).max(initial=0.0))
-        gains.append(steepest * sum((_norm(w) + network.errors.get((index, k), 0.0)) * gains[k]
-                                    for k, w in layer.blocks.items()))
+        gains.append(
+            steepest * sum((_norm(w) + network.errors.get((index, k), 0.0)) * gains[k] for k, w in layer.blocks.items())
+        )
     return slopes
 
 
@@ -205,8 +213,10 @@ def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:
     power = float((nearest * nearest).mean()) * (1 - 1e-12)
     floor = power + layer.activation.eps
     if floor <= 0.0 or power == 0.0:
-        raise ValueError(f"normalisation layer {layer.name!r}: interval bounds on this region do not keep its standard "
-                         "deviation away from zero; expected a smaller Ball or Box, or Data(inputs)")
+        raise ValueError(
+            f"normalisation layer {layer.name!r}: interval bounds on this region do not keep its standard "
+            "deviation away from zero; expected a smaller Ball or Box, or Data(inputs)"
+        )
     beta = np.full(layer.size, floor**-0.5 * (1 + 1e-12))
     bound = np.sqrt(layer.size) * np.ones(layer.size)
     return np.zeros(layer.size), beta, -bound, bound

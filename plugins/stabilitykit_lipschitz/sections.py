@@ -27,25 +27,48 @@ def intervals(run: RunData) -> Markup | None:
                 continue
             rows.append((m.name, low, m.value, high))
             width = "" if low is None or high is None or low <= 0 or math.isinf(high) else number(high / low - 1, 2)
-            listed.append((m.name, m.value, kind_badge(m.kind), "" if low is None else low,
-                           "" if high is None else high, width, m.unit, m.note))
+            listed.append(
+                (
+                    m.name,
+                    m.value,
+                    kind_badge(m.kind),
+                    "" if low is None else low,
+                    "" if high is None else high,
+                    width,
+                    m.unit,
+                    m.note,
+                )
+            )
         # A bound from below alone says nothing beside an interval that starts with it.
         starts = {low for _, low, _, high in rows if high is not None}
         rows = [r for r in rows if r[3] is not None or r[1] not in starts]
         if not rows:
             continue
         ends = [v for r in rows for v in r[1:] if v is not None]
-        svg = interval_chart(rows, x=Axis.over("Lipschitz constant (l2 to l2)", [0.0, *ends], zero=True, log=False),
-                             title="Lipschitz constants of the readout")
+        svg = interval_chart(
+            rows,
+            x=Axis.over("Lipschitz constant (l2 to l2)", [0.0, *ends], zero=True, log=False),
+            title="Lipschitz constants of the readout",
+        )
         caption = "From the largest slope realised to the certified upper bound; the dot is the number reported."
         columns = ["constant", "value", "kind", "realised from", "certified to", "relative width", "unit", "note"]
-        parts += [run.heading(cell), run.figure(f"lipschitz-{cell.slug}", svg, caption),
-                  table(columns, listed, stacked=True), _per_depth(run, cell, result)]
+        parts += [
+            run.heading(cell),
+            run.figure(f"lipschitz-{cell.slug}", svg, caption),
+            table(columns, listed, stacked=True),
+            _per_depth(run, cell, result),
+        ]
     if not parts:
         return None
-    return Markup("").join([
-        note("Lip(g) lies between the largest Jacobian norm found at an actual input and a bound proven by a "
-             "certificate that is checked independently of the solver."), *parts])
+    return Markup("").join(
+        [
+            note(
+                "Lip(g) lies between the largest Jacobian norm found at an actual input and a bound proven by a "
+                "certificate that is checked independently of the solver."
+            ),
+            *parts,
+        ]
+    )
 
 
 def _per_depth(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
@@ -54,10 +77,14 @@ def _per_depth(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     rows = [r for r in rows if isinstance(r["depth"], int)]
     if len(rows) < 2:
         return Markup("")
-    curves = [Curve(name, [(r["depth"], None if r[key] is None else float(r[key])) for r in rows], dashed=dashed)
-              for name, key, dashed in (("certified upper bound", "certified upper", False),
-                                        ("realised", "realised", True))]
-    svg = line_chart(curves, x=Axis.depths(rows[-1]["depth"]),
-                     y=Axis.over("Lip(g_t)", [v for c in curves for _, v in c.points], zero=True, log=False),
-                     title="Lipschitz constant of the readout at every depth")
+    curves = [
+        Curve(name, [(r["depth"], None if r[key] is None else float(r[key])) for r in rows], dashed=dashed)
+        for name, key, dashed in (("certified upper bound", "certified upper", False), ("realised", "realised", True))
+    ]
+    svg = line_chart(
+        curves,
+        x=Axis.depths(rows[-1]["depth"]),
+        y=Axis.over("Lip(g_t)", [v for c in curves for _, v in c.points], zero=True, log=False),
+        title="Lipschitz constant of the readout at every depth",
+    )
     return run.figure(f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval.")

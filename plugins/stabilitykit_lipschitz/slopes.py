@@ -84,8 +84,14 @@ class Activation:
         return Diagonal(self.derivative(z))
 
 
-def _smooth(name: str, value: Function, first: Function, second: Callable[[float], float],
-            brackets: tuple[tuple[float, float], ...], limits: tuple[float, float]) -> Activation:
+def _smooth(
+    name: str,
+    value: Function,
+    first: Function,
+    second: Callable[[float], float],
+    brackets: tuple[tuple[float, float], ...],
+    limits: tuple[float, float],
+) -> Activation:
     """A smooth activation whose derivative turns once inside each bracket."""
     turning = []
     for a, b in brackets:
@@ -103,8 +109,14 @@ def _gelu() -> Activation:
         return 0.5 * (1.0 + erf(z / math.sqrt(2.0)))
 
     # f'' = pdf(z) (2 - z^2)
-    return _smooth("gelu", lambda z: z * cdf(z), lambda z: cdf(z) + z * pdf(z), lambda z: 2.0 - z * z,
-                   ((-3.0, 0.0), (0.0, 3.0)), (0.0, 1.0))
+    return _smooth(
+        "gelu",
+        lambda z: z * cdf(z),
+        lambda z: cdf(z) + z * pdf(z),
+        lambda z: 2.0 - z * z,
+        ((-3.0, 0.0), (0.0, 3.0)),
+        (0.0, 1.0),
+    )
 
 
 def _gelu_tanh() -> Activation:
@@ -120,8 +132,14 @@ def _gelu_tanh() -> Activation:
         s = 1.0 - t * t
         return s * du + 0.5 * z * (s * ddu - 2.0 * t * s * du * du)
 
-    return _smooth("gelu-tanh", lambda z: 0.5 * z * (1.0 + np.tanh(k * (z + a * z**3))), first, second,
-                   ((-3.0, -0.5), (0.5, 3.0)), (0.0, 1.0))
+    return _smooth(
+        "gelu-tanh",
+        lambda z: 0.5 * z * (1.0 + np.tanh(k * (z + a * z**3))),
+        first,
+        second,
+        ((-3.0, -0.5), (0.5, 3.0)),
+        (0.0, 1.0),
+    )
 
 
 def _silu(rate: float = 1.0, name: str = "silu") -> Activation:
@@ -133,8 +151,14 @@ def _silu(rate: float = 1.0, name: str = "silu") -> Activation:
         s = expit(rate * z)
         return 2.0 + rate * z * (1.0 - 2.0 * s)
 
-    return _smooth(name, lambda z: z * expit(rate * z), first, second,
-                   ((-5.0 / rate, -0.5 / rate), (0.5 / rate, 5.0 / rate)), (0.0, 1.0))
+    return _smooth(
+        name,
+        lambda z: z * expit(rate * z),
+        first,
+        second,
+        ((-5.0 / rate, -0.5 / rate), (0.5 / rate, 5.0 / rate)),
+        (0.0, 1.0),
+    )
 
 
 def _mish() -> Activation:
@@ -153,8 +177,14 @@ def _mish() -> Activation:
     return _smooth("mish", lambda z: z * np.tanh(softplus(z)), first, second, ((-6.0, -1.0), (0.5, 6.0)), (0.0, 1.0))
 
 
-def _pieces(name: str, value: Function, derivative: Function, kinks: tuple[tuple[float, object, object], ...],
-            limits: tuple[object, object], linear: bool = True) -> Activation:
+def _pieces(
+    name: str,
+    value: Function,
+    derivative: Function,
+    kinks: tuple[tuple[float, object, object], ...],
+    limits: tuple[object, object],
+    linear: bool = True,
+) -> Activation:
     """An activation made of pieces with exactly known one-sided slopes at its kinks."""
     return Activation(name, value, derivative, kinks, limits, tuple(k[0] for k in kinks), linear, linear)
 
@@ -169,8 +199,13 @@ def leaky(slope: object, name: str = "leaky relu") -> Activation:
 def clipped(low: float, high: float, name: str = "hardtanh", gain: float = 1.0) -> Activation:
     """gain * clip(z, low, high) up to a constant: slope gain inside, 0 outside."""
     kinks = ((low, 0.0, gain), (high, 0.0, gain))
-    return _pieces(name, lambda z: gain * np.clip(z, low, high),
-                   lambda z: np.where((z > low) & (z < high), gain, 0.0), kinks, (0.0, 0.0))
+    return _pieces(
+        name,
+        lambda z: gain * np.clip(z, low, high),
+        lambda z: np.where((z > low) & (z < high), gain, 0.0),
+        kinks,
+        (0.0, 0.0),
+    )
 
 
 def identity() -> Activation:
@@ -193,14 +228,20 @@ def elu(a: float, scale: float = 1.0, rate: float = 1.0, name: str = "elu") -> A
 def softplus(rate: float = 1.0) -> Activation:
     """log(1 + exp(rate z)) / rate: slope expit(rate z). torch's linear branch above its threshold is ignored
     (it differs by less than 3e-9 / rate)."""
-    return Activation("softplus", lambda z: np.logaddexp(0.0, rate * z) / rate, lambda z: expit(rate * z),
-                      (), (0.0, 1.0))
+    return Activation(
+        "softplus", lambda z: np.logaddexp(0.0, rate * z) / rate, lambda z: expit(rate * z), (), (0.0, 1.0)
+    )
 
 
 def softshrink(edge: float) -> Activation:
     kinks = ((-edge, 0.0, 1.0), (edge, 0.0, 1.0))
-    return _pieces("softshrink", lambda z: np.sign(z) * np.maximum(np.abs(z) - edge, 0.0),
-                   lambda z: np.where(np.abs(z) > edge, 1.0, 0.0), kinks, (1.0, 1.0))
+    return _pieces(
+        "softshrink",
+        lambda z: np.sign(z) * np.maximum(np.abs(z) - edge, 0.0),
+        lambda z: np.where(np.abs(z) > edge, 1.0, 0.0),
+        kinks,
+        (1.0, 1.0),
+    )
 
 
 def named(name: str) -> Activation:
@@ -230,13 +271,13 @@ def _sigmoid() -> Activation:
 
 
 def _softsign() -> Activation:
-    return Activation("softsign", lambda z: z / (1 + np.abs(z)), lambda z: (1 + np.abs(z)) ** -2.0,
-                      ((0.0, 1.0, 1.0),), (0.0, 0.0))
+    return Activation(
+        "softsign", lambda z: z / (1 + np.abs(z)), lambda z: (1 + np.abs(z)) ** -2.0, ((0.0, 1.0, 1.0),), (0.0, 0.0)
+    )
 
 
 def _tanhshrink() -> Activation:
-    return Activation("tanhshrink", lambda z: z - np.tanh(z), lambda z: np.tanh(z) ** 2,
-                      ((0.0, 0.0, 0.0),), (1.0, 1.0))
+    return Activation("tanhshrink", lambda z: z - np.tanh(z), lambda z: np.tanh(z) ** 2, ((0.0, 0.0, 0.0),), (1.0, 1.0))
 
 
 def _logsigmoid() -> Activation:
@@ -247,15 +288,28 @@ def _hardswish() -> Activation:
     def derivative(z):
         return np.where(z <= -3, 0.0, np.where(z >= 3, 1.0, (2 * z + 3) / 6))
 
-    return _pieces("hardswish", lambda z: z * np.clip(z + 3, 0, 6) / 6, derivative,
-                   ((-3.0, -0.5, 0.0), (3.0, 1.0, 1.5)), (0.0, 1.0), linear=False)
+    return _pieces(
+        "hardswish",
+        lambda z: z * np.clip(z + 3, 0, 6) / 6,
+        derivative,
+        ((-3.0, -0.5, 0.0), (3.0, 1.0, 1.5)),
+        (0.0, 1.0),
+        linear=False,
+    )
 
 
 def _hardsigmoid() -> Activation:
     sixth = float(np.nextafter(1.0 / 6.0, 1.0))
-    return Activation("hardsigmoid", lambda z: np.clip(z / 6 + 0.5, 0, 1),
-                      lambda z: np.where(np.abs(z) < 3, sixth, 0.0), ((-3.0, 0.0, sixth), (3.0, 0.0, sixth)),
-                      (0.0, 0.0), (-3.0, 3.0), True, True)
+    return Activation(
+        "hardsigmoid",
+        lambda z: np.clip(z / 6 + 0.5, 0, 1),
+        lambda z: np.where(np.abs(z) < 3, sixth, 0.0),
+        ((-3.0, 0.0, sixth), (3.0, 0.0, sixth)),
+        (0.0, 0.0),
+        (-3.0, 3.0),
+        True,
+        True,
+    )
 
 
 def _selu() -> Activation:
@@ -263,10 +317,24 @@ def _selu() -> Activation:
 
 
 NAMES: dict[str, Callable[[], Activation]] = {
-    "identity": identity, "relu": _relu, "relu6": lambda: clipped(0.0, 6.0, "relu6"),
-    "hardtanh": lambda: clipped(-1.0, 1.0), "hardsigmoid": _hardsigmoid, "hardswish": _hardswish,
-    "leaky relu": lambda: leaky(0.01), "tanh": _tanh, "sigmoid": _sigmoid, "softplus": softplus,
-    "softsign": _softsign, "tanhshrink": _tanhshrink, "logsigmoid": _logsigmoid, "elu": lambda: elu(1.0),
-    "selu": _selu, "gelu": _gelu, "gelu-tanh": _gelu_tanh, "silu": _silu,
-    "quickgelu": lambda: _silu(1.702, "quickgelu"), "mish": _mish,
+    "identity": identity,
+    "relu": _relu,
+    "relu6": lambda: clipped(0.0, 6.0, "relu6"),
+    "hardtanh": lambda: clipped(-1.0, 1.0),
+    "hardsigmoid": _hardsigmoid,
+    "hardswish": _hardswish,
+    "leaky relu": lambda: leaky(0.01),
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "softplus": softplus,
+    "softsign": _softsign,
+    "tanhshrink": _tanhshrink,
+    "logsigmoid": _logsigmoid,
+    "elu": lambda: elu(1.0),
+    "selu": _selu,
+    "gelu": _gelu,
+    "gelu-tanh": _gelu_tanh,
+    "silu": _silu,
+    "quickgelu": lambda: _silu(1.702, "quickgelu"),
+    "mish": _mish,
 }

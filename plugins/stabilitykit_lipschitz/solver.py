@@ -36,16 +36,23 @@ class Solution:
         return self.level
 
 
-
 # Share of the tolerance spent on widening the slope intervals (see Dual).
 INFLATE = 0.2
 # Up to this many rows a tighter answer costs next to nothing.
 SMALL, SMALL_TOL = 160, 1e-6
 
 
-def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 0, seconds: float = 60.0,
-          rounds: int = 30, widen: float = 1.0, start: list[np.ndarray] | None = None,
-          verbose: bool = False) -> Solution:
+def solve(
+    problem: Problem,
+    tol: float,
+    seed: int = 0,
+    columns: int = 0,
+    seconds: float = 60.0,
+    rounds: int = 30,
+    widen: float = 1.0,
+    start: list[np.ndarray] | None = None,
+    verbose: bool = False,
+) -> Solution:
     """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or time is up.
 
     start: raw parameters (per state) to start from, instead of random ones.
@@ -81,8 +88,10 @@ def solve(problem: Problem, tol: float, seed: int = 0, columns: int = 0, seconds
             best.dual = max(best.dual, solution.dual)
         gap = 0.5 * (solution.level / best.dual - 1.0)
         if verbose:
-            print(f"turn {turn} columns {point.y[0].shape[1]} evals {used} goal {goal:.1e} dual {point.value:.12g} "
-                  f"level {solution.level:.12g} gap {gap:.2e} t={time.perf_counter() - began:.2f}")
+            print(
+                f"turn {turn} columns {point.y[0].shape[1]} evals {used} goal {goal:.1e} dual {point.value:.12g} "
+                f"level {solution.level:.12g} gap {gap:.2e} t={time.perf_counter() - began:.2f}"
+            )
         if 0.5 * (best.level / best.dual - 1.0) <= 0.5 * tol or time.perf_counter() - began > seconds:
             break
         params = _escape(problem, dual, point, escape)

@@ -9,12 +9,28 @@ _PATH = Option("path", "path", required=True, help=".npz with values (T+1, N, K)
 
 @hookimpl
 def stabilitykit_models() -> list[Component]:
-    return [Component("model", "recorded", "stabilitykit_recorded.model:RecordedModel",
-                      "Readouts recorded elsewhere, replayed by the shift map", (_PATH,), primary="path",
-                      reference="section 1 of the paper with phi the cyclic shift")]
+    return [
+        Component(
+            "model",
+            "recorded",
+            "stabilitykit_recorded.model:RecordedModel",
+            "Readouts recorded elsewhere, replayed by the shift map",
+            (_PATH,),
+            primary="path",
+            reference="section 1 of the paper with phi the cyclic shift",
+        )
+    ]
 
 
 @hookimpl
 def stabilitykit_datasets() -> list[Component]:
-    return [Component("dataset", "recorded", "stabilitykit_recorded.dataset:RecordedDataset",
-                      "The images of a file of recorded readouts", (_PATH,), primary="path")]
+    return [
+        Component(
+            "dataset",
+            "recorded",
+            "stabilitykit_recorded.dataset:RecordedDataset",
+            "The images of a file of recorded readouts",
+            (_PATH,),
+            primary="path",
+        )
+    ]

@@ -36,13 +36,15 @@ def read_recording(path: str) -> Recording:
         with zipfile.ZipFile(path) as archive:
             declared = sum(entry.file_size for entry in archive.infolist())
         if declared > MAX_BYTES:
-            raise DataProblem(f"{path} would unpack to {declared / 2**30:.1f} GiB; the limit is "
-                              f"{MAX_BYTES / 2**30:.0f} GiB")
+            raise DataProblem(
+                f"{path} would unpack to {declared / 2**30:.1f} GiB; the limit is {MAX_BYTES / 2**30:.0f} GiB"
+            )
         with np.load(path, allow_pickle=False) as data:
             missing = {"values", "labels"} - set(data.files)
             if missing:
-                raise DataProblem(f"{path} holds {', '.join(data.files) or 'nothing'}; expected values (T+1, N, K) and "
-                                  "labels (N,)")
+                raise DataProblem(
+                    f"{path} holds {', '.join(data.files) or 'nothing'}; expected values (T+1, N, K) and labels (N,)"
+                )
             values, labels = np.asarray(data["values"]), np.asarray(data["labels"])
             names = [str(name) for name in data["class_names"]] if "class_names" in data.files else None
     except DataProblem:
@@ -52,11 +54,13 @@ def read_recording(path: str) -> Recording:
     except Exception as error:  # zipfile and numpy raise many kinds for damaged files
         raise DataProblem(f"cannot read {Path(path)} as .npz: {first_line(error)}") from None
     if values.ndim != 3 or values.dtype.kind not in "fiu" or 0 in values.shape:
-        raise DataProblem(f"{path}: values have shape {values.shape} and type {values.dtype}; expected numbers "
-                          "of shape (T+1, N, K)")
+        raise DataProblem(
+            f"{path}: values have shape {values.shape} and type {values.dtype}; expected numbers of shape (T+1, N, K)"
+        )
     if labels.shape != (values.shape[1],) or labels.dtype.kind not in "iu":
-        raise DataProblem(f"{path}: labels have shape {labels.shape} and type {labels.dtype}; expected "
-                          f"{values.shape[1]} integers")
+        raise DataProblem(
+            f"{path}: labels have shape {labels.shape} and type {labels.dtype}; expected {values.shape[1]} integers"
+        )
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         t, i, _ = np.argwhere(~np.isfinite(values))[0]

@@ -9,14 +9,24 @@ REFERENCE = "section 3, Figure 1"
 
 def _options(depths: str) -> tuple[Option, ...]:
     return (
-        Option("stem", choices=("conv", "patch"), default="conv",
-               help="conv: 7x7 convolution and max-pool; patch: the image itself, cut into tiles"),
-        Option("grouping", choices=("first", "all"), default="first",
-               help="which blocks of a stage use group convolutions"),
-        Option("width", "int", default=64, minimum=4, maximum=1024,
-               help="channels of the stem, a multiple of 4; a state has 64 * width numbers"),
-        Option("depths", "ints", default=tuple(map(int, depths.split("-"))),
-               help=f"blocks per stage, as {depths}"),
+        Option(
+            "stem",
+            choices=("conv", "patch"),
+            default="conv",
+            help="conv: 7x7 convolution and max-pool; patch: the image itself, cut into tiles",
+        ),
+        Option(
+            "grouping", choices=("first", "all"), default="first", help="which blocks of a stage use group convolutions"
+        ),
+        Option(
+            "width",
+            "int",
+            default=64,
+            minimum=4,
+            maximum=1024,
+            help="channels of the stem, a multiple of 4; a state has 64 * width numbers",
+        ),
+        Option("depths", "ints", default=tuple(map(int, depths.split("-"))), help=f"blocks per stage, as {depths}"),
         Option("final_relu", "bool", default=True, help="false: blocks are exactly x + f(x)"),
         Option("num_classes", "int", default=10, minimum=2, help="number of classes K"),
         Option("checkpoint", "path", help="weights (.safetensors, .pth); untrained without"),
@@ -28,13 +38,29 @@ def _options(depths: str) -> tuple[Option, ...]:
 def stabilitykit_models() -> list[Component]:
     """resnet18, resnet50, and a small pretrained one."""
     return [
-        Component("model", "resnet18", "stabilitykit_resnets.model:resnet18",
-                  "Revised ResNet-18 (bottlenecks 2-2-2-2, 6.25 M parameters), every state 4,096 numbers",
-                  options=_options("2-2-2-2"), primary="checkpoint", reference=REFERENCE),
-        Component("model", "resnet50", "stabilitykit_resnets.model:resnet50",
-                  "Revised ResNet-50 (bottlenecks 3-4-6-3, 15.8 M parameters), every state 4,096 numbers",
-                  options=_options("3-4-6-3"), primary="checkpoint", reference=REFERENCE),
-        Component("model", "resnet18-digits", "stabilitykit_resnets.model:resnet18_digits",
-                  "Revised ResNet-18 of width 8, pretrained on digits (embedded), states of 512 numbers",
-                  reference=REFERENCE),
+        Component(
+            "model",
+            "resnet18",
+            "stabilitykit_resnets.model:resnet18",
+            "Revised ResNet-18 (bottlenecks 2-2-2-2, 6.25 M parameters), every state 4,096 numbers",
+            options=_options("2-2-2-2"),
+            primary="checkpoint",
+            reference=REFERENCE,
+        ),
+        Component(
+            "model",
+            "resnet50",
+            "stabilitykit_resnets.model:resnet50",
+            "Revised ResNet-50 (bottlenecks 3-4-6-3, 15.8 M parameters), every state 4,096 numbers",
+            options=_options("3-4-6-3"),
+            primary="checkpoint",
+            reference=REFERENCE,
+        ),
+        Component(
+            "model",
+            "resnet18-digits",
+            "stabilitykit_resnets.model:resnet18_digits",
+            "Revised ResNet-18 of width 8, pretrained on digits (embedded), states of 512 numbers",
+            reference=REFERENCE,
+        ),
     ]

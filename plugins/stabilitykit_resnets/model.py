@@ -12,8 +12,7 @@ from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
 from stabilitykit.checkpoints import fit_weights, load_weights
-
-from .network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
+from stabilitykit_resnets.network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
 
 DIGITS_WEIGHTS = Path(__file__).with_name("weights") / "resnet18-digits.safetensors"
 DIGITS_WIDTH = 8
@@ -72,7 +71,8 @@ class RevisedResNetModel(Model):
             if tuple(image.shape) != wanted:
                 raise CellProblem(
                     f"model {self.name} takes images of {_size(wanted)}, got {_size(image.shape)}; "
-                    f"resize or pad them, e.g. imagefolder:DIR,size={IMAGE_SIZE} or npz:FILE,pad=2 for 28x28")
+                    f"resize or pad them, e.g. imagefolder:DIR,size={IMAGE_SIZE} or npz:FILE,pad=2 for 28x28"
+                )
         return super().preprocess(images)
 
     def describe(self) -> Mapping[str, Any]:
@@ -101,9 +101,18 @@ def resnet18_digits() -> RevisedResNetModel:
     return model
 
 
-def build(name: str, *, depths: Sequence[int], stem: str = "conv", grouping: str = "first", width: int = 64,
-          final_relu: bool = True, num_classes: int = 10, checkpoint: str | None = None,
-          seed: int = 0) -> RevisedResNetModel:
+def build(
+    name: str,
+    *,
+    depths: Sequence[int],
+    stem: str = "conv",
+    grouping: str = "first",
+    width: int = 64,
+    final_relu: bool = True,
+    num_classes: int = 10,
+    checkpoint: str | None = None,
+    seed: int = 0,
+) -> RevisedResNetModel:
     """Build a revised ResNet, untrained from ``seed`` or with the weights of ``checkpoint``.
 
     Raises:
@@ -111,20 +120,31 @@ def build(name: str, *, depths: Sequence[int], stem: str = "conv", grouping: str
         DataProblem: an unreadable checkpoint, or NaN or infinite weights.
     """
     if len(depths) != 4 or min(depths) < 1:
-        raise UsageProblem(f"{name}: depths gives the blocks of 4 stages, each at least 1, as 2-2-2-2; "
-                           f"got {'-'.join(map(str, depths))}")
+        raise UsageProblem(
+            f"{name}: depths gives the blocks of 4 stages, each at least 1, as 2-2-2-2; "
+            f"got {'-'.join(map(str, depths))}"
+        )
     if width % 4:
         raise UsageProblem(f"{name}: width is a multiple of 4 (group convolutions over 4 tiles); got {width}")
     if stem == "patch" and width < PatchStem.channels:
-        raise UsageProblem(f"{name}: stem=patch keeps all {PatchStem.channels} x {STEM_SIZE} x {STEM_SIZE} "
-                           f"pixel values, so width is at least {PatchStem.channels}; got {width}")
-    options = {"stem": stem, "grouping": grouping, "width": width, "depths": list(depths),
-               "final_relu": final_relu, "num_classes": num_classes}
+        raise UsageProblem(
+            f"{name}: stem=patch keeps all {PatchStem.channels} x {STEM_SIZE} x {STEM_SIZE} "
+            f"pixel values, so width is at least {PatchStem.channels}; got {width}"
+        )
+    options = {
+        "stem": stem,
+        "grouping": grouping,
+        "width": width,
+        "depths": list(depths),
+        "final_relu": final_relu,
+        "num_classes": num_classes,
+    }
     record: dict[str, Any] = {"architecture": name, "options": options, "seed": seed}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = RevisedResNet(depths, width=width, stem=stem, grouping=grouping, final_relu=final_relu,
-                                num_classes=num_classes)
+        network = RevisedResNet(
+            depths, width=width, stem=stem, grouping=grouping, final_relu=final_relu, num_classes=num_classes
+        )
     if checkpoint is not None:
         state, metadata = load_weights(checkpoint)
         _same_architecture(name, options, metadata.get("model"), checkpoint)
@@ -143,12 +163,17 @@ def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, chec
         return
     architecture = str(trained.get("architecture", name))
     usual = {**USUAL, "depths": DEPTHS.get(architecture)}
-    text = "".join(f"{key}={_option_text(theirs[key])}," for key in options
-                   if key in theirs and _option_text(theirs[key]) != _option_text(usual[key]))
+    text = "".join(
+        f"{key}={_option_text(theirs[key])},"
+        for key in options
+        if key in theirs and _option_text(theirs[key]) != _option_text(usual[key])
+    )
     mine = {key: options[key] for key in options if key in theirs and options[key] != theirs[key]}
     asked = ",".join(f"{key}={_option_text(value)}" for key, value in mine.items())
-    raise UsageProblem(f"checkpoint {checkpoint} was not trained as {name} with {asked}; "
-                       f"use {architecture}:{text}checkpoint={checkpoint}")
+    raise UsageProblem(
+        f"checkpoint {checkpoint} was not trained as {name} with {asked}; "
+        f"use {architecture}:{text}checkpoint={checkpoint}"
+    )
 
 
 def _option_text(value: Any) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .convolutions import Conv1x1, Conv3x3
-from .patching import Grid, patch, patch_all, unpatch_all
+from stabilitykit_resnets.convolutions import Conv1x1, Conv3x3
+from stabilitykit_resnets.patching import Grid, patch, patch_all, unpatch_all
 
 # Tiles (rows, columns) cut on entering stages 1..4, and the groups of the grouped blocks of each stage.
 GRIDS: tuple[Grid, ...] = ((2, 2), (2, 1), (1, 2), (2, 1))
@@ -90,8 +90,16 @@ class RevisedResNet(nn.Module):
         num_classes: K.
     """
 
-    def __init__(self, depths: Sequence[int], *, width: int = 64, stem: str = "conv", grouping: str = "first",
-                 final_relu: bool = True, num_classes: int = 10) -> None:
+    def __init__(
+        self,
+        depths: Sequence[int],
+        *,
+        width: int = 64,
+        stem: str = "conv",
+        grouping: str = "first",
+        final_relu: bool = True,
+        num_classes: int = 10,
+    ) -> None:
         super().__init__()
         self.width, self.final_relu, self.num_classes = width, final_relu, num_classes
         self.stem = ConvStem(width) if stem == "conv" else PatchStem(width)

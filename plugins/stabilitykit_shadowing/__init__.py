@@ -14,16 +14,28 @@ def stabilitykit_properties() -> list[Component]:
             reference="Definition 2, Table 2",
             primary="family",
             options=(
-                Option("family", "str", "nearest", "pseudo-orbits: nearest images, low precision, or noise",
-                       choices=("nearest", "precision", "noise")),
+                Option(
+                    "family",
+                    "str",
+                    "nearest",
+                    "pseudo-orbits: nearest images, low precision, or noise",
+                    choices=("nearest", "precision", "noise"),
+                ),
                 Option("same_class", "bool", False, "nearest: step only to images of the same class"),
                 Option("unvisited", "bool", False, "nearest: never step back to an image of the same orbit"),
-                Option("format", "str", "bf16", "precision: number format of the blocks",
-                       choices=("bf16", "fp16", "int8")),
-                Option("noise_scale", "float", 0.01, "noise: length of the kick relative to the state's norm",
-                       minimum=0.0),
-                Option("tracers", "str", "data", "true orbits that may trace: the images, or refined from them",
-                       choices=("data", "refined")),
+                Option(
+                    "format", "str", "bf16", "precision: number format of the blocks", choices=("bf16", "fp16", "int8")
+                ),
+                Option(
+                    "noise_scale", "float", 0.01, "noise: length of the kick relative to the state's norm", minimum=0.0
+                ),
+                Option(
+                    "tracers",
+                    "str",
+                    "data",
+                    "true orbits that may trace: the images, or refined from them",
+                    choices=("data", "refined"),
+                ),
                 Option("start_tracer", "bool", True, "may the image an orbit starts from trace it"),
                 Option("refine_orbits", "int", 256, "refined: orbits to refine, 0 for all", minimum=0),
                 Option("refine_steps", "int", 30, "refined: gradient steps on h_0", minimum=1),

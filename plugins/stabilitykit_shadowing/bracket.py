@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search import nearest_neighbours, tracing_index
-
-from .bracket_lower import LowerSide, Neighbours, lower_side
-from .orbits import distances, single_switch_orbits
-from .profile import Profile, shadowing_profile
-from .tracing import trace
+from stabilitykit_shadowing.bracket_lower import LowerSide, Neighbours, lower_side
+from stabilitykit_shadowing.orbits import distances, single_switch_orbits
+from stabilitykit_shadowing.profile import Profile, shadowing_profile
+from stabilitykit_shadowing.tracing import trace
 
 # All pairs at all depths: 2e10 differences are about 20 s on one core.
 PAIR_WORK = 20_000_000_000
@@ -49,9 +48,15 @@ class Bracket:
 
 
 def bracket(
-    values: np.ndarray, *, start_tracer: bool = True, labels: np.ndarray | None = None,
-    paths: np.ndarray | None = None, delta: np.ndarray | None = None, eps: np.ndarray | None = None,
-    pair_work: int = PAIR_WORK, threads: int | None = None,
+    values: np.ndarray,
+    *,
+    start_tracer: bool = True,
+    labels: np.ndarray | None = None,
+    paths: np.ndarray | None = None,
+    delta: np.ndarray | None = None,
+    eps: np.ndarray | None = None,
+    pair_work: int = PAIR_WORK,
+    threads: int | None = None,
 ) -> Bracket:
     """Bounds on s(eps) over all sample pseudo-orbits.
 
@@ -78,8 +83,14 @@ def bracket(
     return Bracket(lower, upper, np.concatenate([paths, switched])[used])
 
 
-def lower_bounds(values: np.ndarray, *, start_tracer: bool = True, pair_work: int = PAIR_WORK,
-                 threads: int | None = None, nearest: Neighbours | None = None) -> LowerSide:
+def lower_bounds(
+    values: np.ndarray,
+    *,
+    start_tracer: bool = True,
+    pair_work: int = PAIR_WORK,
+    threads: int | None = None,
+    nearest: Neighbours | None = None,
+) -> LowerSide:
     """The lower side for values (T+1, N, K): beyond m where start images may trace and all pairs are affordable."""
     depths, count, dimension = values.shape
     affordable = count * (count - 1) // 2 * depths * dimension <= pair_work
@@ -112,7 +123,12 @@ def _candidates(
 
 
 def _front(
-    values: np.ndarray, before: np.ndarray, after: np.ndarray, depth: np.ndarray, delta: np.ndarray, eps: np.ndarray,
+    values: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    depth: np.ndarray,
+    delta: np.ndarray,
+    eps: np.ndarray,
     start_tracer: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(paths, delta, eps) of the candidates that can lower the profile: larger eps than all with smaller delta.
@@ -130,8 +146,8 @@ def _front(
     position = 0
     while position < len(order):
         # Take the next candidates that may pay, in order of delta.
-        window = order[position:position + 64 * _CHUNK]
-        may = bound[window] > np.maximum(best, reached[position:position + len(window)]) * _RESOLUTION
+        window = order[position : position + 64 * _CHUNK]
+        may = bound[window] > np.maximum(best, reached[position : position + len(window)]) * _RESOLUTION
         places = np.flatnonzero(may)[:_CHUNK]
         position += int(places[-1]) + 1 if len(places) == _CHUNK else len(window)
         if not len(places):

@@ -61,7 +61,7 @@ def switches_of_rows(values, rank, world, first, last, nearest):
                 row[:] = 0.0
                 for k in range(dimension):
                     own = np.float64(values[t, k, i])
-                    others = values[t, k, start:start + width]
+                    others = values[t, k, start : start + width]
                     for j in range(width):
                         difference = own - np.float64(others[j])
                         row[j] += difference * difference

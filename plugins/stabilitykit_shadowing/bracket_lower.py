@@ -40,7 +40,7 @@ class LowerSide:
             raise ValueError(f"eps: expected a number >= 0, got {eps}")
         if self.by_slot is None:
             return self.smallest
-        from .bracket_kernel import slot_of
+        from stabilitykit_shadowing.bracket_kernel import slot_of
 
         # Switches that reach a little less far than eps may share its slot: counting them only lowers the bound.
         return float(self.by_slot[slot_of(eps * eps * (1 - MARGIN))])
@@ -59,8 +59,9 @@ class Neighbours:
         return self._found[t]
 
 
-def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | None = None,
-               nearest: Neighbours | None = None) -> LowerSide:
+def lower_side(
+    values: np.ndarray, *, all_pairs: bool = True, threads: int | None = None, nearest: Neighbours | None = None
+) -> LowerSide:
     """Lower bounds for values (T+1, N, K), N >= 2, T >= 1.
 
     Arguments:
@@ -77,8 +78,7 @@ def lower_side(values: np.ndarray, *, all_pairs: bool = True, threads: int | Non
         image = int(apart.argmin())
         return LowerSide(float(apart[image]) * (1 - MARGIN), None, (depth + 1, image, int(partner[image])))
     from stabilitykit.search.parallel import run, thread_count
-
-    from .bracket_kernel import SLOTS, switches_of_rows
+    from stabilitykit_shadowing.bracket_kernel import SLOTS, switches_of_rows
 
     workers = thread_count(threads)
     columns = np.ascontiguousarray(np.asarray(values).transpose(0, 2, 1))

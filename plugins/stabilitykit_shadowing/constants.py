@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .profile import Profile
+from stabilitykit_shadowing.profile import Profile
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bracket import Bracket, bracket
-from .constants import Constant, sh_best, sh_paper, sh_profile
-from .orbits import PseudoOrbits
-from .profile import Profile, shadowing_profile
-from .tracing import trace
+from stabilitykit_shadowing.bracket import Bracket, bracket
+from stabilitykit_shadowing.constants import Constant, sh_best, sh_paper, sh_profile
+from stabilitykit_shadowing.orbits import PseudoOrbits
+from stabilitykit_shadowing.profile import Profile, shadowing_profile
+from stabilitykit_shadowing.tracing import trace
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ def bracket_of(
     """
     known = shadowed.orbits.path is not None
     return bracket(
-        values, start_tracer=start_tracer, labels=labels, paths=shadowed.orbits.path,
-        delta=shadowed.delta if known else None, eps=shadowed.eps if known else None,
+        values,
+        start_tracer=start_tracer,
+        labels=labels,
+        paths=shadowed.orbits.path,
+        delta=shadowed.delta if known else None,
+        eps=shadowed.eps if known else None,
     )

@@ -47,7 +47,8 @@ class PseudoOrbits:
     def part(self, rows: np.ndarray) -> PseudoOrbits:
         """Only the orbits ``rows``."""
         return PseudoOrbits(
-            self.start[rows], self.jumps[rows],
+            self.start[rows],
+            self.jumps[rows],
             None if self.path is None else self.path[rows],
             None if self.readouts is None else self.readouts[rows],
         )
@@ -93,13 +94,12 @@ def nearest_orbits(
     jumps = np.full((count, depths - 1), np.nan)
     alive = np.ones(count, dtype=bool)
     for t in range(1, depths):
-        nearest, distance = nearest_neighbours(
-            values[t], groups=groups if same_class else None, same_group=same_class)
+        nearest, distance = nearest_neighbours(values[t], groups=groups if same_class else None, same_group=same_class)
         here = path[:, t - 1]
         path[:, t] = np.where(alive, nearest[here], -1)
         jumps[:, t - 1] = np.where(alive, distance[here], np.nan)
         if unvisited:
-            again = alive & (path[:, :t] == path[:, t:t + 1]).any(axis=1)
+            again = alive & (path[:, :t] == path[:, t : t + 1]).any(axis=1)
             if again.any():
                 _step_elsewhere(values[t], groups if same_class else None, path, jumps, np.flatnonzero(again), t)
         alive &= path[:, t] >= 0
@@ -123,9 +123,7 @@ def _step_elsewhere(
         jumps[chosen, t - 1] = distance
 
 
-def single_switch_orbits(
-    values: np.ndarray, before: np.ndarray, after: np.ndarray, depth: np.ndarray
-) -> PseudoOrbits:
+def single_switch_orbits(values: np.ndarray, before: np.ndarray, after: np.ndarray, depth: np.ndarray) -> PseudoOrbits:
     """Orbits of image ``before`` up to depth k = ``depth`` and of ``after`` from k+1 on; all int64 (P,)."""
     depths = values.shape[0]
     path = np.where(np.arange(depths) <= depth[:, None], before[:, None], after[:, None])

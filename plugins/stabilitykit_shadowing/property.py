@@ -11,12 +11,11 @@ import numpy as np
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult
 from stabilitykit.context import Context
 from stabilitykit.trajectory import Trajectory
-
-from .bracket import lower_bounds
-from .measure import Shadowed, bracket_of, shadow
-from .orbits import PseudoOrbits, distances, nearest_orbits, path_jumps
-from .report import Witnesses, bracket_table, constants_table, profile_table
-from .tracing import tracing_distances
+from stabilitykit_shadowing.bracket import lower_bounds
+from stabilitykit_shadowing.measure import Shadowed, bracket_of, shadow
+from stabilitykit_shadowing.orbits import PseudoOrbits, distances, nearest_orbits, path_jumps
+from stabilitykit_shadowing.report import Witnesses, bracket_table, constants_table, profile_table
+from stabilitykit_shadowing.tracing import tracing_distances
 
 NEED_TWO = "needs at least two images to step between; raise --limit"
 
@@ -27,9 +26,17 @@ class Shadowing(Property):
     name = "shadowing"
 
     def __init__(
-        self, family: str = "nearest", same_class: bool = False, unvisited: bool = False, format: str = "bf16",
-        noise_scale: float = 0.01, tracers: str = "data", start_tracer: bool = True, refine_orbits: int = 256,
-        refine_steps: int = 30, bracket: bool = True,
+        self,
+        family: str = "nearest",
+        same_class: bool = False,
+        unvisited: bool = False,
+        format: str = "bf16",
+        noise_scale: float = 0.01,
+        tracers: str = "data",
+        start_tracer: bool = True,
+        refine_orbits: int = 256,
+        refine_steps: int = 30,
+        bracket: bool = True,
     ) -> None:
         self.family = family
         self.same_class, self.unvisited = same_class, unvisited
@@ -49,8 +56,10 @@ class Shadowing(Property):
         if values.shape[0] < 2:
             raise CellProblem("shadowing needs at least one block (T >= 1)")
         if context.model.replayed and (self.family != "nearest" or self.tracers != "data"):
-            raise CellProblem("recorded readouts hold no network to run: use family=nearest and tracers=data, or give "
-                              "the model itself")
+            raise CellProblem(
+                "recorded readouts hold no network to run: use family=nearest and tracers=data, or give "
+                "the model itself"
+            )
         orbits = self.orbits(context, values)
         if not len(orbits):
             kin = " of its class" if self.same_class else ""
@@ -76,16 +85,14 @@ class Shadowing(Property):
         """The family's pseudo-orbits, from all images or (state families only) from ``rows``."""
         if self.family == "nearest":
             return nearest_orbits(values, labels=context.labels, same_class=self.same_class, unvisited=self.unvisited)
-        from .states import NoiseFamily, PrecisionFamily, state_orbits
+        from stabilitykit_shadowing.states import NoiseFamily, PrecisionFamily, state_orbits
 
         if self.family == "precision":
             return state_orbits(PrecisionFamily(context, self.format), rows)
         return state_orbits(NoiseFamily(context, self.noise_scale), rows)
 
-    def _refined(
-        self, context: Context, values: np.ndarray, shadowed: Shadowed
-    ) -> tuple[Shadowed, Witnesses]:
-        from .refine import refine
+    def _refined(self, context: Context, values: np.ndarray, shadowed: Shadowed) -> tuple[Shadowed, Witnesses]:
+        from stabilitykit_shadowing.refine import refine
 
         chosen = _orbits_that_matter(shadowed, self.refine_orbits)
         targets = np.asarray(shadowed.orbits.targets(values, chosen), dtype=np.float64)
@@ -108,18 +115,44 @@ class Shadowing(Property):
         for name, constant in constants.items():
             note = "; ".join(filter(None, [about, constant.note]))
             witness = witnesses.of(constant)
-            measurements.append(Measurement(
-                name, constant.value, Kind.ESTIMATE, n, "ratio", witness, "Definition 2; Table 2", note=note,
-                recheck=witnesses.recheck(constant)))
+            measurements.append(
+                Measurement(
+                    name,
+                    constant.value,
+                    Kind.ESTIMATE,
+                    n,
+                    "ratio",
+                    witness,
+                    "Definition 2; Table 2",
+                    note=note,
+                    recheck=witnesses.recheck(constant),
+                )
+            )
         exact = Kind.ESTIMATE if trajectory.rounded else Kind.EXACT
         traced = exact if self.tracers == "data" or trajectory.rounded else Kind.UPPER
         for name, numbers, kind in (("eps", shadowed.eps, traced), ("delta", shadowed.delta, exact)):
             for suffix, orbit in (("min", int(numbers.argmin())), ("max", int(numbers.argmax()))):
-                measurements.append(Measurement(f"{name}.{suffix}", float(numbers[orbit]), kind, n, unit,
-                                                {f"{name}_orbit": witnesses.orbit(orbit)}, "Definition 2", note=about))
+                measurements.append(
+                    Measurement(
+                        f"{name}.{suffix}",
+                        float(numbers[orbit]),
+                        kind,
+                        n,
+                        unit,
+                        {f"{name}_orbit": witnesses.orbit(orbit)},
+                        "Definition 2",
+                        note=about,
+                    )
+                )
         tables = {"profile": profile_table(context, shadowed, unit), "constants": constants_table(constants, unit)}
-        return PropertyResult(measurements, tables, notes=[
-            "Sh on a finite sample is an estimate: more pseudo-orbits can only lower s, more tracers only lower eps."])
+        return PropertyResult(
+            measurements,
+            tables,
+            notes=[
+                "Sh on a finite sample is an estimate: more pseudo-orbits can only lower s, more tracers "
+                "only lower eps."
+            ],
+        )
 
     def _add_bracket(self, context: Context, values: np.ndarray, data: Shadowed, result: PropertyResult) -> None:
         """Bounds over all sample pseudo-orbits and data tracers, at the eps of Sh_profile."""
@@ -129,28 +162,47 @@ class Shadowing(Property):
         below, above = (Kind.ESTIMATE,) * 2 if trajectory.rounded else (Kind.LOWER, Kind.UPPER)
         block, *rows = bounds.lower.nearest
         apart = distances(values[:, rows[0]], values[:, rows[1]])
-        result.measurements.append(Measurement(
-            "smallest_jump", bounds.lower.smallest, below, len(trajectory), trajectory.unit,
-            context.describe_images(context.indices[rows]) | {"block": block, "distances": apart.tolist()},
-            "Definition 2", recheck=abs(bounds.lower.smallest - float(apart[block])),
-            note="no pseudo-orbit through sample states but the true ones has a smaller delta (rounded down by 1e-12)"
-                 + _copies(trajectory)))
+        result.measurements.append(
+            Measurement(
+                "smallest_jump",
+                bounds.lower.smallest,
+                below,
+                len(trajectory),
+                trajectory.unit,
+                context.describe_images(context.indices[rows]) | {"block": block, "distances": apart.tolist()},
+                "Definition 2",
+                recheck=abs(bounds.lower.smallest - float(apart[block])),
+                note="no pseudo-orbit through sample states but the true ones has a smaller delta "
+                "(rounded down by 1e-12)" + _copies(trajectory),
+            )
+        )
         eps = result["Sh_profile"].witness.get("eps")
         if not eps:
             return
         lower, upper = bounds.at(eps)
-        about = (f"s(eps)/eps at eps = {eps:.6g} over all pseudo-orbits through sample states, traced by sample images"
-                 + _copies(trajectory))
+        about = (
+            f"s(eps)/eps at eps = {eps:.6g} over all pseudo-orbits through sample states, traced by sample images"
+            + _copies(trajectory)
+        )
         piece = bounds.upper.orbit[bounds.upper.piece(eps)]
         witness: dict[str, Any] = {"eps": eps, "delta": upper}
         if piece >= 0:
             about_images = context.describe_images(context.indices[bounds.paths[piece]])
             witness |= about_images | {"orbit": about_images["indices"]}
         result.measurements += [
-            Measurement("Sh_all.lower", lower / eps, below, len(trajectory), "ratio",
-                        {"eps": eps, "delta": lower}, "Definition 2", note=about),
-            Measurement("Sh_all.upper", upper / eps, above, len(trajectory), "ratio", witness, "Definition 2",
-                        note=about),
+            Measurement(
+                "Sh_all.lower",
+                lower / eps,
+                below,
+                len(trajectory),
+                "ratio",
+                {"eps": eps, "delta": lower},
+                "Definition 2",
+                note=about,
+            ),
+            Measurement(
+                "Sh_all.upper", upper / eps, above, len(trajectory), "ratio", witness, "Definition 2", note=about
+            ),
         ]
 
     def describe_family(self) -> str:
@@ -231,10 +283,14 @@ def _copies(trajectory: Trajectory) -> str:
 
 
 def _undefined(n: int, reason: str) -> PropertyResult:
-    return PropertyResult([
-        Measurement(name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=f"{reason}: give more images")
-        for name in ("Sh_profile", "Sh_paper", "Sh_best")
-    ])
+    return PropertyResult(
+        [
+            Measurement(
+                name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=f"{reason}: give more images"
+            )
+            for name in ("Sh_profile", "Sh_paper", "Sh_best")
+        ]
+    )
 
 
 def _orbits_that_matter(shadowed: Shadowed, count: int) -> np.ndarray:

@@ -53,8 +53,7 @@ def refine(context: Context, tracer: np.ndarray, eps: np.ndarray, targets: np.nd
 
 
 def refine_batch(
-    model: Model, readout: Readout, space: Space, inputs: torch.Tensor, targets: np.ndarray, eps: np.ndarray,
-    steps: int,
+    model: Model, readout: Readout, space: Space, inputs: torch.Tensor, targets: np.ndarray, eps: np.ndarray, steps: int
 ) -> Refined:
     """One batch, inputs (B, C, H, W) of the data tracers. A step is kept only where it lowers that orbit's eps.
 
@@ -73,8 +72,9 @@ def refine_batch(
         usable = np.isfinite(slope) & (slope > 0)
         length = np.where(usable, factor * lowest / np.where(usable, slope, 1.0) ** 2, 0.0)
         scale = torch.from_numpy(length).to(inputs.device)
-        trial = [part - (_wide(scale, part) * d.double()).to(part.dtype)
-                 for part, d in zip(best, directions, strict=True)]
+        trial = [
+            part - (_wide(scale, part) * d.double()).to(part.dtype) for part, d in zip(best, directions, strict=True)
+        ]
         apart = _distances(model, readout, space, trial, targets)
         reached = apart.max(axis=1)
         better = usable & (reached < lowest)

@@ -9,13 +9,12 @@ import numpy as np
 
 from stabilitykit import Measurement, PropertyResult, Table
 from stabilitykit.context import Context
-
-from .bracket import Bracket
-from .constants import Constant
-from .measure import Shadowed
-from .orbits import path_jumps
-from .profile import Profile
-from .tracing import tracing_distances
+from stabilitykit_shadowing.bracket import Bracket
+from stabilitykit_shadowing.constants import Constant
+from stabilitykit_shadowing.measure import Shadowed
+from stabilitykit_shadowing.orbits import path_jumps
+from stabilitykit_shadowing.profile import Profile
+from stabilitykit_shadowing.tracing import tracing_distances
 
 BRACKET_ROWS = 100
 
@@ -29,8 +28,12 @@ class Witnesses:
     """
 
     def __init__(
-        self, context: Context, values: np.ndarray, shadowed: Shadowed,
-        refined: Mapping[int, tuple[float, np.ndarray]] | None = None, tried: int = 0,
+        self,
+        context: Context,
+        values: np.ndarray,
+        shadowed: Shadowed,
+        refined: Mapping[int, tuple[float, np.ndarray]] | None = None,
+        tried: int = 0,
     ) -> None:
         self.context, self.values, self.shadowed = context, values, shadowed
         self.refined = dict(refined or {})
@@ -44,8 +47,10 @@ class Witnesses:
     def of(self, constant: Constant) -> dict[str, Any]:
         """Witness of a constant: ``eps``, ``delta``, the orbits that attain them, and the standard fields."""
         witness: dict[str, Any] = {
-            "eps": constant.eps, "delta": constant.delta,
-            "eps_orbit": self.orbit(constant.eps_orbit), "delta_orbit": self.orbit(constant.delta_orbit),
+            "eps": constant.eps,
+            "delta": constant.delta,
+            "eps_orbit": self.orbit(constant.eps_orbit),
+            "delta_orbit": self.orbit(constant.delta_orbit),
         }
         shown = witness["eps_orbit"]
         if shown:
@@ -65,7 +70,9 @@ class Witnesses:
         if shadowed.orbits.path is not None:
             record["indices"] = [int(i) for i in indices[shadowed.orbits.path[number]]]
         record |= {
-            "tracer": int(indices[tracer]), "eps": float(shadowed.eps[number]), "delta": float(shadowed.delta[number]),
+            "tracer": int(indices[tracer]),
+            "eps": float(shadowed.eps[number]),
+            "delta": float(shadowed.delta[number]),
             "jumps": shadowed.orbits.jumps[number].tolist(),
         }
         if number in self.refined:
@@ -92,8 +99,18 @@ class Witnesses:
 
     def table(self, result: PropertyResult) -> Table:
         """Witness orbits depth by depth, one row per depth; the image is that of the start for off-sample orbits."""
-        columns = ["constant", "role", "depth", "image", "class", "order", "jump into it", "tracer", "tracer class",
-                   "distance to tracer"]
+        columns = [
+            "constant",
+            "role",
+            "depth",
+            "image",
+            "class",
+            "order",
+            "jump into it",
+            "tracer",
+            "tracer class",
+            "distance to tracer",
+        ]
         rows: list[list[Any]] = []
         for measurement in _constants(result):
             for role in ("eps", "delta"):
@@ -106,9 +123,20 @@ class Witnesses:
                 about = self.context.describe_images(images)
                 tracer_class = self.context.describe_images([orbit["tracer"]])["classes"][0]
                 for t in range(depths):
-                    rows.append([measurement.name, role, t, images[t], about["classes"][t], about["orders"][t],
-                                 orbit["jumps"][t - 1] if t else None, orbit["tracer"], tracer_class,
-                                 orbit["distances"][t]])
+                    rows.append(
+                        [
+                            measurement.name,
+                            role,
+                            t,
+                            images[t],
+                            about["classes"][t],
+                            about["orders"][t],
+                            orbit["jumps"][t - 1] if t else None,
+                            orbit["tracer"],
+                            tracer_class,
+                            orbit["distances"][t],
+                        ]
+                    )
         return Table(columns, rows, "Witness orbits")
 
     def images(self, result: PropertyResult) -> list[int]:
@@ -117,8 +145,10 @@ class Witnesses:
         for measurement in _constants(result):
             for role in ("eps_orbit", "delta_orbit"):
                 orbit = measurement.witness.get(role) or {}
-                for index in [*orbit.get("indices", [orbit["start"]] if orbit else []),
-                              *([orbit["tracer"]] if orbit else [])]:
+                for index in [
+                    *orbit.get("indices", [orbit["start"]] if orbit else []),
+                    *([orbit["tracer"]] if orbit else []),
+                ]:
                     seen.setdefault(int(index))
         return list(seen)
 
@@ -137,8 +167,11 @@ def profile_table(context: Context, shadowed: Shadowed, unit: str) -> Table:
         start = int(indices[shadowed.orbits.start[orbit]]) if orbit >= 0 else None
         tracer = int(indices[shadowed.tracer[orbit]]) if orbit >= 0 else None
         rows.append([low, high, s, s / low if low > 0 else None, s / high if high else None, start, tracer])
-    return Table(["eps from", "eps to", "s", "s/eps at from", "s/eps at to", "orbit from image", "traced by"], rows,
-                 f"s(eps) = smallest delta of an orbit traced no better than eps, in {unit}")
+    return Table(
+        ["eps from", "eps to", "s", "s/eps at from", "s/eps at to", "orbit from image", "traced by"],
+        rows,
+        f"s(eps) = smallest delta of an orbit traced no better than eps, in {unit}",
+    )
 
 
 def bracket_table(bounds: Bracket, family: Profile, unit: str) -> Table:

@@ -48,10 +48,18 @@ def traced(run: RunData) -> Markup | None:
             parts.append(details(f"{name}: {WHAT[role]}", _strip(run, cell, name, role, rows)))
     if not parts:
         return None
-    return Markup("").join([
-        note("As in the paper's Tables 4 and 5: a pseudo-orbit steps to another image after every block. The jump is "
-             "what it cheats at that step (at most delta); the tracer is one image whose true orbit stays near it at "
-             "every depth (within eps)."), *parts])
+    return Markup("").join(
+        [
+            note(
+                "As in the paper's Tables 4 and 5: a pseudo-orbit steps to another image after every "
+                "block. The jump is "
+                "what it cheats at that step (at most delta); the tracer is one image whose true orbit "
+                "stays near it at "
+                "every depth (within eps)."
+            ),
+            *parts,
+        ]
+    )
 
 
 def _orbits(cell: Cell, result: PropertyResult) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
@@ -72,19 +80,44 @@ def _strip(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
     off_sample = len({r["image"] for r in rows}) == 1 and any(r["jump into it"] for r in rows)
     eps = max(as_float(r["distance to tracer"]) or 0.0 for r in rows)
     delta = max(as_float(r["jump into it"]) or 0.0 for r in rows)
-    told = tag("p", tag("strong", name), f", {WHAT[role]}: from ", tag("strong", str(rows[0]["class"])),
-               f" (image {rows[0]['image']}), traced by ", tag("strong", tracer_class),
-               f" (image {tracer}) within eps = {number(eps)}; largest jump delta = {number(delta)}.")
-    pictures = [picture(run.image(cell.dataset, tracer), f"tracer: {tracer_class}, image {tracer}",
-                        f"tracer: {tracer_class}", f"image {tracer}")]
+    told = tag(
+        "p",
+        tag("strong", name),
+        f", {WHAT[role]}: from ",
+        tag("strong", str(rows[0]["class"])),
+        f" (image {rows[0]['image']}), traced by ",
+        tag("strong", tracer_class),
+        f" (image {tracer}) within eps = {number(eps)}; largest jump delta = {number(delta)}.",
+    )
+    pictures = [
+        picture(
+            run.image(cell.dataset, tracer),
+            f"tracer: {tracer_class}, image {tracer}",
+            f"tracer: {tracer_class}",
+            f"image {tracer}",
+        )
+    ]
     for row in rows[:1] if off_sample else rows:
         jump = "" if row["jump into it"] is None else f"jump {number(as_float(row['jump into it']), 3)}"
-        pictures.append(picture(
-            run.image(cell.dataset, row["image"]), f"depth {row['depth']}: {row['class']}, image {row['image']}",
-            row["class"], f"depth {row['depth']}", f"#{row['order']} in class",
-            f"to tracer {number(as_float(row['distance to tracer']), 3)}", jump))
-    more = note("This orbit runs through states that are no image's (perturbed blocks or states): only its first image "
-                "is shown.") if off_sample else None
+        pictures.append(
+            picture(
+                run.image(cell.dataset, row["image"]),
+                f"depth {row['depth']}: {row['class']}, image {row['image']}",
+                row["class"],
+                f"depth {row['depth']}",
+                f"#{row['order']} in class",
+                f"to tracer {number(as_float(row['distance to tracer']), 3)}",
+                jump,
+            )
+        )
+    more = (
+        note(
+            "This orbit runs through states that are no image's (perturbed blocks or states): only its first image "
+            "is shown."
+        )
+        if off_sample
+        else None
+    )
     return Markup("").join([told, strip(pictures), more or "", _along(run, cell, name, role, rows)])
 
 
@@ -92,9 +125,12 @@ def _along(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
     near = Curve("distance to the tracer", [(r["depth"], as_float(r["distance to tracer"])) for r in rows])
     jumps = Curve("jump into this depth", [(r["depth"], as_float(r["jump into it"])) for r in rows], dashed=True)
     values = [v for c in (near, jumps) for _, v in c.points]
-    svg = line_chart([near, jumps], x=Axis.depths(rows[-1]["depth"]),
-                     y=Axis.over(f"distance, {_unit(cell)}", values, zero=True, log=False),
-                     title=f"{name}: distances along depth")
+    svg = line_chart(
+        [near, jumps],
+        x=Axis.depths(rows[-1]["depth"]),
+        y=Axis.over(f"distance, {_unit(cell)}", values, zero=True, log=False),
+        title=f"{name}: distances along depth",
+    )
     return run.figure(f"orbit-{name}-{role}-{cell.slug}", svg, "Distance to the tracer and jumps along depth.")
 
 
@@ -111,18 +147,27 @@ def profile(run: RunData) -> Markup | None:
             parts += [run.heading(cell), _profile(run, cell, result), _constants(result)]
     if not parts:
         return None
-    return Markup("").join([
-        note("s(eps) is the smallest delta of a pseudo-orbit that no image traces within eps. On a finite sample the "
-             "limit eps → 0 says nothing (for small delta there are no pseudo-orbits), so the whole curve is the "
-             "result; every constant is one point of it or, for Sh_paper, the quotient of two different orbits."),
-        *parts])
+    return Markup("").join(
+        [
+            note(
+                "s(eps) is the smallest delta of a pseudo-orbit that no image traces within eps. On a "
+                "finite sample the "
+                "limit eps → 0 says nothing (for small delta there are no pseudo-orbits), so the whole curve is the "
+                "result; every constant is one point of it or, for Sh_paper, the quotient of two different orbits."
+            ),
+            *parts,
+        ]
+    )
 
 
 def _profile(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     rows = records(result.tables["profile"])
-    family = Curve("s(eps) of the family", [(as_float(r["eps from"]) or 0.0, _finite(r["s"])) for r in rows], step=True,
-                   titles=[f"from eps = {number(as_float(r['eps from']))}: s = {number(as_float(r['s']))}"
-                           for r in rows])
+    family = Curve(
+        "s(eps) of the family",
+        [(as_float(r["eps from"]) or 0.0, _finite(r["s"])) for r in rows],
+        step=True,
+        titles=[f"from eps = {number(as_float(r['eps from']))}: s = {number(as_float(r['s']))}" for r in rows],
+    )
     curves = [family]
     if "bracket" in result.tables:
         bounds = records(result.tables["bracket"])
@@ -137,8 +182,11 @@ def _profile(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
         x = Axis.over(f"eps, {unit}", [0.0, *eps], zero=True)
     y = Axis.over(f"s(eps), {unit}", [v for c in curves for _, v in c.points])
     svg = line_chart(curves, x=x, y=y, title="Shadowing profile")
-    return run.figure(f"profile-{cell.slug}", svg,
-                      "Shadowing profile. Where a curve ends, every pseudo-orbit is traced within that eps (s = ∞).")
+    return run.figure(
+        f"profile-{cell.slug}",
+        svg,
+        "Shadowing profile. Where a curve ends, every pseudo-orbit is traced within that eps (s = ∞).",
+    )
 
 
 def _constants(result: PropertyResult) -> Markup:

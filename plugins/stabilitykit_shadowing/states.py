@@ -12,8 +12,7 @@ from stabilitykit.context import Context
 from stabilitykit.lowprecision import LowPrecision
 from stabilitykit.perturbed import PerturbedOrbits, perturbed_orbits
 from stabilitykit.readout import state_vector
-
-from .orbits import PseudoOrbits
+from stabilitykit_shadowing.orbits import PseudoOrbits
 
 if TYPE_CHECKING:
     from stabilitykit.interfaces import State
@@ -30,8 +29,13 @@ class PrecisionFamily:
     def run(self, rows: np.ndarray, inputs: torch.Tensor) -> PerturbedOrbits:
         """The orbits that start at the images ``rows`` (B,), ``inputs`` (B, C, H, W) of one batch."""
         with self.context.running():
-            return perturbed_orbits(self.context.model, self.context.readout, inputs,
-                                    lambda t, state, true: self.blocks.block(t, state), self.context.space)
+            return perturbed_orbits(
+                self.context.model,
+                self.context.readout,
+                inputs,
+                lambda t, state, true: self.blocks.block(t, state),
+                self.context.space,
+            )
 
 
 class NoiseFamily:
@@ -47,8 +51,10 @@ class NoiseFamily:
 
     def run(self, rows: np.ndarray, inputs: torch.Tensor) -> PerturbedOrbits:
         """The orbits that start at the images ``rows`` (B,), ``inputs`` (B, C, H, W) of one batch."""
-        generators = [np.random.Generator(np.random.Philox(key=[self.context.seed % 2**64, int(index)]))
-                      for index in self.context.indices[rows]]
+        generators = [
+            np.random.Generator(np.random.Philox(key=[self.context.seed % 2**64, int(index)]))
+            for index in self.context.indices[rows]
+        ]
 
         def step(t: int, state: State, true: State) -> State:
             points = state_vector(true)

@@ -6,15 +6,15 @@ import numpy as np
 
 from stabilitykit.search import best_tracers, tracing_index
 from stabilitykit.search.queries import TracingIndex
-
-from .orbits import PseudoOrbits, distances
+from stabilitykit_shadowing.orbits import PseudoOrbits, distances
 
 # Readouts of so many orbits are gathered at a time: 2^22 float64 numbers are 32 MB.
 _NUMBERS = 1 << 22
 
 
-def trace(values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = True,
-          index: TracingIndex | None = None) -> tuple[np.ndarray, np.ndarray]:
+def trace(
+    values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = True, index: TracingIndex | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The best data tracer of every pseudo-orbit (Definition 2).
 
     Arguments:

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from stabilitykit.interfaces import Model
-
-from .layout import Coordinates, from_image_first, in_memory_order, to_image_first
-from .program import Program
-from .replay import Replayer
-from .runs import Run
-from .segments import point_of, segment, sides_at
-from .tail import tail_module
-from .tracing import memory_order
+from stabilitykit_timm.layout import Coordinates, from_image_first, in_memory_order, to_image_first
+from stabilitykit_timm.program import Program
+from stabilitykit_timm.replay import Replayer
+from stabilitykit_timm.runs import Run
+from stabilitykit_timm.segments import point_of, segment, sides_at
+from stabilitykit_timm.tail import tail_module
+from stabilitykit_timm.tracing import memory_order
 
 if TYPE_CHECKING:
     from stabilitykit.interfaces import State
@@ -40,9 +39,18 @@ class AdaptedModel(Model):
         record: what ``describe`` adds: where the model came from.
     """
 
-    def __init__(self, network: nn.Module, program: Program, run: Run, *, name: str = "module",
-                 preprocess: Preprocess | None = None, preprocessing: Mapping[str, Any] | None = None,
-                 columns: Sequence[int] | None = None, record: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        program: Program,
+        run: Run,
+        *,
+        name: str = "module",
+        preprocess: Preprocess | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        columns: Sequence[int] | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self.columns = None if columns is None else list(columns)
         self.run = run
@@ -56,8 +64,10 @@ class AdaptedModel(Model):
         self._starts = [(*b.start, *sides_at(program, sides, b.start, b.ticks[0])) for b in blocks]
         self._end = (*blocks[-1].end, *sides_at(program, sides, blocks[-1].end, blocks[-1].ticks[1]))
         self._prefix = segment(program, -1, (program.input_vertex,), (*blocks[0].start, *sides))
-        self._parts = [segment(program, point_of(program, given, b.ticks[0]), given, b.end)
-                       for given, b in zip(self._starts, blocks)]
+        self._parts = [
+            segment(program, point_of(program, given, b.ticks[0]), given, b.end)
+            for given, b in zip(self._starts, blocks)
+        ]
         self._tail = segment(program, point_of(program, self._end, blocks[-1].ticks[1]), self._end, ())
 
     @property
@@ -92,7 +102,7 @@ class AdaptedModel(Model):
         if not sides:
             return after
         assert isinstance(state, tuple)
-        return (*(after if isinstance(after, tuple) else (after,)), *state[len(block.end):])
+        return (*(after if isinstance(after, tuple) else (after,)), *state[len(block.end) :])
 
     def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
         """g: everything after the last block, applied to a state of any depth -> logits (B, K)."""
@@ -131,19 +141,31 @@ class AdaptedModel(Model):
         return self._preprocessing or super().preprocessing
 
     def describe(self) -> Mapping[str, Any]:
-        return {**self.record, "run": self.run.to_json(), "recorded_on": self.program.device, "columns": self.columns,
-                "parameters": sum(p.numel() for p in self.module.parameters())}
+        return {
+            **self.record,
+            "run": self.run.to_json(),
+            "recorded_on": self.program.device,
+            "columns": self.columns,
+            "parameters": sum(p.numel() for p in self.module.parameters()),
+        }
 
     def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
-        from .certificate import certify
+        from stabilitykit_timm.certificate import certify
 
         return certify(self, inputs)
 
     def fingerprint(self) -> str:
         import hashlib
 
-        own = repr((self.run.name, self.run.mode, [b.name for b in self.run.blocks], self.columns,
-                    type(self.module).__qualname__))
+        own = repr(
+            (
+                self.run.name,
+                self.run.mode,
+                [b.name for b in self.run.blocks],
+                self.columns,
+                type(self.module).__qualname__,
+            )
+        )
         return hashlib.sha256((super().fingerprint() + own).encode()).hexdigest()
 
     def _chosen(self, logits: torch.Tensor) -> torch.Tensor:

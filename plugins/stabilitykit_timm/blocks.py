@@ -13,8 +13,21 @@ from stabilitykit.results import to_plain
 if TYPE_CHECKING:
     from stabilitykit.interfaces import Model, State
 
-COLUMNS = ["block", "name", "skip", "accuracy", "agrees_with_final", "decided", "closest", "index_i", "index_j", "step",
-           "relative_change", "left_out_changes", "left_out_moves"]
+COLUMNS = [
+    "block",
+    "name",
+    "skip",
+    "accuracy",
+    "agrees_with_final",
+    "decided",
+    "closest",
+    "index_i",
+    "index_j",
+    "step",
+    "relative_change",
+    "left_out_changes",
+    "left_out_moves",
+]
 
 
 class Blocks(Property):
@@ -47,29 +60,65 @@ class Blocks(Property):
         for t in range(trajectory.depth + 1):
             step = None
             if t:
-                step = _median(np.linalg.norm(np.asarray(trajectory.values[t], dtype=np.float64)
-                                              - np.asarray(trajectory.values[t - 1], dtype=np.float64), axis=1))
+                step = _median(
+                    np.linalg.norm(
+                        np.asarray(trajectory.values[t], dtype=np.float64)
+                        - np.asarray(trajectory.values[t - 1], dtype=np.float64),
+                        axis=1,
+                    )
+                )
             closest = _closest(context, t)
-            rows.append(to_plain([t, *(names[t - 1] if t else ("before any block", "")),
-                                  float((chosen[t] == context.labels).mean()) if comparable else None,
-                                  float((chosen[t] == chosen[-1]).mean()), float((decided <= t).mean()), *closest, step,
-                                  *(response[t - 1] if t else (None, None, None))]))
+            rows.append(
+                to_plain(
+                    [
+                        t,
+                        *(names[t - 1] if t else ("before any block", "")),
+                        float((chosen[t] == context.labels).mean()) if comparable else None,
+                        float((chosen[t] == chosen[-1]).mean()),
+                        float((decided <= t).mean()),
+                        *closest,
+                        step,
+                        *(response[t - 1] if t else (None, None, None)),
+                    ]
+                )
+            )
         count = len(trajectory)
         result = PropertyResult([], {"blocks": Table(COLUMNS, rows, "What each block does (0: before any block)")})
-        result.measurements.append(Measurement(
-            "certificate.max_abs_difference", certificate["max_abs_difference"], Kind.EXACT, certificate["batch_size"],
-            "logits and states", {"certificate": certificate},
-            note="chained blocks and tail against the plain forward pass at equal batch size; 0 is bit for bit"))
-        result.measurements.append(Measurement(
-            "prediction_depth.median", float(np.median(decided)), Kind.EXACT, count, "blocks",
-            note="first depth from which the readout's decision stays the final one",
-            reference="Baldock, Maennel and Neyshabur 2021, with this readout"))
+        result.measurements.append(
+            Measurement(
+                "certificate.max_abs_difference",
+                certificate["max_abs_difference"],
+                Kind.EXACT,
+                certificate["batch_size"],
+                "logits and states",
+                {"certificate": certificate},
+                note="chained blocks and tail against the plain forward pass at equal batch size; 0 is bit for bit",
+            )
+        )
+        result.measurements.append(
+            Measurement(
+                "prediction_depth.median",
+                float(np.median(decided)),
+                Kind.EXACT,
+                count,
+                "blocks",
+                note="first depth from which the readout's decision stays the final one",
+                reference="Baldock, Maennel and Neyshabur 2021, with this readout",
+            )
+        )
         matter = [row[COLUMNS.index("left_out_changes")] for row in rows[1:]]
         weightiest = int(np.argmax(matter)) + 1
-        result.measurements.append(Measurement(
-            "weightiest_block.left_out_changes", matter[weightiest - 1], Kind.EXACT,
-            min(self.sample, count), "share", {"block": weightiest, "name": rows[weightiest][1]},
-            note="share of decisions that change when this block alone is left out; the largest over the blocks"))
+        result.measurements.append(
+            Measurement(
+                "weightiest_block.left_out_changes",
+                matter[weightiest - 1],
+                Kind.EXACT,
+                min(self.sample, count),
+                "share",
+                {"block": weightiest, "name": rows[weightiest][1]},
+                note="share of decisions that change when this block alone is left out; the largest over the blocks",
+            )
+        )
         result.tables["prediction_depth"] = _depth_table(context, decided, chosen, self.images)
         result.notes += [f"certificate: {reason}" for reason in certificate.get("vacuous", ())]
         late = np.argsort(-decided, kind="stable")[:6]
@@ -82,8 +131,10 @@ class Blocks(Property):
         certificate: dict[str, Any] = to_plain(dict(context.model.certify(inputs)))
         again = certificate.get("randomised")
         if not certificate["bit_exact"] or (again and not again["bit_exact"]):
-            raise CellProblem(f"model {context.model.name}: the chained blocks are not the model (largest difference "
-                              f"{certificate['max_abs_difference']}); choose another run with --run")
+            raise CellProblem(
+                f"model {context.model.name}: the chained blocks are not the model (largest difference "
+                f"{certificate['max_abs_difference']}); choose another run with --run"
+            )
         return certificate
 
 
@@ -111,8 +162,10 @@ def _response(context: Context, rows: np.ndarray) -> list[tuple[float, float, fl
                 other = context.readout.logits(count, state).float().cpu().numpy()
                 flipped[t].append(other.argmax(axis=1) != final.argmax(axis=1))
                 moved[t].append(np.linalg.norm(to_space(other, context.space) - to_space(final, context.space), axis=1))
-    return [(_median(np.concatenate(c)), float(np.concatenate(f).mean()), _median(np.concatenate(m)))
-            for c, f, m in zip(change, flipped, moved)]
+    return [
+        (_median(np.concatenate(c)), float(np.concatenate(f).mean()), _median(np.concatenate(m)))
+        for c, f, m in zip(change, flipped, moved)
+    ]
 
 
 def _relative(before: State, after: State) -> np.ndarray:
@@ -128,7 +181,7 @@ def _closest(context: Context, t: int) -> tuple[float | None, int | None, int | 
 
     if len(np.unique(context.labels)) < 2:
         return None, None, None
-    found = closest_pair(context.trajectory.values[t:t + 1], context.labels, "min")
+    found = closest_pair(context.trajectory.values[t : t + 1], context.labels, "min")
     return found.value, int(context.indices[found.first]), int(context.indices[found.second])
 
 
@@ -148,9 +201,14 @@ def _prediction_depth(chosen: np.ndarray) -> np.ndarray:
 
 def _depth_table(context: Context, decided: np.ndarray, chosen: np.ndarray, rows: int) -> Table:
     names = context.dataset.class_names
-    return Table(["index", "class", "prediction_depth", "final_decision"],
-                 [[int(context.indices[i]), str(names[int(context.labels[i])]), int(decided[i]), int(chosen[-1, i])]
-                  for i in range(min(rows, len(decided)))], "Depth from which each image is decided")
+    return Table(
+        ["index", "class", "prediction_depth", "final_decision"],
+        [
+            [int(context.indices[i]), str(names[int(context.labels[i])]), int(decided[i]), int(chosen[-1, i])]
+            for i in range(min(rows, len(decided)))
+        ],
+        "Depth from which each image is decided",
+    )
 
 
 def _sample(count: int, size: int, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .adapter import AdaptedModel
+from stabilitykit_timm.adapter import AdaptedModel
 
 if TYPE_CHECKING:
     from stabilitykit.interfaces import State
@@ -48,8 +48,10 @@ def certify(model: AdaptedModel, inputs: torch.Tensor, *, thorough: bool = True)
                 randomise(other.module, seed=0)
                 again = _round_trip(other, inputs)
                 report["randomised"] = {
-                    "bit_exact": again["bit_exact"], "max_abs_difference": again["max_abs_difference"],
-                    "vacuous": _vacuity(other, inputs, again.pop("_states"), again.pop("_logits"))}
+                    "bit_exact": again["bit_exact"],
+                    "max_abs_difference": again["max_abs_difference"],
+                    "vacuous": _vacuity(other, inputs, again.pop("_states"), again.pop("_logits")),
+                }
     return report
 
 
@@ -85,8 +87,9 @@ def recalibrate(module: nn.Module, batches: Sequence[torch.Tensor]) -> int:
 
     For networks whose statistics were never estimated: it changes the function, so callers record it.
     """
-    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-              and m.running_mean is not None]
+    layers = [
+        m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
+    ]
     before = [(m, m.training, m.momentum) for m in layers]
     module.eval()
     for layer in layers:
@@ -105,10 +108,15 @@ def recalibrate(module: nn.Module, batches: Sequence[torch.Tensor]) -> int:
 
 def uncalibrated(module: nn.Module) -> list[str]:
     """Names of BatchNorm layers whose statistics are still those of a new layer."""
-    return [name for name, part in module.named_modules()
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None
-            and part.running_var is not None and not bool(part.running_mean.any())
-            and bool((part.running_var == 1).all())]
+    return [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm)
+        and part.running_mean is not None
+        and part.running_var is not None
+        and not bool(part.running_mean.any())
+        and bool((part.running_var == 1).all())
+    ]
 
 
 def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
@@ -124,12 +132,16 @@ def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
     tail = _difference(logits, plain)
     return {
         "bit_exact": max(differences) == 0.0 and tail == 0.0,
-        "states_exact": max(differences) == 0.0, "tail_exact": tail == 0.0,
+        "states_exact": max(differences) == 0.0,
+        "tail_exact": tail == 0.0,
         "max_abs_difference": max(*differences, tail),
         "tail_reads_only_the_state": _difference(filled, logits) == 0.0,
         "deterministic": bool(torch.equal(plain, again)),
-        "batch_size": int(inputs.shape[0]), "blocks": model.num_blocks, "mode": model.run.mode,
-        "_states": seen, "_logits": plain,
+        "batch_size": int(inputs.shape[0]),
+        "blocks": model.num_blocks,
+        "mode": model.run.mode,
+        "_states": seen,
+        "_logits": plain,
     }
 
 
@@ -163,8 +175,11 @@ def _zero_parameters(model: AdaptedModel, inputs: torch.Tensor) -> list[dict[str
             rest = "other"
             if _difference(after, state) == 0.0:
                 rest = "identity"
-            elif isinstance(after, torch.Tensor) and isinstance(state, torch.Tensor) and bool(
-                    torch.equal(after, state.clamp_min(0))):
+            elif (
+                isinstance(after, torch.Tensor)
+                and isinstance(state, torch.Tensor)
+                and bool(torch.equal(after, state.clamp_min(0)))
+            ):
                 rest = "identity after activation"
             found.append({"block": block.name, "kind": block.kind, "with_zero_parameters": rest})
         state = model.block(t, state)
@@ -187,7 +202,7 @@ def _zeroed(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 def _batch_drift(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, float]:
     together = model.logits(inputs)
-    alone = torch.cat([model.logits(inputs[i:i + 1]) for i in range(inputs.shape[0])])
+    alone = torch.cat([model.logits(inputs[i : i + 1]) for i in range(inputs.shape[0])])
     scale = float(together.abs().max())
     largest = float((together - alone).abs().max())
     return {"max_abs": largest, "relative": largest / scale if scale else 0.0}

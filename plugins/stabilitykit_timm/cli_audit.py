@@ -15,8 +15,7 @@ from stabilitykit.errors import CellProblem, UsageProblem
 
 if TYPE_CHECKING:
     from stabilitykit.registry import Registry, Spec
-
-    from .runs import Discovery
+    from stabilitykit_timm.runs import Discovery
 
 OURS = ("timm", "hf-hub", "torchvision", "module", "converted")
 COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
@@ -25,13 +24,17 @@ COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
 @click.command("audit")
 @click.argument("model")
 @click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
-@click.option("-p", "--property", "properties", multiple=True,
-              help="NAME[:option=value,...]; repeat for several (default: all).")
+@click.option(
+    "-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several (default: all)."
+)
 @click.option("--checkpoint", type=click.Path(), help="Weights (.safetensors, or .pth read with weights_only).")
 @click.option("--list-runs", is_flag=True, help="Show runs, shapes, kinds, T and cost, without weights; then stop.")
 @click.option("--run", "run_name", default="longest", show_default=True, help="longest, cheapest or the run's name.")
-@click.option("--mode", type=click.Choice(["closed", "open", "plain"]),
-              help="Kind of run (default: closed, else open, else plain, for --list-runs all).")
+@click.option(
+    "--mode",
+    type=click.Choice(["closed", "open", "plain"]),
+    help="Kind of run (default: closed, else open, else plain, for --list-runs all).",
+)
 @click.option("--num-classes", type=click.IntRange(2), help="Classes of the head.")
 @click.option("--img-size", type=click.IntRange(1), help="Image side, for networks that can be built for another size.")
 @click.option("--input", "input_size", help="What one input looks like, as 3x32x32 (module: only).")
@@ -39,8 +42,16 @@ COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
 @click.option("--resize", is_flag=True, help="Resize images of another size (module: only).")
 @click.option("--classes", help="Outputs that stand for the dataset's classes, in their order: 3-17-250.")
 @evaluation_options
-def command(model: str, datasets: tuple[str, ...], properties: tuple[str, ...], checkpoint: str | None,
-            list_runs: bool, run_name: str, mode: str | None, **given: Any) -> int:
+def command(
+    model: str,
+    datasets: tuple[str, ...],
+    properties: tuple[str, ...],
+    checkpoint: str | None,
+    list_runs: bool,
+    run_name: str,
+    mode: str | None,
+    **given: Any,
+) -> int:
     """Audit MODEL: timm:NAME, torchvision:NAME, hf-hub:ORG/NAME (with --download) or module:PACKAGE.MODULE:BUILDER.
 
     The network is used as it is. module: imports and runs that code, with your rights.
@@ -56,11 +67,18 @@ def command(model: str, datasets: tuple[str, ...], properties: tuple[str, ...], 
     registry = Registry.load(strict=given["strict_plugins"])
     spec = _resolve(registry, model)
     names = {option.name for option in spec.component.options}
-    wanted = {"num_classes": given.pop("num_classes"), "img_size": given.pop("img_size"),
-              "input": given.pop("input_size"), "normalise": given.pop("normalise"),
-              "resize": given.pop("resize") or None, "classes": given.pop("classes"), "mode": mode,
-              "run": None if run_name == "longest" else run_name, "checkpoint": checkpoint,
-              "download": given["download"] or None}
+    wanted = {
+        "num_classes": given.pop("num_classes"),
+        "img_size": given.pop("img_size"),
+        "input": given.pop("input_size"),
+        "normalise": given.pop("normalise"),
+        "resize": given.pop("resize") or None,
+        "classes": given.pop("classes"),
+        "mode": mode,
+        "run": None if run_name == "longest" else run_name,
+        "checkpoint": checkpoint,
+        "download": given["download"] or None,
+    }
     if "download" not in names:
         wanted.pop("download")
     options = {key: value for key, value in wanted.items() if value is not None}
@@ -72,18 +90,26 @@ def command(model: str, datasets: tuple[str, ...], properties: tuple[str, ...], 
     if list_runs:
         return _list_runs(spec, given["output_format"])
     if not datasets:
-        raise UsageProblem("audit needs images: --dataset NAME[:option=value,...] (or --list-runs to look only); see "
-                           "`stabilitykit datasets list`")
-    return run_evaluation(given, models=[spec], datasets=list(datasets),
-                          properties=list(properties) or _everything(registry), registry=registry)
+        raise UsageProblem(
+            "audit needs images: --dataset NAME[:option=value,...] (or --list-runs to look only); see "
+            "`stabilitykit datasets list`"
+        )
+    return run_evaluation(
+        given,
+        models=[spec],
+        datasets=list(datasets),
+        properties=list(properties) or _everything(registry),
+        registry=registry,
+    )
 
 
 def _resolve(registry: Registry, text: str) -> Spec:
     head = text.partition(":")[0]
     if head not in OURS:
-        raise UsageProblem("audit takes timm:NAME, torchvision:NAME, hf-hub:ORG/NAME, module:PACKAGE.MODULE:BUILDER "
-                           f"or converted:NAME; got {text!r}"
-                           + (f"; did you mean timm:{text}?" if ":" not in text else ""))
+        raise UsageProblem(
+            "audit takes timm:NAME, torchvision:NAME, hf-hub:ORG/NAME, module:PACKAGE.MODULE:BUILDER "
+            f"or converted:NAME; got {text!r}" + (f"; did you mean timm:{text}?" if ":" not in text else "")
+        )
     return registry.resolve("model", text)
 
 
@@ -97,10 +123,18 @@ def _list_runs(spec: Spec, output_format: str) -> int:
     mode = spec.options.get("mode")
     runs = found.of_mode(mode)
     if output_format == "json":
-        print(json.dumps({"model": spec.label, "runs": [run.to_json() for run in runs],
-                          "reasons": [{"code": r.code, "candidate": r.candidate, "detail": r.detail}
-                                      for r in found.reasons],
-                          "gflops": found.flops / 1e9, "notes": found.notes}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "model": spec.label,
+                    "runs": [run.to_json() for run in runs],
+                    "reasons": [{"code": r.code, "candidate": r.candidate, "detail": r.detail} for r in found.reasons],
+                    "gflops": found.flops / 1e9,
+                    "notes": found.notes,
+                },
+                indent=1,
+            )
+        )
     elif output_format == "csv":
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -111,23 +145,30 @@ def _list_runs(spec: Spec, output_format: str) -> int:
         _print_runs(spec.label, found, mode)
     if not runs:
         reasons = "; ".join(map(str, found.reasons))
-        raise CellProblem(f"model {spec.label} has no {mode or 'closed, open or plain'} run of at least two "
-                          f"equal-dimension blocks: {reasons}")
+        raise CellProblem(
+            f"model {spec.label} has no {mode or 'closed, open or plain'} run of at least two "
+            f"equal-dimension blocks: {reasons}"
+        )
     return 0
 
 
 def _discover(spec: Spec) -> Discovery:
-    from .discovery import discover
-    from .loading import input_shape_of, skeleton
-    from .tracing import TraceProblem
+    from stabilitykit_timm.discovery import discover
+    from stabilitykit_timm.loading import input_shape_of, skeleton
+    from stabilitykit_timm.tracing import TraceProblem
 
     options = spec.options
     name = f"{spec.component.name}:{options[spec.component.primary or 'name']}"
     if spec.component.name == "converted":
-        from .convert import convert
+        from stabilitykit_timm.convert import convert
 
-        module: Any = convert(options["name"], num_classes=options["num_classes"] or 10, patch=options["patch"],
-                         input_shape=options["input"], width=options["width"])
+        module: Any = convert(
+            options["name"],
+            num_classes=options["num_classes"] or 10,
+            patch=options["patch"],
+            input_shape=options["input"],
+            width=options["width"],
+        )
         shape = tuple(options["input"])
     else:
         builder: dict[str, Any] = {"num_classes": options.get("num_classes"), "img_size": options.get("img_size")}

@@ -18,18 +18,30 @@ from torch import nn
 
 from stabilitykit import CellProblem, UsageProblem
 from stabilitykit.checkpoints import fit_weights, load_weights
-
-from .loading import skeleton, split_spec
-from .patching import Patching
+from stabilitykit_timm.loading import skeleton, split_spec
+from stabilitykit_timm.patching import Patching
 
 if TYPE_CHECKING:
-    from .adapter import AdaptedModel
+    from stabilitykit_timm.adapter import AdaptedModel
 
 BLOCKS = ("BasicBlock", "Bottleneck", "ConvNeXtBlock")
 """Classes of timm and torchvision whose parts are all carried over."""
 
-PARTS = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU, nn.SiLU, nn.Identity, nn.Dropout, nn.LeakyReLU,
-         nn.Hardswish, nn.ELU, nn.Mish, nn.Tanh)
+PARTS = (
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    nn.LayerNorm,
+    nn.ReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Identity,
+    nn.Dropout,
+    nn.LeakyReLU,
+    nn.Hardswish,
+    nn.ELU,
+    nn.Mish,
+    nn.Tanh,
+)
 CONTAINERS = ("Mlp", "ConvMlp", "GELU", "Sequential", "LayerNorm2d", "LayerNorm", "BatchNormAct2d")
 SHORTCUTS = ("downsample", "shortcut")
 
@@ -40,8 +52,15 @@ class ConvertedNet(nn.Module):
     Every state holds the same number of elements: ``state_size``. ``input_size`` is (C, H, W).
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], norm: nn.Module, size: int, num_classes: int,
-                 input_size: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        norm: nn.Module,
+        size: int,
+        num_classes: int,
+        input_size: tuple[int, ...],
+    ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
@@ -57,8 +76,15 @@ class ConvertedNet(nn.Module):
         return self.fc(self.norm(x).flatten(1))
 
 
-def convert(name: str, *, num_classes: int = 10, patch: str = "tiles", input_shape: Sequence[int] = (3, 32, 32),
-            width: int | None = None, device: str = "meta") -> ConvertedNet:
+def convert(
+    name: str,
+    *,
+    num_classes: int = 10,
+    patch: str = "tiles",
+    input_shape: Sequence[int] = (3, 32, 32),
+    width: int | None = None,
+    device: str = "meta",
+) -> ConvertedNet:
     """The revised version of a staged network, weights uninitialised on ``device`` ("meta": none allocated).
 
     Args:
@@ -97,17 +123,28 @@ def convert(name: str, *, num_classes: int = 10, patch: str = "tiles", input_sha
     return net if device == "meta" else net.to_empty(device=device)
 
 
-def converted_model(name: str, *, checkpoint: str | None = None, num_classes: int | None = None, patch: str = "tiles",
-                    input: Sequence[int] = (3, 32, 32), width: int | None = None, seed: int = 0) -> AdaptedModel:
+def converted_model(
+    name: str,
+    *,
+    checkpoint: str | None = None,
+    num_classes: int | None = None,
+    patch: str = "tiles",
+    input: Sequence[int] = (3, 32, 32),
+    width: int | None = None,
+    seed: int = 0,
+) -> AdaptedModel:
     """The component ``converted``: a converted network seen block by block, trainable with ``stabilitykit train``."""
-    from .adapter import AdaptedModel
-    from .discovery import discover
-    from .models import choose_run
-    from .preprocess import plain_preprocess
+    from stabilitykit_timm.adapter import AdaptedModel
+    from stabilitykit_timm.discovery import discover
+    from stabilitykit_timm.models import choose_run
+    from stabilitykit_timm.preprocess import plain_preprocess
 
     owner = f"converted:{name}"
-    record: dict[str, Any] = {"architecture": owner, "weights": f"untrained (seed {seed})",
-                              "options": {"patch": patch, "input": list(input), "width": width}}
+    record: dict[str, Any] = {
+        "architecture": owner,
+        "weights": f"untrained (seed {seed})",
+        "options": {"patch": patch, "input": list(input), "width": width},
+    }
     state = None
     if checkpoint is not None:
         state, metadata = load_weights(checkpoint)
@@ -128,8 +165,9 @@ def converted_model(name: str, *, checkpoint: str | None = None, num_classes: in
     if count != run.depth:
         raise CellProblem(f"{owner}: only {run.depth} of {count} blocks join into one run of equal dimension")
     preprocess, preprocessing = plain_preprocess(tuple(input), "none", False, owner)
-    return AdaptedModel(net, found.program, run, name=owner, preprocess=preprocess, preprocessing=preprocessing,
-                        record=record)
+    return AdaptedModel(
+        net, found.program, run, name=owner, preprocess=preprocess, preprocessing=preprocessing, record=record
+    )
 
 
 def initialise(module: nn.Module, seed: int) -> None:
@@ -161,13 +199,17 @@ def _anatomy(model: nn.Module, name: str) -> tuple[nn.Module, list[list[nn.Modul
         if not isinstance(part.norm_pre, nn.Identity):
             norm = part.norm_pre
     else:
-        raise UsageProblem(f"convert {name}: knows ResNet-, ResNeXt-, wide-ResNet- and ConvNeXt-like networks (timm or "
-                           f"torchvision); this is a {kind}")
+        raise UsageProblem(
+            f"convert {name}: knows ResNet-, ResNeXt-, wide-ResNet- and ConvNeXt-like networks (timm or "
+            f"torchvision); this is a {kind}"
+        )
     for stage in stages:
         for block in stage:
             if type(block).__name__ not in BLOCKS:
-                raise UsageProblem(f"convert {name}: blocks of class {type(block).__name__} would lose what sets them "
-                                   f"apart; known are {', '.join(BLOCKS)}")
+                raise UsageProblem(
+                    f"convert {name}: blocks of class {type(block).__name__} would lose what sets them "
+                    f"apart; known are {', '.join(BLOCKS)}"
+                )
             _refuse_unknown(_without_shortcut(block, name), name)
     return copy.deepcopy(stem), stages, copy.deepcopy(norm)
 
@@ -176,8 +218,10 @@ def _refuse_unknown(block: nn.Module, name: str) -> None:
     for path, part in block.named_modules():
         known = isinstance(part, PARTS) or type(part).__name__ in CONTAINERS or type(part).__name__ in BLOCKS
         if not known:
-            raise UsageProblem(f"convert {name}: its blocks contain {path} ({type(part).__name__}), which the "
-                               "equal-dimension version would drop or change silently; convert a network without it")
+            raise UsageProblem(
+                f"convert {name}: its blocks contain {path} ({type(part).__name__}), which the "
+                "equal-dimension version would drop or change silently; convert a network without it"
+            )
         if isinstance(part, nn.Conv2d) and max(part.dilation) > 1:
             raise UsageProblem(f"convert {name}: {path} is dilated, which has no meaning on pieces of a map")
 
@@ -199,8 +243,11 @@ def _without_shortcut(block: nn.Module, name: str) -> nn.Module:
 
 def _out_channels(block: Any) -> int:
     """Channels a block returns."""
-    convolutions = [m for n, m in block.named_modules() if isinstance(m, nn.Conv2d)
-                    and not any(s in n.split(".") for s in SHORTCUTS)]
+    convolutions = [
+        m
+        for n, m in block.named_modules()
+        if isinstance(m, nn.Conv2d) and not any(s in n.split(".") for s in SHORTCUTS)
+    ]
     if type(block).__name__ == "ConvNeXtBlock":
         return int(convolutions[0].out_channels)
     return int(convolutions[-1].out_channels)
@@ -219,8 +266,10 @@ def _stem_output(stem: nn.Module, input_shape: Sequence[int], name: str) -> tupl
         with torch.no_grad():
             out = copy.deepcopy(stem).eval()(torch.zeros(2, *input_shape, device=device))
     except RuntimeError as error:
-        raise UsageProblem(f"convert {name}: the stem does not take {'x'.join(map(str, input_shape))} images: "
-                           f"{str(error).splitlines()[0]}") from None
+        raise UsageProblem(
+            f"convert {name}: the stem does not take {'x'.join(map(str, input_shape))} images: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
     return tuple(out.shape[1:])  # type: ignore[return-value]
 
 
@@ -232,16 +281,20 @@ def _plan(growth: float, stages: int, height: int, side: int, name: str) -> list
     """
     first = {1.0: (1, 1), 2.0: (2, 1), 4.0: (2, 2)}.get(growth)
     if first is None:
-        raise UsageProblem(f"convert {name}: its first stage is {growth:g} times as wide as its stem; 1, 2 or 4 can be "
-                           "reached by cutting the map into pieces")
+        raise UsageProblem(
+            f"convert {name}: its first stage is {growth:g} times as wide as its stem; 1, 2 or 4 can be "
+            "reached by cutting the map into pieces"
+        )
     turns = [(2, 1), (1, 2)]
     for later in ([(2, 2)] * (stages - 1), [turns[i % 2] for i in range(stages - 1)]):
         plan = [first, *later]
         rows, columns = math.prod(r for r, _ in plan), math.prod(c for _, c in plan)
         if height % rows == 0 and side % columns == 0:
             return plan
-    raise UsageProblem(f"convert {name}: the stem's {height}x{side} map cannot be cut {stages} times; give larger "
-                       "images, e.g. input=3x64x64")
+    raise UsageProblem(
+        f"convert {name}: the stem's {height}x{side} map cannot be cut {stages} times; give larger "
+        "images, e.g. input=3x64x64"
+    )
 
 
 def _scaled(module: nn.Module, factor: float, pieces: int, fixed: int | None = None) -> nn.Module:
@@ -265,13 +318,26 @@ def _scaled(module: nn.Module, factor: float, pieces: int, fixed: int | None = N
             groups = inside if depthwise else part.groups * pieces
             outside = times(part.out_channels)
             if inside % groups or outside % groups:
-                raise UsageProblem(f"{inside} -> {outside} channels cannot be convolved in {groups} groups; choose "
-                                   "another width or network")
-            new = nn.Conv2d(inside, outside, part.kernel_size, part.stride, part.padding, part.dilation, groups,  # type: ignore[arg-type]
-                            part.bias is not None, part.padding_mode, device="meta")
+                raise UsageProblem(
+                    f"{inside} -> {outside} channels cannot be convolved in {groups} groups; choose "
+                    "another width or network"
+                )
+            new = nn.Conv2d(
+                inside,
+                outside,
+                part.kernel_size,  # type: ignore[arg-type]
+                part.stride,  # type: ignore[arg-type]
+                part.padding,  # type: ignore[arg-type]
+                part.dilation,  # type: ignore[arg-type]
+                groups,
+                part.bias is not None,
+                part.padding_mode,
+                device="meta",
+            )
         elif isinstance(part, nn.BatchNorm2d) and type(part).__name__ == "BatchNorm2d":
-            new = nn.BatchNorm2d(times(part.num_features), part.eps, part.momentum, part.affine,
-                                 part.track_running_stats, device="meta")
+            new = nn.BatchNorm2d(
+                times(part.num_features), part.eps, part.momentum, part.affine, part.track_running_stats, device="meta"
+            )
         elif isinstance(part, nn.LayerNorm):
             part.normalized_shape = (times(part.normalized_shape[0]),)
             for key in ("weight", "bias"):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .nodes import ADDING, NORMALISING, PARTIAL, PERMUTING, POINTWISE, SCALING, mixes, node_name
-from .tracing import NodeKey, Recording
+from stabilitykit_timm.nodes import ADDING, NORMALISING, PARTIAL, PERMUTING, POINTWISE, SCALING, mixes, node_name
+from stabilitykit_timm.tracing import NodeKey, Recording
 
 LIVE_LIMIT = 12
 """Program points with more live tensors than this are not described one by one: nobody would hold so many."""
@@ -129,7 +129,7 @@ class Dataflow:
         low, high = self.birth(start), self.birth(end)
         first, last = bisect_right(self._points, low) - 1, bisect_right(self._points, high)
         before: int | None = None
-        for live in self._live[max(first, 0):last]:
+        for live in self._live[max(first, 0) : last]:
             if live is None or len(live - sides) != 1:
                 continue
             (vertex,) = live - sides

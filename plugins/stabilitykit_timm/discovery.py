@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from .dataflow import KINDS, Dataflow
-from .following import Path
-from .functional import functional_blocks, open_functional_blocks
-from .program import Program, Unreachable, image_shape_of, trace
-from .reasons import explain
-from .runs import MODES, Block, Discovery, Mode, Reason, Run
-from .segments import point_of, sides_at
-from .tracing import Recording
+from stabilitykit_timm.dataflow import KINDS, Dataflow
+from stabilitykit_timm.following import Path
+from stabilitykit_timm.functional import functional_blocks, open_functional_blocks
+from stabilitykit_timm.program import Program, Unreachable, image_shape_of, trace
+from stabilitykit_timm.reasons import explain
+from stabilitykit_timm.runs import MODES, Block, Discovery, Mode, Reason, Run
+from stabilitykit_timm.segments import point_of, sides_at
+from stabilitykit_timm.tracing import Recording
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,19 @@ class _Search:
                 found += self._new(fresh, found)
             covered = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end)) for r in found]
             if mode == "open":
-                fresh = [run for blocks, sides in open_functional_blocks(self.program, self.flow, covered)
-                         for run in self._finish(blocks, mode, tuple(sorted(sides)))]
+                fresh = [
+                    run
+                    for blocks, sides in open_functional_blocks(self.program, self.flow, covered)
+                    for run in self._finish(blocks, mode, tuple(sorted(sides)))
+                ]
                 for run in sorted(fresh, key=lambda r: -r.depth):
                     found += self._new([run], found)
             else:
-                fresh = [run for blocks in functional_blocks(self.program, self.flow, covered, plain=mode == "plain")
-                         for run in self._finish(blocks, mode, ())]
+                fresh = [
+                    run
+                    for blocks in functional_blocks(self.program, self.flow, covered, plain=mode == "plain")
+                    for run in self._finish(blocks, mode, ())
+                ]
                 found += self._new(fresh, found)
         found.sort(key=lambda r: (MODES.index(r.mode), -r.depth, -r.share))
         return _named(found)
@@ -143,8 +149,9 @@ class _Search:
         same = [atom for atom in below if self._size(atom.start) == size and (history or atom.sides == own.sides)]
         return below if len(same) > 1 else [own]
 
-    def _chains(self, atoms: Sequence[Candidate], mode: Mode,
-                history: bool) -> Iterable[tuple[list[Block], tuple[int, ...]]]:
+    def _chains(
+        self, atoms: Sequence[Candidate], mode: Mode, history: bool
+    ) -> Iterable[tuple[list[Block], tuple[int, ...]]]:
         """Maximal chains of blocks whose states have equal dimension (and, if open, one side state).
 
         With ``history`` the side state may grow by what the run itself computes: all of it is held constant.
@@ -153,8 +160,14 @@ class _Search:
         sides: frozenset[int] = frozenset()
         for atom in atoms:
             assert atom.around is not None
-            block = Block(self.program.name(atom.path), atom.skip, atom.start, atom.end,
-                          (self.program.name(atom.path),), atom.ticks)
+            block = Block(
+                self.program.name(atom.path),
+                atom.skip,
+                atom.start,
+                atom.end,
+                (self.program.name(atom.path),),
+                atom.ticks,
+            )
             joins = bool(chain) and (history or atom.around == sides)
             linked = self._link(chain[-1], block, mode) if joins else None
             if linked is None:
@@ -214,8 +227,19 @@ class _Search:
         tail = sum(amount for seq, amount in self.flops if seq - 1 > last) / self.total
         share = sum(amount for seq, amount in self.flops if first < seq - 1 <= last) / self.total
         history = any(self.program.births[v] > first for v in sides)
-        return [Run(_common([b.name for b in blocks]), mode, tuple(blocks), sides, tuple(shapes[:parts]),
-                    tuple(shapes[parts:]), tail, share, history)]
+        return [
+            Run(
+                _common([b.name for b in blocks]),
+                mode,
+                tuple(blocks),
+                sides,
+                tuple(shapes[:parts]),
+                tuple(shapes[parts:]),
+                tail,
+                share,
+                history,
+            )
+        ]
 
     def _new(self, runs: Iterable[Run], known: Sequence[Run]) -> list[Run]:
         """Runs that are not part of one already known."""

@@ -54,8 +54,11 @@ def as_written() -> Iterator[None]:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     # Nothing can be compiled where the compiler was never imported, and importing it takes seconds.
-    compiler = torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules \
+    compiler = (
+        torch.compiler.set_stance("force_eager")
+        if "torch._dynamo.eval_frame" in sys.modules
         else contextlib.nullcontext()
+    )
     try:
         with compiler:
             yield
@@ -164,9 +167,11 @@ class Routes:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = list(modules)
         self.follower: Follower | None = None
-        self._entries = [(module.__dict__, self._call(index, module), self._body(index, module))
-                         for index, module in enumerate(self.modules)
-                         if not isinstance(module, torch.jit.ScriptModule)]
+        self._entries = [
+            (module.__dict__, self._call(index, module), self._body(index, module))
+            for index, module in enumerate(self.modules)
+            if not isinstance(module, torch.jit.ScriptModule)
+        ]
 
     @contextlib.contextmanager
     def to(self, follower: Follower) -> Iterator[None]:

@@ -6,16 +6,17 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from .dataflow import Dataflow
-from .program import Program
-from .runs import Block
+from stabilitykit_timm.dataflow import Dataflow
+from stabilitykit_timm.program import Program
+from stabilitykit_timm.runs import Block
 
 _Steps = list[tuple[int, int]]
 Covered = Sequence[tuple[float, float]]
 
 
-def functional_blocks(program: Program, flow: Dataflow, covered: Covered, *,
-                      plain: bool = False) -> Iterable[list[Block]]:
+def functional_blocks(
+    program: Program, flow: Dataflow, covered: Covered, *, plain: bool = False
+) -> Iterable[list[Block]]:
     """Chains of blocks between single tensors that everything passes through (cuts), outside ``covered``.
 
     A block is a step between two cuts with a skip, and the steps without one that follow it before the next
@@ -27,8 +28,9 @@ def functional_blocks(program: Program, flow: Dataflow, covered: Covered, *,
     yield from _chains(program, flow, _cuts(program, flow), covered, plain)
 
 
-def open_functional_blocks(program: Program, flow: Dataflow,
-                           covered: Covered) -> Iterable[tuple[list[Block], frozenset[int]]]:
+def open_functional_blocks(
+    program: Program, flow: Dataflow, covered: Covered
+) -> Iterable[tuple[list[Block], frozenset[int]]]:
     """The same between tensors that everything passes through but one constant side state: (blocks, side state)."""
     for sides, ticks in _beside(program, flow).items():
         for blocks in _chains(program, flow, list(ticks), covered, False):
@@ -37,8 +39,9 @@ def open_functional_blocks(program: Program, flow: Dataflow,
                 yield [replace(block, ticks=(ticks[block.start[0]], ticks[block.end[0]])) for block in blocks], sides
 
 
-def _chains(program: Program, flow: Dataflow, states: Sequence[int], covered: Covered,
-            plain: bool) -> Iterable[list[Block]]:
+def _chains(
+    program: Program, flow: Dataflow, states: Sequence[int], covered: Covered, plain: bool
+) -> Iterable[list[Block]]:
     owners = _owners(program)
     chain: list[_Steps] = []
     lead: _Steps = []
@@ -73,7 +76,7 @@ def _blocks(program: Program, flow: Dataflow, chain: list[_Steps], owners: dict[
     # What follows the last skip belongs to the last block as far as the same follows the skip before it.
     pattern = [flow.signature((a,), (b,)) for a, b in _after_skip(flow, chain[-2])]
     after = _after_skip(flow, chain[-1])
-    last = chain[-1][:len(chain[-1]) - len(after)]
+    last = chain[-1][: len(chain[-1]) - len(after)]
     for (a, b), names in zip(after, pattern):
         if flow.signature((a,), (b,)) != names:
             break
@@ -92,7 +95,7 @@ def _blocks(program: Program, flow: Dataflow, chain: list[_Steps], owners: dict[
 def _after_skip(flow: Dataflow, steps: _Steps) -> _Steps:
     """The steps of a block behind its skip (without any: behind its first step)."""
     skips = [n for n, (a, b) in enumerate(steps) if flow.skip((a,), b) != "none"]
-    return steps[(skips[0] if skips else 0) + 1:]
+    return steps[(skips[0] if skips else 0) + 1 :]
 
 
 def _modules(program: Program, start: int, end: int) -> tuple[str, ...]:
@@ -101,7 +104,7 @@ def _modules(program: Program, start: int, end: int) -> tuple[str, ...]:
     found: list[tuple[int, ...]] = []
     for path, event in program.calls.items():
         within = low < event.start and event.end <= high + 1
-        if path and within and not any(path[:len(outer)] == outer for outer in found):
+        if path and within and not any(path[: len(outer)] == outer for outer in found):
             found.append(path)
     return tuple(dict.fromkeys(program.name(path) for path in found))
 
@@ -133,5 +136,9 @@ def _beside(program: Program, flow: Dataflow) -> dict[frozenset[int], dict[int, 
 
 def _owners(program: Program) -> dict[int, str]:
     """Vertex -> name of the module whose code makes it."""
-    return {leaf.vertex: program.name(path) or "forward"
-            for (path, _), event in program.ops.items() for leaf in event.outputs if leaf.vertex is not None}
+    return {
+        leaf.vertex: program.name(path) or "forward"
+        for (path, _), event in program.ops.items()
+        for leaf in event.outputs
+        if leaf.vertex is not None
+    }

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .program import Program, Template
-from .replay import Replayer
-from .runs import Run
-from .segments import point_of, segment
+from stabilitykit_timm.program import Program, Template
+from stabilitykit_timm.replay import Replayer
+from stabilitykit_timm.runs import Run
+from stabilitykit_timm.segments import point_of, segment
 
 
 def to_image_first(tensor: torch.Tensor, shape: Template) -> torch.Tensor:

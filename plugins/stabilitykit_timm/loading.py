@@ -30,8 +30,10 @@ def split_spec(spec: str) -> tuple[str, str]:
         return "timm", f"hf-hub:{rest}"
     if not rest:
         return "timm", spec
-    raise UsageProblem(f"unknown model {spec!r}; expected timm:NAME, torchvision:NAME, hf-hub:ORG/NAME or "
-                       "module:PACKAGE.MODULE:BUILDER")
+    raise UsageProblem(
+        f"unknown model {spec!r}; expected timm:NAME, torchvision:NAME, hf-hub:ORG/NAME or "
+        "module:PACKAGE.MODULE:BUILDER"
+    )
 
 
 def skeleton(spec: str, *, device: str = "meta", **options: Any) -> nn.Module:
@@ -89,11 +91,16 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     if not name.startswith(("hf-hub:", "hf_hub:")):
         if not timm.is_model(name.split(".")[0]):
             close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.6)
-            raise UsageProblem(f"timm has no model {name!r}; " + (
-                f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()"))
+            raise UsageProblem(
+                f"timm has no model {name!r}; "
+                + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
+            )
     elif not pretrained:
-        raise UsageProblem(f"{name} is fetched from the Hugging Face hub: add --download (or download=true), or give "
-                           "timm:NAME with a local --checkpoint")
+        raise UsageProblem(
+            f"{name} is fetched from the Hugging Face hub: add --download (or download=true), or give "
+            "timm:NAME with a local --checkpoint"
+        )
+
     def build() -> nn.Module:
         try:
             return timm.create_model(name, pretrained=pretrained, **options)
@@ -112,8 +119,10 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        raise UsageProblem(f"torchvision has no classification model {name!r}; " + (
-            f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()"))
+        raise UsageProblem(
+            f"torchvision has no classification model {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()")
+        )
     weights = "DEFAULT" if options.pop("download", False) else None
     builder = torchvision.models.get_model_builder(name)
     if "init_weights" in inspect.signature(builder).parameters or name in ("googlenet", "inception_v3"):
@@ -124,8 +133,10 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
 def _module(name: str, options: dict[str, Any]) -> nn.Module:
     path, _, attribute = name.partition(":")
     if not path or not attribute:
-        raise UsageProblem(f"module:{name}: expected module:PACKAGE.MODULE:BUILDER, a function or class that makes "
-                           "the network (this imports and runs that code)")
+        raise UsageProblem(
+            f"module:{name}: expected module:PACKAGE.MODULE:BUILDER, a function or class that makes "
+            "the network (this imports and runs that code)"
+        )
     options.pop("download", None)
     with _importable_from_here():
         try:
@@ -137,14 +148,16 @@ def _module(name: str, options: dict[str, Any]) -> nn.Module:
     for part in attribute.split("."):
         if not hasattr(thing, part):
             close = difflib.get_close_matches(part, dir(thing), n=1)
-            raise UsageProblem(f"module:{name}: {path} has no {part}" + (
-                f" (did you mean {close[0]}?)" if close else ""))
+            raise UsageProblem(
+                f"module:{name}: {path} has no {part}" + (f" (did you mean {close[0]}?)" if close else "")
+            )
         thing = getattr(thing, part)
     if isinstance(thing, nn.Module):
         return unwrapped(thing)
     if not callable(thing):
-        raise UsageProblem(f"module:{name} is a {type(thing).__name__}, expected a function or class that makes an "
-                           "nn.Module")
+        raise UsageProblem(
+            f"module:{name} is a {type(thing).__name__}, expected a function or class that makes an nn.Module"
+        )
     accepted = _accepted(thing, options)
     try:
         built = _built(f"module:{name}", lambda: thing(**accepted))
@@ -183,8 +196,9 @@ def _built(owner: str, build: Any) -> Any:
     try:
         return build()
     except ModuleNotFoundError as error:
-        raise UsageProblem(f"{owner} needs the package {error.name}, which is not installed: "
-                           f"pip install {error.name}") from None
+        raise UsageProblem(
+            f"{owner} needs the package {error.name}, which is not installed: pip install {error.name}"
+        ) from None
     except ImportError as error:
         raise UsageProblem(f"{owner} needs an optional package: {error}") from None
     except (TypeError, ValueError, AssertionError) as error:

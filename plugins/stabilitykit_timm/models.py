@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, UsageProblem
-
-from .adapter import AdaptedModel
-from .discovery import discover
-from .loading import input_shape_of, skeleton
-from .preprocess import Preprocess, plain_preprocess, timm_preprocess, torchvision_preprocess
-from .runs import Discovery, Run
-from .tracing import TraceProblem
-from .weights import classes_in, load
+from stabilitykit_timm.adapter import AdaptedModel
+from stabilitykit_timm.discovery import discover
+from stabilitykit_timm.loading import input_shape_of, skeleton
+from stabilitykit_timm.preprocess import Preprocess, plain_preprocess, timm_preprocess, torchvision_preprocess
+from stabilitykit_timm.runs import Discovery, Run
+from stabilitykit_timm.tracing import TraceProblem
+from stabilitykit_timm.weights import classes_in, load
 
 
 def timm_model(name: str, **options: Any) -> AdaptedModel:
@@ -36,16 +35,28 @@ def torchvision_model(name: str, **options: Any) -> AdaptedModel:
     return build(f"torchvision:{name}", **options)
 
 
-def module_model(builder: str, *, input: Sequence[int] | None = None, normalise: str = "none", resize: bool = False,
-                 **options: Any) -> AdaptedModel:
+def module_model(
+    builder: str, *, input: Sequence[int] | None = None, normalise: str = "none", resize: bool = False, **options: Any
+) -> AdaptedModel:
     """A network made by the user's own code (imports and runs it)."""
     return build(f"module:{builder}", input=input, normalise=normalise, resize=resize, **options)
 
 
-def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None = None, run: str = "longest",
-          mode: str | None = None, classes: Sequence[int] | None = None, img_size: int | None = None,
-          input: Sequence[int] | None = None, normalise: str = "none", resize: bool = False, download: bool = False,
-          seed: int = 0) -> AdaptedModel:
+def build(
+    spec: str,
+    *,
+    checkpoint: str | None = None,
+    num_classes: int | None = None,
+    run: str = "longest",
+    mode: str | None = None,
+    classes: Sequence[int] | None = None,
+    img_size: int | None = None,
+    input: Sequence[int] | None = None,
+    normalise: str = "none",
+    resize: bool = False,
+    download: bool = False,
+    seed: int = 0,
+) -> AdaptedModel:
     """Build a network and adapt one of its runs.
 
     Raises:
@@ -54,8 +65,9 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
     """
     if classes and num_classes == len(classes) and max(classes) >= num_classes:
         num_classes = None  # the number of the dataset's classes, which are some of the outputs
-    module, record = network(spec, checkpoint=checkpoint, num_classes=num_classes, img_size=img_size,
-                             download=download, seed=seed)
+    module, record = network(
+        spec, checkpoint=checkpoint, num_classes=num_classes, img_size=img_size, download=download, seed=seed
+    )
     shape = tuple(input) if input else input_shape_of(module, img_size)
     preprocess, preprocessing = preprocessing_of(spec, module, shape, normalise, resize)
     try:
@@ -64,13 +76,28 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
         hint = "; give its input size as input=CxHxW" if spec.startswith("module:") and not input else ""
         raise CellProblem(f"model {spec}: {problem}{hint}") from None
     chosen = choose_run(found, run, mode, spec)
-    model = AdaptedModel(module, found.program, chosen, name=spec, preprocess=preprocess,
-                         preprocessing=preprocessing, columns=_columns(classes, found, spec), record=record)
+    model = AdaptedModel(
+        module,
+        found.program,
+        chosen,
+        name=spec,
+        preprocess=preprocess,
+        preprocessing=preprocessing,
+        columns=_columns(classes, found, spec),
+        record=record,
+    )
     return model
 
 
-def network(spec: str, *, checkpoint: str | None = None, num_classes: int | None = None,
-            img_size: int | None = None, download: bool = False, seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:
+def network(
+    spec: str,
+    *,
+    checkpoint: str | None = None,
+    num_classes: int | None = None,
+    img_size: int | None = None,
+    download: bool = False,
+    seed: int = 0,
+) -> tuple[nn.Module, dict[str, Any]]:
     """A network with weights: from a local file, the hub (only with ``download``), or untrained from ``seed``.
 
     Returns: (network in eval mode, where it came from as plain data).
@@ -96,8 +123,9 @@ def network(spec: str, *, checkpoint: str | None = None, num_classes: int | None
     return module.eval(), record
 
 
-def preprocessing_of(spec: str, module: nn.Module, shape: Sequence[int], normalise: str,
-                     resize: bool) -> tuple[Preprocess, dict[str, Any]]:
+def preprocessing_of(
+    spec: str, module: nn.Module, shape: Sequence[int], normalise: str, resize: bool
+) -> tuple[Preprocess, dict[str, Any]]:
     """(images -> network input, the same as plain data) for a network of that origin."""
     if spec.startswith(("timm:", "hf-hub:")):
         return timm_preprocess(module, shape)
@@ -120,8 +148,10 @@ def choose_run(found: Discovery, which: str, mode: str | None, owner: str) -> Ru
         others = sorted({run.mode for run in found.runs})
         hint = f" It has {' and '.join(others)} runs: add --mode {others[0]} (or mode={others[0]})." if others else ""
         reasons = "; ".join(map(str, found.reasons)) or "no candidate"
-        raise CellProblem(f"model {owner} has no {mode or 'closed, open or plain'} run of at least two equal-dimension "
-                          f"blocks.{hint} Candidates: {reasons}")
+        raise CellProblem(
+            f"model {owner} has no {mode or 'closed, open or plain'} run of at least two equal-dimension "
+            f"blocks.{hint} Candidates: {reasons}"
+        )
     if mode is None and which in ("longest", "cheapest"):
         runs = [run for run in runs if run.mode == runs[0].mode]
     if which == "longest":
@@ -133,8 +163,10 @@ def choose_run(found: Discovery, which: str, mode: str | None, owner: str) -> Ru
             return run
     names = [run.name for run in runs]
     close = difflib.get_close_matches(which, names, n=1)
-    raise UsageProblem(f"model {owner} has no run {which!r}{f' (did you mean {close[0]}?)' if close else ''}; runs: "
-                       f"longest, cheapest, {', '.join(names)}")
+    raise UsageProblem(
+        f"model {owner} has no run {which!r}{f' (did you mean {close[0]}?)' if close else ''}; runs: "
+        f"longest, cheapest, {', '.join(names)}"
+    )
 
 
 def _columns(classes: Sequence[int] | None, found: Discovery, owner: str) -> tuple[int, ...] | None:
@@ -143,8 +175,10 @@ def _columns(classes: Sequence[int] | None, found: Discovery, owner: str) -> tup
     count = found.program.shapes[found.program.output_vertex].offsets[-1]
     bad = [c for c in classes if not 0 <= c < count]
     if bad or len(set(classes)) < len(classes) or len(classes) < 2:
-        raise UsageProblem(f"{owner}: classes lists at least two different outputs of 0..{count - 1}, one per class of "
-                           f"the dataset in its order; got {list(classes)}")
+        raise UsageProblem(
+            f"{owner}: classes lists at least two different outputs of 0..{count - 1}, one per class of "
+            f"the dataset in its order; got {list(classes)}"
+        )
     return tuple(classes)
 
 

@@ -52,17 +52,28 @@ def torchvision_preprocess(shape: Sequence[int]) -> tuple[Preprocess, dict[str, 
     def preprocess(images: Sequence[np.ndarray]) -> torch.Tensor:
         batch = []
         for image in images:
-            tensor = functional.pil_to_tensor(functional.center_crop(functional.resize(
-                _picture(image, int(shape[0])), [larger], InterpolationMode.BILINEAR), [side, side]))
+            tensor = functional.pil_to_tensor(
+                functional.center_crop(
+                    functional.resize(_picture(image, int(shape[0])), [larger], InterpolationMode.BILINEAR),
+                    [side, side],
+                )
+            )
             batch.append(functional.normalize(tensor.float() / 255, list(mean), list(std)))
         return torch.stack(batch)
 
-    return preprocess, {"by": "torchvision", "resize": larger, "crop": side, "interpolation": "bilinear",
-                        "mean": list(mean), "std": list(std)}
+    return preprocess, {
+        "by": "torchvision",
+        "resize": larger,
+        "crop": side,
+        "interpolation": "bilinear",
+        "mean": list(mean),
+        "std": list(std),
+    }
 
 
-def plain_preprocess(shape: Sequence[int], normalise: str, resize: bool,
-                     owner: str) -> tuple[Preprocess, dict[str, Any]]:
+def plain_preprocess(
+    shape: Sequence[int], normalise: str, resize: bool, owner: str
+) -> tuple[Preprocess, dict[str, Any]]:
     """Pixels in [0, 1], resized (bilinear, antialiased) only if asked to, minus mean, over standard deviation.
 
     Args:
@@ -97,8 +108,10 @@ def _statistics(text: str, owner: str) -> tuple[tuple[float, ...], tuple[float, 
     except ValueError:
         values = (), ()
     if not slash or not values[0] or len(values[0]) != len(values[1]) or min(values[1]) <= 0:
-        raise UsageProblem(f"{owner}: normalise is none, {', '.join(STATISTICS)} or MEAN/STD (as many numbers on both "
-                           f"sides, std above 0, separated by blanks); got {text!r}")
+        raise UsageProblem(
+            f"{owner}: normalise is none, {', '.join(STATISTICS)} or MEAN/STD (as many numbers on both "
+            f"sides, std above 0, separated by blanks); got {text!r}"
+        )
     return values
 
 
@@ -117,9 +130,10 @@ def _sized(image: np.ndarray, shape: Sequence[int], resize: bool, owner: str) ->
         return tensor.reshape(tuple(shape))
     size, wanted = ("x".join(map(str, s)) for s in (image.shape, shape))
     single = image.ndim == 3 and len(shape) < 3 and math.prod(image.shape) == 3 * math.prod(shape)
-    raise CellProblem(f"model {owner} takes inputs of {wanted}, got {size}; set input={size} if it takes those, or "
-                      + ("channels=keep on the dataset, which repeats one channel to three" if single
-                         else "resize=true"))
+    raise CellProblem(
+        f"model {owner} takes inputs of {wanted}, got {size}; set input={size} if it takes those, or "
+        + ("channels=keep on the dataset, which repeats one channel to three" if single else "resize=true")
+    )
 
 
 def _fewer_axes(given: Sequence[int], wanted: Sequence[int]) -> bool:

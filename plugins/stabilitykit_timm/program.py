@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .dataflow import Dataflow
-from .following import OpKey, Path
-from .tracing import Event, Leaf, Recording, TraceProblem, record
+from stabilitykit_timm.dataflow import Dataflow
+from stabilitykit_timm.following import OpKey, Path
+from stabilitykit_timm.tracing import Event, Leaf, Recording, TraceProblem, record
 
 BATCHES = (2, 3)
 """Two recordings tell what depends on the batch size: a size s(B) is read as a B + c."""
@@ -111,7 +111,7 @@ class Template:
         axis = self.batch_axis
         if axis is None:
             return None
-        rest = self.offsets[:axis] + self.offsets[axis + 1:]
+        rest = self.offsets[:axis] + self.offsets[axis + 1 :]
         factor = self.slopes[axis]
         if factor == 1:
             return rest
@@ -161,8 +161,9 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _trace(module: nn.Module, input_shape: tuple[int, ...], device: torch.device,
-           fallback: str) -> tuple[Program, Dataflow, Recording]:
+def _trace(
+    module: nn.Module, input_shape: tuple[int, ...], device: torch.device, fallback: str
+) -> tuple[Program, Dataflow, Recording]:
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
     def recording(batch: int) -> Recording:
@@ -190,8 +191,9 @@ def on_meta(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflow,
-           input_shape: tuple[int, ...]) -> Program:
+def _merge(
+    module: nn.Module, first: Recording, second: Recording, flow: Dataflow, input_shape: tuple[int, ...]
+) -> Program:
     if not _same_course(first, second):
         raise TraceProblem("the forward pass takes another course at another batch size")
     shapes: dict[int, Template] = {}
@@ -210,10 +212,21 @@ def _merge(module: nn.Module, first: Recording, second: Recording, flow: Dataflo
     for path, event in first.calls.items():
         timeline += [(event.start, "start", path), (event.end, "end", path)]
     return Program(
-        calls=first.calls, ops=first.ops, modules=first.modules, names=[name for name, _ in module.named_modules()],
-        shapes=shapes, memory=memory, births={v.number: v.birth for v in flow.vertices}, mutated=mutated,
-        input_vertex=flow.input, output_vertex=flow.output, output_index=first.output_index, input_shape=input_shape,
-        dtype=first.dtype, timeline=sorted(timeline))
+        calls=first.calls,
+        ops=first.ops,
+        modules=first.modules,
+        names=[name for name, _ in module.named_modules()],
+        shapes=shapes,
+        memory=memory,
+        births={v.number: v.birth for v in flow.vertices},
+        mutated=mutated,
+        input_vertex=flow.input,
+        output_vertex=flow.output,
+        output_index=first.output_index,
+        input_shape=input_shape,
+        dtype=first.dtype,
+        timeline=sorted(timeline),
+    )
 
 
 def _together(first: Recording, second: Recording) -> Iterator[tuple[Event, Event]]:
@@ -226,8 +239,9 @@ def _same_course(first: Recording, second: Recording) -> bool:
     """Whether both passes made the same calls and operations."""
     if first.calls.keys() != second.calls.keys() or first.ops.keys() != second.ops.keys():
         return False
-    return all(one.name == other.name and len(one.outputs) == len(other.outputs)
-               for one, other in _together(first, second))
+    return all(
+        one.name == other.name and len(one.outputs) == len(other.outputs) for one, other in _together(first, second)
+    )
 
 
 def _open_batch(leaf: Leaf, twin: Leaf, flow: Dataflow) -> None:

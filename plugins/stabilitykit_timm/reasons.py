@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .dataflow import Dataflow
-from .nodes import node_name
-from .runs import REASONS, Reason, Run
+from stabilitykit_timm.dataflow import Dataflow
+from stabilitykit_timm.nodes import node_name
+from stabilitykit_timm.runs import REASONS, Reason, Run
 
 if TYPE_CHECKING:
-    from .discovery import _Search
+    from stabilitykit_timm.discovery import _Search
 
 MOST = 12
 
@@ -22,8 +22,11 @@ def explain(search: _Search, runs: list[Run]) -> list[Reason]:
 
     In the order of :data:`stabilitykit_timm.runs.REASONS`, which puts the nearest misses first, then by work.
     """
-    return _explained(search, runs, False) or _explained(search, runs, True) or (
-        [] if runs else [Reason("no candidate", "the whole network")])
+    return (
+        _explained(search, runs, False)
+        or _explained(search, runs, True)
+        or ([] if runs else [Reason("no candidate", "the whole network")])
+    )
 
 
 def _explained(search: _Search, runs: list[Run], everything: bool) -> list[Reason]:
@@ -32,8 +35,9 @@ def _explained(search: _Search, runs: list[Run], everything: bool) -> list[Reaso
     groups: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for path, event in search.program.calls.items():
         name = search.program.name(path)
-        if not path or any(name == known or name.startswith(known + ".") or known.startswith(name + ".")
-                           for known in inside):
+        if not path or any(
+            name == known or name.startswith(known + ".") or known.startswith(name + ".") for known in inside
+        ):
             continue
         found = _reason(search, path, everything)
         if found is not None:
@@ -42,8 +46,9 @@ def _explained(search: _Search, runs: list[Run], everything: bool) -> list[Reaso
             groups[(type(search.modules[search.program.modules[path]]).__name__, code)].append((work, detail))
     reasons = []
     telling = list(REASONS)
-    for (kind, code), entries in sorted(groups.items(), key=lambda g: (telling.index(g[0][1]),
-                                                                       -sum(w for w, _ in g[1]))):
+    for (kind, code), entries in sorted(
+        groups.items(), key=lambda g: (telling.index(g[0][1]), -sum(w for w, _ in g[1]))
+    ):
         details = list(dict.fromkeys(detail for _, detail in entries if detail))
         more = f", and {len(details) - 2} more" if len(details) > 2 else ""
         reasons.append(Reason(code, f"{len(entries)} x {kind}", "; ".join(details[:2]) + more))

@@ -16,10 +16,18 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from .following import Follower, Routes, as_written, differentiable, evaluating, makes_tensor, recorded_below
-from .program import Program, Template
-from .segments import Segment
-from .tracing import Event, Leaf
+from stabilitykit_timm.following import (
+    Follower,
+    Routes,
+    as_written,
+    differentiable,
+    evaluating,
+    makes_tensor,
+    recorded_below,
+)
+from stabilitykit_timm.program import Program, Template
+from stabilitykit_timm.segments import Segment
+from stabilitykit_timm.tracing import Event, Leaf
 
 
 class ReplayProblem(RuntimeError):
@@ -45,8 +53,9 @@ class Replayer:
     def __reduce__(self) -> Any:
         return Replayer, (self.module, self.program)
 
-    def run(self, part: Segment, tensors: Sequence[torch.Tensor], batch: int, *,
-            fill: float = 0.0) -> tuple[torch.Tensor, ...]:
+    def run(
+        self, part: Segment, tensors: Sequence[torch.Tensor], batch: int, *, fill: float = 0.0
+    ) -> tuple[torch.Tensor, ...]:
         """Execute ``part`` on ``tensors`` (one per injected vertex) -> captured tensors, or (logits,).
 
         Runs in eval mode and in the caller's grad mode; differentiable with respect to the tensors. The module
@@ -61,8 +70,13 @@ class Replayer:
         except ReplayProblem:
             # Networks that cache tables build them in their first pass on a device; recorded was a later one.
             with torch.no_grad(), evaluating(self.modules):
-                self.forward(torch.zeros(self.program.shapes[self.program.input_vertex].at(2), dtype=tensors[0].dtype,
-                                         device=tensors[0].device))
+                self.forward(
+                    torch.zeros(
+                        self.program.shapes[self.program.input_vertex].at(2),
+                        dtype=tensors[0].dtype,
+                        device=tensors[0].device,
+                    )
+                )
             return self._run(part, tensors, batch, fill)
 
     def _run(self, part: Segment, tensors: Sequence[torch.Tensor], batch: int, fill: float) -> tuple[torch.Tensor, ...]:
@@ -92,8 +106,15 @@ class Replayer:
 
 
 class _Execution(Follower):
-    def __init__(self, modules: list[nn.Module], program: Program, part: Segment, tensors: Sequence[torch.Tensor],
-                 batch: int, fill: float) -> None:
+    def __init__(
+        self,
+        modules: list[nn.Module],
+        program: Program,
+        part: Segment,
+        tensors: Sequence[torch.Tensor],
+        batch: int,
+        fill: float,
+    ) -> None:
         super().__init__()
         self.modules, self.program, self.part, self.batch, self.fill = modules, program, part, batch, fill
         self.given = dict(zip(part.inject, tensors))
@@ -128,7 +149,8 @@ class _Execution(Follower):
                 expected = "nothing more" if event is None else event.name
                 raise ReplayProblem(
                     f"in {self.program.name(frame.path) or 'the model'}: expected {expected}, the network called "
-                    f"{getattr(func, '__name__', func)}; its course depends on the data or on the mode it runs in")
+                    f"{getattr(func, '__name__', func)}; its course depends on the data or on the mode it runs in"
+                )
             hits = self.part.captures_in_ops.get(key)
             if hits:
                 self._capture(hits, args[0] if result is None else result)
@@ -139,8 +161,10 @@ class _Execution(Follower):
         event = self.program.calls.get(path)
         if event is None or self.program.modules[path] != index:
             name = self.program.names[index]
-            raise ReplayProblem(f"the network called {name}, which the recorded pass did not call here; "
-                                "its course depends on the data or on the mode it runs in")
+            raise ReplayProblem(
+                f"the network called {name}, which the recorded pass did not call here; "
+                "its course depends on the data or on the mode it runs in"
+            )
         if event.end <= self.part.point and event.skippable:
             self.own = True
             try:
@@ -203,7 +227,8 @@ class _Execution(Follower):
             return torch.full(sizes, self.fill, dtype=dtype, device=self.device)
         element = torch.full((1,), self.fill, dtype=dtype, device=self.device)
         return torch.empty(0, dtype=dtype, device=self.device).set_(
-            element.untyped_storage(), 0, sizes, (0,) * len(sizes))
+            element.untyped_storage(), 0, sizes, (0,) * len(sizes)
+        )
 
 
 def _same(event: Event, func: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .program import Program
+from stabilitykit_timm.program import Program
 
 Mode = Literal["closed", "open", "plain"]
 MODES: tuple[Mode, ...] = ("closed", "open", "plain")
@@ -86,11 +86,18 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.name, "mode": self.mode, "T": self.depth, "dimension": self.dimension,
-            "shape": [list(s) for s in self.shape], "side_shapes": [list(s) for s in self.side_shapes],
+            "name": self.name,
+            "mode": self.mode,
+            "T": self.depth,
+            "dimension": self.dimension,
+            "shape": [list(s) for s in self.shape],
+            "side_shapes": [list(s) for s in self.side_shapes],
             "side_holds_earlier_states": self.history,
-            "kinds": self.kinds, "cost_forwards": round(self.cost, 4), "tail_share": round(self.tail, 6),
-            "run_share": round(self.share, 6), "blocks": [b.name for b in self.blocks],
+            "kinds": self.kinds,
+            "cost_forwards": round(self.cost, 4),
+            "tail_share": round(self.tail, 6),
+            "run_share": round(self.share, 6),
+            "blocks": [b.name for b in self.blocks],
         }
 
 

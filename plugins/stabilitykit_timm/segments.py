@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .following import OpKey, Path
-from .program import Program, Unreachable
+from stabilitykit_timm.following import OpKey, Path
+from stabilitykit_timm.program import Program, Unreachable
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def point_of(program: Program, vertices: Sequence[int], at_least: int = -1) -> i
         raise Unreachable("a tensor of the state is made where no call or operation can be seen")
     point = max(at_least, *(program.first_seen[v] for v in vertices))
     newest = max(program.births[v] for v in vertices)
-    for tick, what, key in program.timeline[bisect_right(program.timeline, point, key=lambda entry: entry[0]):]:
+    for tick, what, key in program.timeline[bisect_right(program.timeline, point, key=lambda entry: entry[0]) :]:
         if what == "start":
             continue
         event = program.event(what, key)
@@ -90,9 +90,12 @@ def segment(program: Program, point: int, inject: Sequence[int], capture: Sequen
         if vertex == program.input_vertex:
             continue
         point_after = point_of(program, (vertex,))
-        hits = [(event.end, path, n) for path, event in program.calls.items()
-                for n, leaf in enumerate(event.outputs) if leaf.vertex == vertex and leaf.kind == "data"
-                and event.end <= point_after]
+        hits = [
+            (event.end, path, n)
+            for path, event in program.calls.items()
+            for n, leaf in enumerate(event.outputs)
+            if leaf.vertex == vertex and leaf.kind == "data" and event.end <= point_after
+        ]
         if hits:
             _, path, n = max(hits)
             in_calls.setdefault(path, []).append((n, vertex))
@@ -101,5 +104,10 @@ def segment(program: Program, point: int, inject: Sequence[int], capture: Sequen
                 for n, leaf in enumerate(event.outputs):
                     if leaf.vertex == vertex and leaf.kind == "data":
                         in_ops.setdefault(key, []).append((n, vertex))
-    return Segment(point, tuple(inject), tuple(capture), {k: tuple(v) for k, v in in_calls.items()},
-                   {k: tuple(v) for k, v in in_ops.items()})
+    return Segment(
+        point,
+        tuple(inject),
+        tuple(capture),
+        {k: tuple(v) for k, v in in_calls.items()},
+        {k: tuple(v) for k, v in in_ops.items()},
+    )

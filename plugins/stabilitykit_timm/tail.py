@@ -13,15 +13,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from .following import Path
-from .program import Program
-from .runs import Run
-from .tracing import Event
+from stabilitykit_timm.following import Path
+from stabilitykit_timm.program import Program
+from stabilitykit_timm.runs import Run
+from stabilitykit_timm.tracing import Event
 
 STANDARD = (
-    nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU,
-    nn.ELU, nn.Softplus, nn.Mish, nn.SELU, nn.Hardswish, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.Conv2d,
-    nn.AdaptiveAvgPool2d, nn.AvgPool2d,
+    nn.Linear,
+    nn.Flatten,
+    nn.Identity,
+    nn.Dropout,
+    nn.ReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.Softplus,
+    nn.Mish,
+    nn.SELU,
+    nn.Hardswish,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.LayerNorm,
+    nn.Conv2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AvgPool2d,
 )
 METHODS = {"mean", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "movedim", "select", "__getitem__"}
 """Functional operations taken over as they were called; ``view`` and ``reshape`` only where they flatten."""
@@ -47,8 +65,9 @@ class Operation(nn.Module):
         return f"{self.name}, {self.args}"
 
 
-def tail_module(module: nn.Module, program: Program, run: Run,
-                columns: Sequence[int] | None = None) -> nn.Module | None:
+def tail_module(
+    module: nn.Module, program: Program, run: Run, columns: Sequence[int] | None = None
+) -> nn.Module | None:
     """g as an ``nn.Sequential`` on states (B, *shape), sharing the network's layers; None where it is no chain.
 
     The adapter's certificate compares it with the re-executed tail; subclasses of standard layers count as what
@@ -88,8 +107,14 @@ def _select_early(layers: list[nn.Module]) -> list[nn.Module]:
     layers = list(layers)
     for n in range(len(layers) - 1):
         norm, pick = layers[n], layers[n + 1]
-        if (isinstance(norm, nn.LayerNorm) and len(norm.normalized_shape) == 1 and isinstance(pick, Operation)
-                and pick.name == "__getitem__" and pick.args and _picks_token(pick.args[0])):
+        if (
+            isinstance(norm, nn.LayerNorm)
+            and len(norm.normalized_shape) == 1
+            and isinstance(pick, Operation)
+            and pick.name == "__getitem__"
+            and pick.args
+            and _picks_token(pick.args[0])
+        ):
             layers[n], layers[n + 1] = pick, norm
     return layers
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .following import (
+from stabilitykit_timm.following import (
     Follower,
     OpKey,
     Path,
@@ -132,16 +132,30 @@ def record(module: nn.Module, inputs: torch.Tensor, *, count_flops: bool = True)
     recorder = _Recorder(list(module.modules()))
     counter = _FlopCounter() if count_flops else contextlib.nullcontext()
     recorder.wants_gradients = True
-    with (evaluating(recorder.modules), without_parameter_gradients(module), torch.enable_grad(), as_written(),
-          differentiable()):
+    with (
+        evaluating(recorder.modules),
+        without_parameter_gradients(module),
+        torch.enable_grad(),
+        as_written(),
+        differentiable(),
+    ):
         # A clone, because networks that work in place may not write to a leaf.
         leaf = inputs.detach().clone().requires_grad_(True).clone()
         with Routes(recorder.modules).to(recorder), counter, recorder:
             output = module(leaf)
     found, position = _logits_leaf(output)
     flops = counter.events if isinstance(counter, _FlopCounter) else []
-    return Recording(recorder.calls, recorder.ops, recorder.owners, recorder.mutated(), found, position,
-                     _node_key(leaf), flops, inputs.dtype)
+    return Recording(
+        recorder.calls,
+        recorder.ops,
+        recorder.owners,
+        recorder.mutated(),
+        found,
+        position,
+        _node_key(leaf),
+        flops,
+        inputs.dtype,
+    )
 
 
 class _Recorder(Follower):
@@ -254,8 +268,9 @@ def _logits_position(output: Any) -> int:
     tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
     flat = [i for i in tensors if leaves[i].ndim == 2]
     if not tensors:
-        raise TraceProblem(f"the forward pass returned {type(output).__name__} with no tensor in it; "
-                           "expected logits (B, K)")
+        raise TraceProblem(
+            f"the forward pass returned {type(output).__name__} with no tensor in it; expected logits (B, K)"
+        )
     return (flat or tensors)[0]
 
 
@@ -263,6 +278,8 @@ def _logits_leaf(output: Any) -> tuple[Leaf, int]:
     position = _logits_position(output)
     tensor = pytree.tree_leaves(output)[position]
     if not tensor.requires_grad or tensor.grad_fn is None:
-        raise TraceProblem("the output does not depend on the input in a way autograd can follow (does forward detach "
-                           "it, take it for indices, or leave torch?)")
+        raise TraceProblem(
+            "the output does not depend on the input in a way autograd can follow (does forward detach "
+            "it, take it for indices, or leave torch?)"
+        )
     return Leaf("data", node=_node_key(tensor), shape=tuple(tensor.shape), dtype=tensor.dtype), position

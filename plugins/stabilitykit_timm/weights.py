@@ -12,8 +12,7 @@ from torch import nn
 
 from stabilitykit import UsageProblem
 from stabilitykit.checkpoints import fit_weights, load_weights
-
-from .loading import skeleton, split_spec
+from stabilitykit_timm.loading import skeleton, split_spec
 
 
 def load(module: nn.Module, checkpoint: str | Path, owner: str) -> Mapping[str, Any]:
@@ -65,8 +64,10 @@ def _unprefixed(state: dict[str, torch.Tensor], wanted: Mapping[str, Any], owner
     ends = [key.removesuffix(names[0]) for key in state if key.endswith(f".{names[0]}")]
     prefixes = [prefix for prefix in ends if all(prefix + name in state for name in names)]
     if len(prefixes) > 1:
-        raise UsageProblem(f"{owner} holds {len(prefixes)} sets of weights that fit, under {', '.join(prefixes)}: save "
-                           "the one you mean by itself")
+        raise UsageProblem(
+            f"{owner} holds {len(prefixes)} sets of weights that fit, under {', '.join(prefixes)}: save "
+            "the one you mean by itself"
+        )
     if not prefixes:
         return state
     return {key.removeprefix(prefixes[0]): tensor for key, tensor in state.items() if key.startswith(prefixes[0])}

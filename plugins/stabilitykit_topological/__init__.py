@@ -22,14 +22,27 @@ def stabilitykit_properties() -> list[Component]:
             reference="Definition 3",
             primary="families",
             options=(
-                Option("families", "str", "gaussian+bf16+int8+pruning+reset",
-                       "which perturbations, separated by + or spaces (also fp16), or all"),
-                Option("scales", "str", "0.001+0.01+0.05+0.1",
-                       "gaussian: noise relative to each weight tensor's root mean square, separated by + or spaces"),
-                Option("fractions", "str", "0.1+0.3+0.5",
-                       "pruning: shares of the smallest weights set to zero, separated by + or spaces"),
-                Option("samples", "int", 500, "images whose orbits are perturbed (seeded choice), 0 for all",
-                       minimum=0),
+                Option(
+                    "families",
+                    "str",
+                    "gaussian+bf16+int8+pruning+reset",
+                    "which perturbations, separated by + or spaces (also fp16), or all",
+                ),
+                Option(
+                    "scales",
+                    "str",
+                    "0.001+0.01+0.05+0.1",
+                    "gaussian: noise relative to each weight tensor's root mean square, separated by + or spaces",
+                ),
+                Option(
+                    "fractions",
+                    "str",
+                    "0.1+0.3+0.5",
+                    "pruning: shares of the smallest weights set to zero, separated by + or spaces",
+                ),
+                Option(
+                    "samples", "int", 500, "images whose orbits are perturbed (seeded choice), 0 for all", minimum=0
+                ),
             ),
         ),
         Component(

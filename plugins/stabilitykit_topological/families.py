@@ -84,8 +84,10 @@ def plan(
             known = [t for t in range(model.num_blocks) if len(model.block_modules(t))]
             plans += [Perturbation(family, float(t), t) for t in known]
             if len(known) < model.num_blocks:
-                notes.append(f"reset: model {model.name} does not say which modules belong to "
-                             f"{model.num_blocks - len(known)} of its {model.num_blocks} blocks (Model.block_modules)")
+                notes.append(
+                    f"reset: model {model.name} does not say which modules belong to "
+                    f"{model.num_blocks - len(known)} of its {model.num_blocks} blocks (Model.block_modules)"
+                )
         else:
             plans.append(Perturbation(family))
     if not plans:

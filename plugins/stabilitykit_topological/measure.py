@@ -50,8 +50,7 @@ class Response:
 
 
 def respond(
-    context: Context, block: Callable[[int, State], State], rows: np.ndarray, label: str = "",
-    only: int | None = None,
+    context: Context, block: Callable[[int, State], State], rows: np.ndarray, label: str = "", only: int | None = None
 ) -> Response:
     """Run the images ``rows`` (P,) through perturbed blocks ``block(t, state)``; states are never kept.
 
@@ -72,20 +71,27 @@ def respond(
         with np.errstate(divide="ignore", invalid="ignore"):
             here = np.where(found.changes > 0, found.changes / found.norms, 0.0)
         tracer, eps = _trace(values, found.readouts)
-        parts.append((
-            np.maximum(change, found.changes), np.maximum(relative, here), found.jumps, eps, tracer,
-            _distances(values[:, part], found.readouts).max(axis=1),
-            _distances(values[:, tracer], found.readouts),
-            batch.decisions() != found.readouts[:, -1].argmax(axis=1),
-        ))
+        parts.append(
+            (
+                np.maximum(change, found.changes),
+                np.maximum(relative, here),
+                found.jumps,
+                eps,
+                tracer,
+                _distances(values[:, part], found.readouts).max(axis=1),
+                _distances(values[:, tracer], found.readouts),
+                batch.decisions() != found.readouts[:, -1].argmax(axis=1),
+            )
+        )
     return Response(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class _Batch:
     """Follows the true orbit of a batch beside the perturbed one."""
 
-    def __init__(self, context: Context, block: Callable[[int, State], State], inputs: torch.Tensor,
-                 only: int | None) -> None:
+    def __init__(
+        self, context: Context, block: Callable[[int, State], State], inputs: torch.Tensor, only: int | None
+    ) -> None:
         self.context, self.block, self.inputs, self.only = context, block, inputs, only
         self.state: State | None = None
         self.rows: list[tuple[np.ndarray, np.ndarray]] = []
@@ -127,7 +133,7 @@ class _Batch:
 
 def _trace(values: np.ndarray, readouts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     step = max(1, _NUMBERS // readouts[0].size)
-    parts = [best_tracers(values, readouts[first:first + step]) for first in range(0, len(readouts), step)]
+    parts = [best_tracers(values, readouts[first : first + step]) for first in range(0, len(readouts), step)]
     tracer, eps = zip(*parts, strict=True)
     return np.concatenate(tracer), np.concatenate(eps)
 

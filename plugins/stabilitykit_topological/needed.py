@@ -10,8 +10,10 @@ def needed_result(context: Context, name: str, owner: str) -> PropertyResult:
     """The result of property ``name``; CellProblem saying how to get it when it is missing."""
     result = context.results.get(name)
     if result is None:
-        raise CellProblem(f"{owner} needs the result of property {name}, which is missing or failed; "
-                          f"run `stabilitykit evaluate --property {name}` to see why")
+        raise CellProblem(
+            f"{owner} needs the result of property {name}, which is missing or failed; "
+            f"run `stabilitykit evaluate --property {name}` to see why"
+        )
     return result
 
 
@@ -34,5 +36,12 @@ def lipschitz_of(result: PropertyResult, space: str) -> Measurement | None:
         return own
     if logits is None or logits.value is None or logits.kind not in (Kind.UPPER, Kind.EXACT):
         return None
-    return Measurement("lipschitz.probabilities", logits.value / 2, Kind.UPPER, logits.n, logits.unit,
-                       reference=logits.reference, note="half of Lip(g): softmax is 1/2-Lipschitz in l2")
+    return Measurement(
+        "lipschitz.probabilities",
+        logits.value / 2,
+        Kind.UPPER,
+        logits.n,
+        logits.unit,
+        reference=logits.reference,
+        note="half of Lip(g): softmax is 1/2-Lipschitz in l2",
+    )

@@ -9,12 +9,22 @@ import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table, UsageProblem
 from stabilitykit.context import Context
+from stabilitykit_topological.families import FAMILIES, Perturbation, plan
+from stabilitykit_topological.measure import Response, respond
 
-from .families import FAMILIES, Perturbation, plan
-from .measure import Response, respond
-
-CURVE = ["family", "scale", "delta", "relative delta", "eps", "eps median", "eps by own orbit", "largest jump",
-         "changed decisions", "delta/eps", "note"]
+CURVE = [
+    "family",
+    "scale",
+    "delta",
+    "relative delta",
+    "eps",
+    "eps median",
+    "eps by own orbit",
+    "largest jump",
+    "changed decisions",
+    "delta/eps",
+    "note",
+]
 
 
 class BlockPerturbation(Property):
@@ -23,8 +33,11 @@ class BlockPerturbation(Property):
     name = "perturbation"
 
     def __init__(
-        self, families: str = "gaussian+bf16+int8+pruning+reset", scales: str = "0.001+0.01+0.05+0.1",
-        fractions: str = "0.1+0.3+0.5", samples: int = 500,
+        self,
+        families: str = "gaussian+bf16+int8+pruning+reset",
+        scales: str = "0.001+0.01+0.05+0.1",
+        fractions: str = "0.1+0.3+0.5",
+        samples: int = 500,
     ) -> None:
         words = _words(families)
         self.families = list(FAMILIES) if words == ["all"] else words
@@ -51,27 +64,52 @@ class BlockPerturbation(Property):
                 continue
             found.append((perturbation, response))
             curve.append(_curve_row(perturbation, response))
-            blocks += [[perturbation.family, perturbation.scale, t, float(response.change[:, t].max()),
-                        float(response.relative[:, t].max())] for t in range(response.change.shape[1])]
+            blocks += [
+                [
+                    perturbation.family,
+                    perturbation.scale,
+                    t,
+                    float(response.change[:, t].max()),
+                    float(response.relative[:, t].max()),
+                ]
+                for t in range(response.change.shape[1])
+            ]
         if not found:
             raise CellProblem("no perturbation could be measured: " + "; ".join(notes))
         if all(response.delta == 0 for _, response in found):
-            raise CellProblem(f"model {context.model.name}: the perturbed copies compute the very same blocks; they "
-                              "have no parameters, or copy.deepcopy(model) does not rebind its blocks to the copy")
+            raise CellProblem(
+                f"model {context.model.name}: the perturbed copies compute the very same blocks; they "
+                "have no parameters, or copy.deepcopy(model) does not rebind its blocks to the copy"
+            )
         measurements = [self._direct("T_g.direct", context, found, rows)]
         for family in dict.fromkeys(p.family for p, _ in found):
             own = [(p, r) for p, r in found if p.family == family]
             measurements.append(self._direct(f"T_g.direct.{family}", context, own, rows))
             worst, response = max(own, key=lambda item: item[1].changed.mean())
-            measurements.append(Measurement(
-                f"changed_decisions.{family}", float(response.changed.mean()), Kind.EXACT, len(rows), "share",
-                {"perturbation": worst.label, "delta": response.delta}, "Definition 3",
-                note=f"largest share of the family, by {worst.label}"))
+            measurements.append(
+                Measurement(
+                    f"changed_decisions.{family}",
+                    float(response.changed.mean()),
+                    Kind.EXACT,
+                    len(rows),
+                    "share",
+                    {"perturbation": worst.label, "delta": response.delta},
+                    "Definition 3",
+                    note=f"largest share of the family, by {worst.label}",
+                )
+            )
         tables = {
-            "curve": Table(CURVE, curve, f"Tracing error eps ({context.trajectory.unit}) against the perturbation's "
-                                         f"size delta (l2 in state space), {len(rows)} orbits each"),
-            "blocks": Table(["family", "scale", "block", "delta", "relative delta"], blocks,
-                            "sup over samples of ||phi_t(h) - phi^_t(h)||_2, block by block"),
+            "curve": Table(
+                CURVE,
+                curve,
+                f"Tracing error eps ({context.trajectory.unit}) against the perturbation's "
+                f"size delta (l2 in state space), {len(rows)} orbits each",
+            ),
+            "blocks": Table(
+                ["family", "scale", "block", "delta", "relative delta"],
+                blocks,
+                "sup over samples of ||phi_t(h) - phi^_t(h)||_2, block by block",
+            ),
         }
         images = list(dict.fromkeys(i for m in measurements for i in m.witness.get("indices", ())))
         return PropertyResult(measurements, tables, images, notes)
@@ -95,21 +133,39 @@ class BlockPerturbation(Property):
         unit = f"l2 of the state per {context.trajectory.unit}"
         traced = [(p, r) for p, r in found if r.eps.max() > 0]
         if not traced:
-            return Measurement(name, None, Kind.ESTIMATE, len(rows), unit, reference="Definition 3",
-                               note="undefined: every perturbed orbit is traced exactly (eps = 0)")
+            return Measurement(
+                name,
+                None,
+                Kind.ESTIMATE,
+                len(rows),
+                unit,
+                reference="Definition 3",
+                note="undefined: every perturbed orbit is traced exactly (eps = 0)",
+            )
         perturbation, response = min(traced, key=lambda item: item[1].delta / item[1].eps.max())
         image, block = np.unravel_index(int(response.change.argmax()), response.change.shape)
         orbit = int(response.eps.argmax())
         indices = [int(context.indices[row]) for row in (rows[orbit], response.tracer[orbit])]
         witness = {
-            "perturbation": perturbation.label, "delta": response.delta, "eps": float(response.eps[orbit]),
-            "block": int(block), "delta_image": int(context.indices[rows[image]]),
-            "distances": response.distances[orbit].tolist(), **context.describe_images(indices),
+            "perturbation": perturbation.label,
+            "delta": response.delta,
+            "eps": float(response.eps[orbit]),
+            "block": int(block),
+            "delta_image": int(context.indices[rows[image]]),
+            "distances": response.distances[orbit].tolist(),
+            **context.describe_images(indices),
         }
         return Measurement(
-            name, response.delta / float(response.eps[orbit]), Kind.ESTIMATE, len(rows), unit, witness, "Definition 3",
+            name,
+            response.delta / float(response.eps[orbit]),
+            Kind.ESTIMATE,
+            len(rows),
+            unit,
+            witness,
+            "Definition 3",
             note=f"smallest delta/eps, by {perturbation.label}; delta over {len(rows)} orbits, tracers from "
-                 f"{len(context.indices)} images")
+            f"{len(context.indices)} images",
+        )
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
         """Every quotient from its perturbation, run again from the seed."""
@@ -134,9 +190,19 @@ class BlockPerturbation(Property):
 
 def _curve_row(perturbation: Perturbation, response: Response) -> list[Any]:
     eps = float(response.eps.max())
-    return [perturbation.family, perturbation.scale, response.delta, float(response.relative.max()), eps,
-            float(np.median(response.eps)), float(response.own.max()), float(response.jumps.max()),
-            float(response.changed.mean()), response.delta / eps if eps > 0 else None, ""]
+    return [
+        perturbation.family,
+        perturbation.scale,
+        response.delta,
+        float(response.relative.max()),
+        eps,
+        float(np.median(response.eps)),
+        float(response.own.max()),
+        float(response.jumps.max()),
+        float(response.changed.mean()),
+        response.delta / eps if eps > 0 else None,
+        "",
+    ]
 
 
 def _words(text: str) -> list[str]:
@@ -147,5 +213,6 @@ def _numbers(text: str, option: str) -> list[float]:
     try:
         return [float(word) for word in _words(text)]
     except ValueError:
-        raise UsageProblem(f"perturbation: option {option} takes numbers separated by + or spaces; "
-                           f"got {text!r}") from None
+        raise UsageProblem(
+            f"perturbation: option {option} takes numbers separated by + or spaces; got {text!r}"
+        ) from None

@@ -30,14 +30,29 @@ def table2(run: RunData) -> Markup | None:
         return None
     for column in columns:
         entries = [values.get(column) for _, values in found]
-        rows.append([column, *("" if entry is None else Markup("{} {}").format(
-            number(as_float(entry["value"])), kind_badge(entry["kind"])) for entry in entries)])
+        rows.append(
+            [
+                column,
+                *(
+                    ""
+                    if entry is None
+                    else Markup("{} {}").format(number(as_float(entry["value"])), kind_badge(entry["kind"]))
+                    for entry in entries
+                ),
+            ]
+        )
     heads = [f"{short(cell.model)} on {short(cell.dataset)}" for cell, _ in found]
-    return Markup("").join([
-        note("The four columns of the paper's Table 2 and our stricter readings beside them. The topological constant "
-             "is the g-shadowing constant divided by Lip(g), as Theorem 1 says and as the paper's numbers do (its "
-             "prose says “multiplying”)."),
-        table(["constant", *heads], rows, stacked=True)])
+    return Markup("").join(
+        [
+            note(
+                "The four columns of the paper's Table 2 and our stricter readings beside them. The "
+                "topological constant "
+                "is the g-shadowing constant divided by Lip(g), as Theorem 1 says and as the paper's numbers do (its "
+                "prose says “multiplying”)."
+            ),
+            table(["constant", *heads], rows, stacked=True),
+        ]
+    )
 
 
 def quotients(run: RunData) -> Markup | None:
@@ -48,9 +63,16 @@ def quotients(run: RunData) -> Markup | None:
         parts += [run.heading(cell), table(["constant", "value", "kind", "N", "note"], rows, stacked=True)]
     if not parts:
         return None
-    return Markup("").join([
-        note("Theorem 1: T_g ≥ Sh_g / Lip(g). The quotient bounds T_g from below only as far as Sh_g is a lower bound "
-             "and Lip(g) an upper one; its kind says what it is."), *parts])
+    return Markup("").join(
+        [
+            note(
+                "Theorem 1: T_g ≥ Sh_g / Lip(g). The quotient bounds T_g from below only as far as Sh_g is "
+                "a lower bound "
+                "and Lip(g) an upper one; its kind says what it is."
+            ),
+            *parts,
+        ]
+    )
 
 
 def perturbation(run: RunData) -> Markup | None:
@@ -63,20 +85,34 @@ def perturbation(run: RunData) -> Markup | None:
         if not rows:
             continue
         unit = result.tables["curve"].title
-        parts += [run.heading(cell),
-                  _curve(run, cell, rows, "eps", "tracing error eps (readout l2)", unit + "."),
-                  _curve(run, cell, rows, "changed decisions", "share of changed decisions",
-                         "Share of decisions the perturbation changes.")]
+        parts += [
+            run.heading(cell),
+            _curve(run, cell, rows, "eps", "tracing error eps (readout l2)", unit + "."),
+            _curve(
+                run,
+                cell,
+                rows,
+                "changed decisions",
+                "share of changed decisions",
+                "Share of decisions the perturbation changes.",
+            ),
+        ]
         parts += [_resets(run, cell, rows)] if any(r["family"] == RESET for r in rows) else []
         if "blocks" in result.tables:
             parts.append(_blocks(run, cell, records(result.tables["blocks"])))
     if not parts:
         return None
-    return Markup("").join([
-        note("Definition 3 measured directly: the blocks are perturbed, delta is the largest change of a block's "
-             "output over the sample (l2 in state space), eps how far the perturbed orbits are from the nearest true "
-             "one."),
-        *parts])
+    return Markup("").join(
+        [
+            note(
+                "Definition 3 measured directly: the blocks are perturbed, delta is the largest change of a block's "
+                "output over the sample (l2 in state space), eps how far the perturbed orbits are from the "
+                "nearest true "
+                "one."
+            ),
+            *parts,
+        ]
+    )
 
 
 def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label: str, caption: str) -> Markup:
@@ -84,27 +120,51 @@ def _curve(run: RunData, cell: Cell, rows: list[dict[str, Any]], key: str, label
     curves = []
     for family in families:
         own = sorted((r for r in rows if r["family"] == family), key=lambda r: as_float(r["delta"]) or 0.0)
-        curves.append(Curve(family, [(as_float(r["delta"]) or 0.0, as_float(r[key])) for r in own], titles=[
-            f"{family} {'' if r['scale'] is None else r['scale']}: delta {number(as_float(r['delta']))}, "
-            f"{key} {number(as_float(r[key]))}" for r in own], line=family != RESET))
+        curves.append(
+            Curve(
+                family,
+                [(as_float(r["delta"]) or 0.0, as_float(r[key])) for r in own],
+                titles=[
+                    f"{family} {'' if r['scale'] is None else r['scale']}: delta {number(as_float(r['delta']))}, "
+                    f"{key} {number(as_float(r[key]))}"
+                    for r in own
+                ],
+                line=family != RESET,
+            )
+        )
     deltas = [v for c in curves for v, _ in c.points if v > 0]
-    svg = line_chart(curves, x=Axis.over("delta, state space (l2)", deltas or [1.0]),
-                     y=Axis.over(label, [v for c in curves for _, v in c.points], zero=True,
-                                 log=False if key == "changed decisions" else None), title=caption[:80])
+    svg = line_chart(
+        curves,
+        x=Axis.over("delta, state space (l2)", deltas or [1.0]),
+        y=Axis.over(
+            label,
+            [v for c in curves for _, v in c.points],
+            zero=True,
+            log=False if key == "changed decisions" else None,
+        ),
+        title=caption[:80],
+    )
     return run.figure(f"perturbation-{key.replace(' ', '-')}-{cell.slug}", svg, caption)
 
 
 def _resets(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     """Which block matters: what happens when one block is replaced."""
     own = sorted((r for r in rows if r["family"] == RESET), key=lambda r: as_float(r["scale"]) or 0.0)
-    curves = [Curve(name, [(as_float(r["scale"]) or 0.0, as_float(r[key])) for r in own])
-              for name, key in (("changed decisions", "changed decisions"), ("tracing error eps", "eps"))]
-    svg = line_chart(curves, x=Axis.depths(as_float(own[-1]["scale"]) or 0, "block reset"),
-                     y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True,
-                                 log=False),
-                     title="Effect of resetting one block")
-    return run.figure(f"perturbation-reset-{cell.slug}", svg,
-                      "One block at a time with untrained weights: share of changed decisions and tracing error.")
+    curves = [
+        Curve(name, [(as_float(r["scale"]) or 0.0, as_float(r[key])) for r in own])
+        for name, key in (("changed decisions", "changed decisions"), ("tracing error eps", "eps"))
+    ]
+    svg = line_chart(
+        curves,
+        x=Axis.depths(as_float(own[-1]["scale"]) or 0, "block reset"),
+        y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True, log=False),
+        title="Effect of resetting one block",
+    )
+    return run.figure(
+        f"perturbation-reset-{cell.slug}",
+        svg,
+        "One block at a time with untrained weights: share of changed decisions and tracing error.",
+    )
 
 
 def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
@@ -117,10 +177,15 @@ def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     curves = [Curve(name, points) for name, points in groups.items()][:10]
     values = [v for c in curves for _, v in c.points]
     last = max((x for c in curves for x, _ in c.points), default=1)
-    svg = line_chart(curves, x=Axis.depths(last, "block t"),
-                     y=Axis.over("relative change of the block (l2)", values), title="Change per block")
-    return run.figure(f"perturbation-blocks-{cell.slug}", svg,
-                      "Largest relative change of each block's output; zeros are left out.")
+    svg = line_chart(
+        curves,
+        x=Axis.depths(last, "block t"),
+        y=Axis.over("relative change of the block (l2)", values),
+        title="Change per block",
+    )
+    return run.figure(
+        f"perturbation-blocks-{cell.slug}", svg, "Largest relative change of each block's output; zeros are left out."
+    )
 
 
 def _positive(value: Any) -> float | None:

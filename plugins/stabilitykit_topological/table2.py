@@ -8,8 +8,7 @@ from typing import Any
 
 from stabilitykit import CellProblem, Measurement, Property, PropertyResult, Table
 from stabilitykit.context import Context
-
-from .needed import find, needed_result
+from stabilitykit_topological.needed import find, needed_result
 
 # column of the paper, property, measurement, is it the number the paper prints
 COLUMNS = (
@@ -52,8 +51,18 @@ class Table2(Property):
             measurements.append(replace(measurement, note=_join(f"{column} of Table 2", measurement.note)))
             eps, delta = (measurement.witness.get(key) for key in ("eps", "delta"))
             shown = owner == "shadowing"
-            rows.append([column, "yes" if printed else "", measurement.value, str(measurement.kind),
-                         eps if shown else None, delta if shown else None, measurement.n, measurement.note])
+            rows.append(
+                [
+                    column,
+                    "yes" if printed else "",
+                    measurement.value,
+                    str(measurement.kind),
+                    eps if shown else None,
+                    delta if shown else None,
+                    measurement.n,
+                    measurement.note,
+                ]
+            )
             for index in result.images[:8]:
                 images.setdefault(index)
         if not measurements:

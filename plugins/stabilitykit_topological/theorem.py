@@ -7,15 +7,10 @@ from collections.abc import Mapping
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.context import Context
 from stabilitykit.results import divide_bounds
-
-from .needed import find, lipschitz_of, needed_result
+from stabilitykit_topological.needed import find, lipschitz_of, needed_result
 
 # name of the quotient, measurement of `shadowing`, is Lip taken into the space of the distances
-QUOTIENTS = (
-    ("T_g.profile", "Sh_profile", True),
-    ("T_g.best", "Sh_best", True),
-    ("T_g.paper", "Sh_paper", False),
-)
+QUOTIENTS = (("T_g.profile", "Sh_profile", True), ("T_g.best", "Sh_best", True), ("T_g.paper", "Sh_paper", False))
 
 
 def quotient(name: str, sh: Measurement | None, lip: Measurement | None, n: int, about: str = "") -> Measurement:
@@ -72,8 +67,18 @@ class Topological(Property):
             about = f"{sh_name} / Lip of g into {context.space}" if matched else "Sh_paper / Lip(g) of the logits"
             made = quotient(name, sh, lip, len(context.indices), about)
             measurements.append(made)
-            rows.append([name, made.value, str(made.kind), sh and sh.value, sh and str(sh.kind), lip and lip.value,
-                         lip and str(lip.kind), made.note])
+            rows.append(
+                [
+                    name,
+                    made.value,
+                    str(made.kind),
+                    sh and sh.value,
+                    sh and str(sh.kind),
+                    lip and lip.value,
+                    lip and str(lip.kind),
+                    made.note,
+                ]
+            )
         columns = ["constant", "value", "kind", "Sh", "Sh kind", "Lip", "Lip kind", "note"]
         return PropertyResult(measurements, {"quotients": Table(columns, rows, "T_g >= Sh / Lip(g)")})
 

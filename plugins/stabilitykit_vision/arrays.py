@@ -29,9 +29,18 @@ class ArrayDataset(Dataset):
             floats outside [0, 1].
     """
 
-    def __init__(self, name: str, pixels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *,
-                 pad: int = 0, channels: str = "rgb", transforms: Sequence[str] = (),
-                 record: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        pixels: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        *,
+        pad: int = 0,
+        channels: str = "rgb",
+        transforms: Sequence[str] = (),
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self._pixels = pixels
         self._labels = check_labels(name, labels, len(pixels), class_names)
@@ -76,7 +85,7 @@ class ArrayDataset(Dataset):
         count, channels, height, width = scaled.shape
         if p:
             padded = np.zeros((count, channels, height + 2 * p, width + 2 * p), dtype=np.float32)
-            padded[:, :, p:p + height, p:p + width] = scaled
+            padded[:, :, p : p + height, p : p + width] = scaled
             scaled = padded
         if self._repeat:
             scaled = np.repeat(scaled, 3, axis=1)
@@ -84,10 +93,13 @@ class ArrayDataset(Dataset):
 
     def fingerprint(self) -> str:
         """SHA-256 of pixels as (N, C, H, W), labels, class names and transforms."""
-        digest = hashlib.sha256(repr((self._pixels.shape, self._pixels.dtype.str.lstrip("<>=|"),
-                                      self._class_names, self._transforms)).encode())
+        digest = hashlib.sha256(
+            repr(
+                (self._pixels.shape, self._pixels.dtype.str.lstrip("<>=|"), self._class_names, self._transforms)
+            ).encode()
+        )
         for start in range(0, len(self), 1024):
-            part = np.ascontiguousarray(self._pixels[start:start + 1024])
+            part = np.ascontiguousarray(self._pixels[start : start + 1024])
             digest.update(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes())
         digest.update(self._labels.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -99,38 +111,46 @@ def check_labels(name: str, labels: np.ndarray, count: int, class_names: Sequenc
     if count == 0:
         raise DataProblem(f"dataset {name} holds no images")
     if labels.shape != (count,):
-        raise DataProblem(f"dataset {name}: labels have shape {labels.shape}, expected ({count},), "
-                          "one per image")
+        raise DataProblem(f"dataset {name}: labels have shape {labels.shape}, expected ({count},), one per image")
     if labels.dtype.kind not in "iu":
         raise DataProblem(f"dataset {name}: labels are {labels.dtype}, expected integers")
     low, high, classes = int(labels.min()), int(labels.max()), len(class_names)
     if low < 0 or high >= classes:
-        raise DataProblem(f"dataset {name}: labels range over {low}..{high}, expected 0..{classes - 1} "
-                          f"for its {classes} classes")
+        raise DataProblem(
+            f"dataset {name}: labels range over {low}..{high}, expected 0..{classes - 1} for its {classes} classes"
+        )
     present = np.bincount(labels.astype(np.int64), minlength=classes) > 0
     if present.sum() == 1:
-        raise DataProblem(f"dataset {name} holds a single class ({class_names[int(present.argmax())]}); "
-                          "distances between classes need two")
+        raise DataProblem(
+            f"dataset {name} holds a single class ({class_names[int(present.argmax())]}); "
+            "distances between classes need two"
+        )
     if not present.all():
         absent = [str(class_names[int(c)]) for c in np.flatnonzero(~present)]
-        raise DataProblem(f"dataset {name}: no image of class {', '.join(absent[:5])}"
-                          f"{' and others' if len(absent) > 5 else ''}; every class needs at least one")
+        raise DataProblem(
+            f"dataset {name}: no image of class {', '.join(absent[:5])}"
+            f"{' and others' if len(absent) > 5 else ''}; every class needs at least one"
+        )
     return labels.astype(np.int64)
 
 
 def check_range(name: str, pixels: np.ndarray) -> None:
     """DataProblem, naming the first image, unless float ``pixels`` (N, ...) are finite and in [0, 1]."""
     for start in range(0, len(pixels), 1024):
-        part = pixels[start:start + 1024].reshape(len(pixels[start:start + 1024]), -1)
+        part = pixels[start : start + 1024].reshape(len(pixels[start : start + 1024]), -1)
         finite = np.isfinite(part).all(axis=1)
         if not finite.all():
-            raise DataProblem(f"dataset {name}: image {start + int((~finite).argmax())} holds NaN or infinite "
-                              "pixels; remove or repair it")
+            raise DataProblem(
+                f"dataset {name}: image {start + int((~finite).argmax())} holds NaN or infinite "
+                "pixels; remove or repair it"
+            )
         inside = ((part >= 0) & (part <= 1)).all(axis=1)
         if not inside.all():
             bad = int((~inside).argmax())
-            raise DataProblem(f"dataset {name}: image {start + bad} ranges over {part[bad].min():g}.."
-                              f"{part[bad].max():g}; floats lie in [0, 1] (or store uint8 of 0..255)")
+            raise DataProblem(
+                f"dataset {name}: image {start + bad} ranges over {part[bad].min():g}.."
+                f"{part[bad].max():g}; floats lie in [0, 1] (or store uint8 of 0..255)"
+            )
 
 
 def data_root(root: str | None) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stabilitykit import DataProblem, UsageProblem
-
-from .arrays import ArrayDataset, data_root
+from stabilitykit_vision.arrays import ArrayDataset, data_root
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -28,9 +27,9 @@ def cifar10(root: str | None = None, split: str = "test", download: bool = False
                 raise UsageProblem(f"cannot download CIFAR-10 into {place}: {error}") from None
             raise DataProblem(
                 f"dataset cifar10: {place / 'cifar-10-batches-py'} is missing or not the official archive; give its "
-                "folder (cifar10:root=DIR), fetch it (cifar10:download=true) or use npz:FILE for arrays") from None
+                "folder (cifar10:root=DIR), fetch it (cifar10:download=true) or use npz:FILE for arrays"
+            ) from None
         images.append(loaded.data)
         labels.append(np.asarray(loaded.targets))
     pixels = np.concatenate(images).transpose(0, 3, 1, 2)
-    return ArrayDataset("cifar10", pixels, np.concatenate(labels), CLASSES,
-                        record={"root": str(place), "split": split})
+    return ArrayDataset("cifar10", pixels, np.concatenate(labels), CLASSES, record={"root": str(place), "split": split})

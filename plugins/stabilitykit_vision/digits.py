@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .arrays import ArrayDataset
+from stabilitykit_vision.arrays import ArrayDataset
 
 SIZE, PAD, TEST = 28, 2, 597
 
@@ -23,9 +23,15 @@ def digits(split: str = "test") -> ArrayDataset:
     small = stored.astype(np.float32) / np.float32(16)
     large = resize_bilinear(small, SIZE)[:, None]
     chosen = split_indices(len(small), split)
-    return ArrayDataset("digits", large[chosen], labels[chosen], [str(c) for c in range(10)], pad=PAD,
-                        transforms=["divide by 16", f"resize 8x8 to {SIZE}x{SIZE} (bilinear)"],
-                        record={"source": "sklearn.datasets.load_digits", "split": split})
+    return ArrayDataset(
+        "digits",
+        large[chosen],
+        labels[chosen],
+        [str(c) for c in range(10)],
+        pad=PAD,
+        transforms=["divide by 16", f"resize 8x8 to {SIZE}x{SIZE} (bilinear)"],
+        record={"source": "sklearn.datasets.load_digits", "split": split},
+    )
 
 
 def stored_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +72,5 @@ def resize_bilinear(images: np.ndarray, size: int) -> np.ndarray:
         upper = np.minimum(lower + 1, length - 1)
         weight = (centres - lower).astype(np.float32)
         weight = weight[:, None] if axis == 1 else weight
-        images = (images.take(lower, axis=axis) * (np.float32(1) - weight)
-                  + images.take(upper, axis=axis) * weight)
+        images = images.take(lower, axis=axis) * (np.float32(1) - weight) + images.take(upper, axis=axis) * weight
     return images

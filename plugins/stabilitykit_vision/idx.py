@@ -22,11 +22,13 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             file is in the message.
     """
     try:
-        with (gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = file.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
-                raise DataProblem(f"{path} is no idx file of {dimensions}-dimensional bytes "
-                                  f"(starts with {header[:4].hex(' ') or 'nothing'})")
+                raise DataProblem(
+                    f"{path} is no idx file of {dimensions}-dimensional bytes "
+                    f"(starts with {header[:4].hex(' ') or 'nothing'})"
+                )
             shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
             size = int(np.prod([float(n) for n in shape]))
             if size > LIMIT:

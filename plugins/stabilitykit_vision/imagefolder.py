@@ -31,8 +31,10 @@ class ImageFolder(Dataset):
             raise DataProblem(f"imagefolder: {self.root} is not a folder; give one with a folder per class")
         folders = sorted(f for f in self.root.iterdir() if f.is_dir() and not f.name.startswith("."))
         if len(folders) < 2:
-            raise DataProblem(f"imagefolder: {self.root} holds {len(folders)} class folders"
-                              f"{f' ({folders[0].name})' if folders else ''}, expected at least 2")
+            raise DataProblem(
+                f"imagefolder: {self.root} holds {len(folders)} class folders"
+                f"{f' ({folders[0].name})' if folders else ''}, expected at least 2"
+            )
         self._files: list[Path] = []
         labels: list[int] = []
         for label, folder in enumerate(folders):
@@ -116,5 +118,4 @@ def imagefolder(path: str, size: int | None = None) -> ImageFolder:
 
 
 def _unreadable(file: Path, error: Exception) -> DataProblem:
-    return DataProblem(f"imagefolder: cannot read image {file}: {error or type(error).__name__}; "
-                       "remove or replace it")
+    return DataProblem(f"imagefolder: cannot read image {file}: {error or type(error).__name__}; remove or replace it")

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from stabilitykit import DataProblem, UsageProblem
+from stabilitykit_vision.arrays import ArrayDataset, data_root
+from stabilitykit_vision.idx import find_idx, read_idx
 
-from .arrays import ArrayDataset, data_root
-from .idx import find_idx, read_idx
-
-FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-         "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
@@ -31,8 +32,9 @@ def fashion_mnist(root: str | None = None, split: str = "test", download: bool =
     return _load("fashion-mnist", "FashionMNIST", FASHION, root, split, download)
 
 
-def _load(name: str, folder: str, class_names: tuple[str, ...], root: str | None, split: str,
-          download: bool) -> ArrayDataset:
+def _load(
+    name: str, folder: str, class_names: tuple[str, ...], root: str | None, split: str, download: bool
+) -> ArrayDataset:
     place = Path(data_root(root))
     if download:
         _download(folder, place)
@@ -43,22 +45,24 @@ def _load(name: str, folder: str, class_names: tuple[str, ...], root: str | None
     if split in ("train50k", "validation10k"):
         kept = slice(0, 50_000) if split == "train50k" else slice(50_000, None)
         images, labels = images[kept], labels[kept]
-    return ArrayDataset(name, images[:, None], labels, class_names, pad=2,
-                        record={"root": str(place), "split": split})
+    return ArrayDataset(name, images[:, None], labels, class_names, pad=2, record={"root": str(place), "split": split})
 
 
 def _read_part(name: str, folder: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     paths = [find_idx(root, folder, stem) for stem in FILES[part]]
     if None in paths:
         missing = FILES[part][paths.index(None)]
-        raise DataProblem(f"dataset {name}: no {missing} or {missing}.gz in {root / folder / 'raw'}, {root / 'raw'} "
-                          f"or {root}; give the folder ({name}:root=DIR) or fetch it ({name}:download=true)")
+        raise DataProblem(
+            f"dataset {name}: no {missing} or {missing}.gz in {root / folder / 'raw'}, {root / 'raw'} "
+            f"or {root}; give the folder ({name}:root=DIR) or fetch it ({name}:download=true)"
+        )
     images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)  # type: ignore[arg-type]
     if len(images) != len(labels):
         raise DataProblem(f"dataset {name}: {len(images)} images in {paths[0]} but {len(labels)} labels in {paths[1]}")
     if images.shape[1:] != (28, 28):
-        raise DataProblem(f"dataset {name}: {paths[0]} holds images of {images.shape[1]}x{images.shape[2]}, "
-                          "expected 28x28")
+        raise DataProblem(
+            f"dataset {name}: {paths[0]} holds images of {images.shape[1]}x{images.shape[2]}, expected 28x28"
+        )
     return images, labels
 
 

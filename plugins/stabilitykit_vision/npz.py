@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from stabilitykit import DataProblem, UsageProblem
-
-from .arrays import ArrayDataset
-from .npz_reader import NpzFile
+from stabilitykit_vision.arrays import ArrayDataset
+from stabilitykit_vision.npz_reader import NpzFile
 
 IMAGES, LABELS = ("X", "images", "x"), ("y", "labels")
 AXES = {"nhwc": (0, 3, 1, 2), "nchw": (0, 1, 2, 3)}
 
 
-def npz(path: str, layout: str = "auto", mask: str | None = None, pad: int = 0, channels: str = "rgb",
-        max_gib: float = 8.0) -> ArrayDataset:
+def npz(
+    path: str, layout: str = "auto", mask: str | None = None, pad: int = 0, channels: str = "rgb", max_gib: float = 8.0
+) -> ArrayDataset:
     """The images and labels in ``path``.
 
     Arrays: ``X`` or ``images``, uint8 of 0..255 or float in [0, 1], of shape NHWC, NCHW or NHW; ``y`` or ``labels``,
@@ -47,23 +47,32 @@ def npz(path: str, layout: str = "auto", mask: str | None = None, pad: int = 0, 
         labels = labels[:, 0]
     if keep is not None:
         if keep.dtype != np.bool_ or keep.shape != (len(pixels),) or labels.shape != keep.shape:
-            raise DataProblem(f"npz: {path}, mask {mask!r} is {keep.dtype} {keep.shape}, "
-                              f"expected bool ({len(pixels)},)")
+            raise DataProblem(
+                f"npz: {path}, mask {mask!r} is {keep.dtype} {keep.shape}, expected bool ({len(pixels)},)"
+            )
         pixels, labels = pixels[keep], labels[keep]
     transforms = [f"keep where {mask}"] if mask else []
     if layout == "features":
         channels = "keep"
-    return ArrayDataset(f"npz {Path(path).name}", pixels, labels, _class_names(names, labels, path), pad=pad,
-                        channels=channels, transforms=transforms,
-                        record={"path": str(path), "layout": layout, "mask": mask})
+    return ArrayDataset(
+        f"npz {Path(path).name}",
+        pixels,
+        labels,
+        _class_names(names, labels, path),
+        pad=pad,
+        channels=channels,
+        transforms=transforms,
+        record={"path": str(path), "layout": layout, "mask": mask},
+    )
 
 
 def _first_of(file: NpzFile, keys: tuple[str, ...], what: str) -> np.ndarray:
     for key in keys:
         if key in file.keys:
             return file.read(key)
-    raise DataProblem(f"npz: {file.path} holds no {what} (expected {' or '.join(keys)}; "
-                      f"found {', '.join(file.keys) or 'no arrays'})")
+    raise DataProblem(
+        f"npz: {file.path} holds no {what} (expected {' or '.join(keys)}; found {', '.join(file.keys) or 'no arrays'})"
+    )
 
 
 def _image_array(file: NpzFile) -> np.ndarray:
@@ -79,8 +88,10 @@ def _oriented(pixels: np.ndarray, layout: str, path: str) -> np.ndarray:
     if layout == "features" and pixels.ndim == 2 and shape[1]:
         return pixels[:, None, None]
     if pixels.ndim not in (3, 4) or 0 in shape[1:]:
-        raise DataProblem(f"npz: {path}, images have shape {shape}, expected (N, H, W, C), (N, C, H, W) or (N, H, W),"
-                          " or (N, D) with layout=features")
+        raise DataProblem(
+            f"npz: {path}, images have shape {shape}, expected (N, H, W, C), (N, C, H, W) or (N, H, W),"
+            " or (N, D) with layout=features"
+        )
     if ((pixels.ndim == 3) != (layout == "nhw") or layout == "features") and layout != "auto":
         raise DataProblem(f"npz: {path}, images have shape {shape}, which is not {layout.upper()}")
     if pixels.ndim == 3:
@@ -88,8 +99,10 @@ def _oriented(pixels: np.ndarray, layout: str, path: str) -> np.ndarray:
     if layout == "auto":
         last, first = shape[3] in (1, 3), shape[1] in (1, 3)
         if last == first:
-            raise DataProblem(f"npz: {path}, images have shape {shape}: cannot tell NHWC from NCHW; "
-                              "say which with layout=nhwc or layout=nchw")
+            raise DataProblem(
+                f"npz: {path}, images have shape {shape}: cannot tell NHWC from NCHW; "
+                "say which with layout=nhwc or layout=nchw"
+            )
         layout = "nhwc" if last else "nchw"
     return pixels.transpose(AXES[layout])
 

@@ -15,7 +15,8 @@ from stabilitykit import DataProblem
 from stabilitykit.errors import first_line
 
 HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
-    (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 
@@ -37,8 +38,11 @@ class NpzFile:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
             raise DataProblem(f"npz: {path} is truncated or no .npz file: {error}") from None
-        self._members = {info.filename.removesuffix(".npy"): info for info in self._archive.infolist()
-                         if info.filename.endswith(".npy")}
+        self._members = {
+            info.filename.removesuffix(".npy"): info
+            for info in self._archive.infolist()
+            if info.filename.endswith(".npy")
+        }
 
     @property
     def keys(self) -> list[str]:
@@ -61,14 +65,25 @@ class NpzFile:
             size = math.prod(shape) * dtype.itemsize
             self._declared += size
             if self._declared > self.limit:
-                raise DataProblem(f"{where} declares {size / 2**30:.2f} GiB, above the limit of "
-                                  f"{self.limit / 2**30:g} GiB; raise it with max_gib=... if that is meant")
+                raise DataProblem(
+                    f"{where} declares {size / 2**30:.2f} GiB, above the limit of "
+                    f"{self.limit / 2**30:g} GiB; raise it with max_gib=... if that is meant"
+                )
             if header + size != info.file_size:
                 raise DataProblem(f"{where} declares {size:,} bytes, the archive holds {info.file_size - header:,}")
             with self._archive.open(info) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError, SyntaxError,
-                RuntimeError, MemoryError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            ValueError,
+            OSError,
+            NotImplementedError,
+            SyntaxError,
+            RuntimeError,
+            MemoryError,
+        ) as error:
             raise DataProblem(f"{where} is truncated or corrupt: {first_line(error)[:200]}") from None
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from .. import __version__
-from ..errors import StabilityKitError, describe
+from stabilitykit import __version__
+from stabilitykit.errors import StabilityKitError, describe
 
 # Command -> (module:attribute, summary). The module is imported when the command runs, so `--help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
         module, _, attribute = target.partition(":")
         if found is None:
             return getattr(importlib.import_module(module), attribute)
-        from ..shield import shielded
+        from stabilitykit.shield import shielded
 
         try:
             with shielded():
@@ -50,8 +50,10 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise click.ClickException(f"command {name} of {found.distribution} {found.version} cannot be loaded from "
-                                       f"{target}: {describe(error)}") from error
+            raise click.ClickException(
+                f"command {name} of {found.distribution} {found.version} cannot be loaded from "
+                f"{target}: {describe(error)}"
+            ) from error
         if not isinstance(command, click.Command):
             raise click.ClickException(f"{target} is no click command")
         return command
@@ -80,17 +82,20 @@ class LazyGroup(click.Group):
             raise
         except BaseException as error:
             name = ctx.invoked_subcommand
-            expected = isinstance(error, (StabilityKitError, click.ClickException, click.exceptions.Exit, click.Abort,
-                                          BrokenPipeError))
+            expected = isinstance(
+                error, (StabilityKitError, click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError)
+            )
             if expected or name is None or name in COMMANDS or os.environ.get("STABILITYKIT_DEBUG"):
                 raise
             found = self._plugin_commands(ctx)[name]
-            raise StabilityKitError(f"command {name} of {found.distribution} {found.version} failed: "
-                                    f"{describe(error, 600)}; STABILITYKIT_DEBUG=1 shows where") from error
+            raise StabilityKitError(
+                f"command {name} of {found.distribution} {found.version} failed: "
+                f"{describe(error, 600)}; STABILITYKIT_DEBUG=1 shows where"
+            ) from error
 
     def _plugin_commands(self, ctx: click.Context) -> dict[str, Any]:
         """Commands of plugins by name, loaded once per command line."""
-        from ..plugins import load_plugins
+        from stabilitykit.plugins import load_plugins
 
         meta = ctx.find_root().meta
         if "stabilitykit.commands" in meta:
@@ -99,8 +104,10 @@ class LazyGroup(click.Group):
         for command in load_plugins().commands:
             if command.name in COMMANDS or command.name in found:
                 owner = found[command.name].distribution if command.name in found else "stabilitykit"
-                print(f"warning: command {command.name} of {command.distribution} ignored: the name belongs to "
-                      f"{owner}", file=sys.stderr)
+                print(
+                    f"warning: command {command.name} of {command.distribution} ignored: the name belongs to {owner}",
+                    file=sys.stderr,
+                )
                 continue
             found[command.name] = command
         return found
@@ -156,7 +163,8 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("STABILITYKIT_DEBUG"):
             raise
-        print(f"internal error: {describe(error, 600)}; this is a bug in stabilitykit, STABILITYKIT_DEBUG=1 shows "
-              "where", file=sys.stderr)
+        print(
+            f"internal error: {describe(error, 600)}; this is a bug in stabilitykit, STABILITYKIT_DEBUG=1 shows where",
+            file=sys.stderr,
+        )
         return 1
-

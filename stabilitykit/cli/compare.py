@@ -12,28 +12,70 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..compare import Comparison, Entry, Row
+    from stabilitykit.compare import Comparison, Entry, Row
 
-CSV_COLUMNS = ("property", "measurement", "column", "run", "model", "dataset", "value", "kind", "n", "unit",
-               "ratio_to_first", "interval_of", "low", "high", "method", "resamples", "paired", "note")
+CSV_COLUMNS = (
+    "property",
+    "measurement",
+    "column",
+    "run",
+    "model",
+    "dataset",
+    "value",
+    "kind",
+    "n",
+    "unit",
+    "ratio_to_first",
+    "interval_of",
+    "low",
+    "high",
+    "method",
+    "resamples",
+    "paired",
+    "note",
+)
 
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--paired", is_flag=True, help="Give 95 % intervals over the same images of both runs; needs the models "
-              "and data of the runs (trajectories are taken from the cache where they still are).")
-@click.option("--subsamples", type=click.IntRange(2), default=40, show_default=True,
-              help="Random halves of the images behind the intervals of minima.")
-@click.option("--resamples", type=click.IntRange(10), default=2000, show_default=True,
-              help="Bootstrap resamples behind the intervals of means.")
+@click.option(
+    "--paired",
+    is_flag=True,
+    help="Give 95 % intervals over the same images of both runs; needs the models "
+    "and data of the runs (trajectories are taken from the cache where they still are).",
+)
+@click.option(
+    "--subsamples",
+    type=click.IntRange(2),
+    default=40,
+    show_default=True,
+    help="Random halves of the images behind the intervals of minima.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(10),
+    default=2000,
+    show_default=True,
+    help="Bootstrap resamples behind the intervals of means.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder for trajectories.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table",
-              show_default=True)
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
+)
 @click.option("--trust-run", is_flag=True, help="With --paired: let RUNS name code to run (module:) and downloads.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def command(runs: tuple[Path, ...], paired: bool, subsamples: int, resamples: int, seed: int, cache: Path | None,
-            output_format: str, trust_run: bool, quiet: bool) -> int:
+def command(
+    runs: tuple[Path, ...],
+    paired: bool,
+    subsamples: int,
+    resamples: int,
+    seed: int,
+    cache: Path | None,
+    output_format: str,
+    trust_run: bool,
+    quiet: bool,
+) -> int:
     """Put the constants of several RUNs (or of one RUN with several models) side by side.
 
     The first column is what the others are compared with. A constant is a minimum over N images, so numbers of
@@ -45,15 +87,23 @@ def command(runs: tuple[Path, ...], paired: bool, subsamples: int, resamples: in
       stabilitykit compare runs/r18 runs/r50
       stabilitykit compare runs/r18 runs/r50 --paired --format csv
     """
-    from ..compare import compare
-    from ..progress import make_progress
+    from stabilitykit.compare import compare
+    from stabilitykit.progress import make_progress
 
-    found = compare(runs, paired=paired, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache,
-                    progress=make_progress(quiet), trust=trust_run)
+    found = compare(
+        runs,
+        paired=paired,
+        subsamples=subsamples,
+        resamples=resamples,
+        seed=seed,
+        cache=cache,
+        progress=make_progress(quiet),
+        trust=trust_run,
+    )
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if output_format == "json":
-        from ..results import to_plain
+        from stabilitykit.results import to_plain
 
         print(json.dumps(to_plain(found.to_json()), indent=1, ensure_ascii=False))
     elif output_format == "csv":
@@ -72,14 +122,29 @@ def _csv(found: Comparison) -> str:
             if entry is None:
                 continue
             line: dict[str, Any] = {
-                "property": row.property, "measurement": row.measurement, "column": number + 1, "run": str(column.run),
-                "model": column.model, "dataset": column.dataset, "value": entry.value, "kind": entry.kind,
-                "n": entry.n, "unit": entry.unit, "ratio_to_first": row.ratio(number) if number else None,
-                "note": entry.note}
+                "property": row.property,
+                "measurement": row.measurement,
+                "column": number + 1,
+                "run": str(column.run),
+                "model": column.model,
+                "dataset": column.dataset,
+                "value": entry.value,
+                "kind": entry.kind,
+                "n": entry.n,
+                "unit": entry.unit,
+                "ratio_to_first": row.ratio(number) if number else None,
+                "note": entry.note,
+            }
             if entry.interval is not None:
                 i = entry.interval
-                line |= {"interval_of": i.of, "low": i.low, "high": i.high, "method": i.method,
-                         "resamples": i.resamples, "paired": i.paired}
+                line |= {
+                    "interval_of": i.of,
+                    "low": i.low,
+                    "high": i.high,
+                    "method": i.method,
+                    "resamples": i.resamples,
+                    "paired": i.paired,
+                }
             writer.writerow({k: "" if v is None else repr(v) if isinstance(v, float) else v for k, v in line.items()})
     return stream.getvalue()
 
@@ -100,14 +165,17 @@ def _print(found: Comparison) -> None:
         table.add_column(f"({number})", overflow="fold")
     before = ""
     for row in found.rows:
-        table.add_row(escape(row.property) if row.property != before else "", escape(row.measurement),
-                      *(_text(row, number, entry) for number, entry in enumerate(row.entries)))
+        table.add_row(
+            escape(row.property) if row.property != before else "",
+            escape(row.measurement),
+            *(_text(row, number, entry) for number, entry in enumerate(row.entries)),
+        )
         before = row.property
     console.print(table)
 
 
 def _text(row: Row, number: int, entry: Entry | None) -> str:
-    from ..display import format_value
+    from stabilitykit.display import format_value
 
     if entry is None:
         return "-"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ..errors import UsageProblem
+from stabilitykit.errors import UsageProblem
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", "expansivity"
 
@@ -20,40 +20,81 @@ DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", 
 def evaluation_options(function: Any) -> Any:
     """The options `evaluate` shares with commands of plugins that end in an evaluation (``audit``)."""
     options = [
-        click.option("--readout", type=click.Choice(["head", "probe"]), default="head", show_default=True,
-                     help="head: the model's own classifier at every depth; probe: one trained linear map per depth."),
-        click.option("--space", type=click.Choice(["probabilities", "logits"]), default="probabilities",
-                     show_default=True, help="Where distances are taken."),
+        click.option(
+            "--readout",
+            type=click.Choice(["head", "probe"]),
+            default="head",
+            show_default=True,
+            help="head: the model's own classifier at every depth; probe: one trained linear map per depth.",
+        ),
+        click.option(
+            "--space",
+            type=click.Choice(["probabilities", "logits"]),
+            default="probabilities",
+            show_default=True,
+            help="Where distances are taken.",
+        ),
         click.option("--probe-dataset", help="Dataset the probes are trained on (default: the evaluated one)."),
         click.option("--probe-epochs", type=click.IntRange(1), default=10, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--limit", type=click.IntRange(2), help="Evaluate a seeded random subset of N images."),
-        click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True,
-                     help="Fixed for the whole run: it moves logits by about 1e-6."),
-        click.option("--extract-dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
-                     default="float32", show_default=True,
-                     help="Precision of the network while trajectories are extracted (recorded). The low ones move "
-                     "logits by about 1 percent: for screening only; the effect on every number is measured on 200 "
-                     "images and stated. float64 shows what float32 rounding does."),
-        click.option("--channels-last", is_flag=True, help="Run convolutions in NHWC layout (recorded, its effect "
-                     "stated)."),
-        click.option("--compile", is_flag=True, help="Extract with torch.compile (recorded, its effect stated; on "
-                     "CPUs it needs a C++ compiler and up to a minute)."),
-        click.option("--any-classes", is_flag=True,
-                     help="Accept a dataset whose classes are not the model's; labels then only group images."),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            default=100,
+            show_default=True,
+            help="Fixed for the whole run: it moves logits by about 1e-6.",
+        ),
+        click.option(
+            "--extract-dtype",
+            type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+            default="float32",
+            show_default=True,
+            help="Precision of the network while trajectories are extracted (recorded). The low ones move "
+            "logits by about 1 percent: for screening only; the effect on every number is measured on 200 "
+            "images and stated. float64 shows what float32 rounding does.",
+        ),
+        click.option(
+            "--channels-last", is_flag=True, help="Run convolutions in NHWC layout (recorded, its effect stated)."
+        ),
+        click.option(
+            "--compile",
+            is_flag=True,
+            help="Extract with torch.compile (recorded, its effect stated; on "
+            "CPUs it needs a C++ compiler and up to a minute).",
+        ),
+        click.option(
+            "--any-classes",
+            is_flag=True,
+            help="Accept a dataset whose classes are not the model's; labels then only group images.",
+        ),
         click.option("--download", is_flag=True, help="Let torchvision datasets download (never otherwise)."),
-        click.option("-o", "--output", type=click.Path(path_type=Path),
-                     help="Run folder to write (default: runs/<time>)."),
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path), help="Run folder to write (default: runs/<time>)."
+        ),
         click.option("--resume", is_flag=True, help="Finish an earlier run in --output."),
-        click.option("--cache", type=click.Path(path_type=Path), help="Folder for trajectories "
-                     "(default: $STABILITYKIT_CACHE or ~/.cache/stabilitykit)."),
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path),
+            help="Folder for trajectories (default: $STABILITYKIT_CACHE or ~/.cache/stabilitykit).",
+        ),
         click.option("--no-cache", is_flag=True, help="Keep no trajectories."),
-        click.option("--cell-timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-                     help="A cell that takes longer fails, and the next one begins (default: no limit)."),
+        click.option(
+            "--cell-timeout",
+            type=click.FloatRange(0, min_open=True),
+            metavar="SECONDS",
+            help="A cell that takes longer fails, and the next one begins (default: no limit).",
+        ),
         click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load."),
-        click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table",
-                     show_default=True, help="What is printed on stdout."),
+        click.option(
+            "--format",
+            "output_format",
+            type=click.Choice(["table", "json", "csv"]),
+            default="table",
+            show_default=True,
+            help="What is printed on stdout.",
+        ),
         click.option("--report", is_flag=True, help="Also write report.html into the run folder."),
         click.option("-q", "--quiet", is_flag=True, help="No progress bars."),
     ]
@@ -63,16 +104,36 @@ def evaluation_options(function: Any) -> Any:
 
 
 @click.command("evaluate")
-@click.option("-m", "--model", "models", multiple=True, help="NAME[:option=value,...]; repeat for several. "
-              "See `stabilitykit models list`.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    help="NAME[:option=value,...]; repeat for several. See `stabilitykit models list`.",
+)
 @click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
 @click.option("-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several.")
-@click.option("-t", "--trajectories", type=click.Path(), help="Measure recorded readouts instead of a model: .npz with "
-              "values (T+1, N, K) and labels (N,); distances are of the values as they are (--space logits).")
-@click.option("--checkpoint", "checkpoints", multiple=True, type=click.Path(),
-              help="Weights (.safetensors, or .pth read with weights_only); one per model, in order.")
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="YAML or TOML file with these options by name "
-              "(models, datasets, properties, readout, ...); the command line wins.")
+@click.option(
+    "-t",
+    "--trajectories",
+    type=click.Path(),
+    help="Measure recorded readouts instead of a model: .npz with "
+    "values (T+1, N, K) and labels (N,); distances are of the values as they are (--space logits).",
+)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(),
+    help="Weights (.safetensors, or .pth read with weights_only); one per model, in order.",
+)
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    help="YAML or TOML file with these options by name "
+    "(models, datasets, properties, readout, ...); the command line wins.",
+)
 @evaluation_options
 @click.pass_context
 def command(ctx: click.Context, **given: Any) -> int:
@@ -98,20 +159,30 @@ def command(ctx: click.Context, **given: Any) -> int:
         given |= {"models": [source], "datasets": [source], "any_classes": True}
         if ctx.get_parameter_source("space") == ParameterSource.DEFAULT:
             given["space"] = "logits"
-    return run_evaluation(given, models=list(given["models"]) or [DEFAULT_MODEL],
-                          datasets=list(given["datasets"]) or [DEFAULT_DATASET],
-                          properties=list(given["properties"]) or [DEFAULT_PROPERTY],
-                          checkpoint=list(given["checkpoints"]) or None)
+    return run_evaluation(
+        given,
+        models=list(given["models"]) or [DEFAULT_MODEL],
+        datasets=list(given["datasets"]) or [DEFAULT_DATASET],
+        properties=list(given["properties"]) or [DEFAULT_PROPERTY],
+        checkpoint=list(given["checkpoints"]) or None,
+    )
 
 
-def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[Any], properties: list[Any],
-                   checkpoint: Any = None, registry: Any = None) -> int:
+def run_evaluation(
+    given: dict[str, Any],
+    *,
+    models: list[Any],
+    datasets: list[Any],
+    properties: list[Any],
+    checkpoint: Any = None,
+    registry: Any = None,
+) -> int:
     """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code."""
-    from ..distributed import leave_world
-    from ..evaluation import evaluate
-    from ..progress import make_progress
-    from ..registry import Registry, warn_failures
-    from ..store import default_run_path, remove_if_unused, to_csv
+    from stabilitykit.distributed import leave_world
+    from stabilitykit.evaluation import evaluate
+    from stabilitykit.progress import make_progress
+    from stabilitykit.registry import Registry, warn_failures
+    from stabilitykit.store import default_run_path, remove_if_unused, to_csv
 
     if given["resume"] and given["output"] is None:
         raise UsageProblem("--resume needs the run folder to finish: --output DIR")
@@ -121,13 +192,29 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
     made = default_run_path() if given["output"] is None and leads else None
     output = made or Path(given["output"] or "runs")
     run_now = partial(
-        evaluate, models, datasets, properties, checkpoint=checkpoint, readout=given["readout"], space=given["space"],
-        device=given["device"], seed=given["seed"], limit=given["limit"], batch_size=given["batch_size"],
-        extract_dtype=given["extract_dtype"], channels_last=given["channels_last"],
+        evaluate,
+        models,
+        datasets,
+        properties,
+        checkpoint=checkpoint,
+        readout=given["readout"],
+        space=given["space"],
+        device=given["device"],
+        seed=given["seed"],
+        limit=given["limit"],
+        batch_size=given["batch_size"],
+        extract_dtype=given["extract_dtype"],
+        channels_last=given["channels_last"],
         compile=given["compile"],
-        probe_dataset=given["probe_dataset"], probe_epochs=given["probe_epochs"], any_classes=given["any_classes"],
-        download=given["download"], output=output, resume=given["resume"],
-        cache=False if given["no_cache"] else given["cache"], cell_timeout=given["cell_timeout"], registry=registry,
+        probe_dataset=given["probe_dataset"],
+        probe_epochs=given["probe_epochs"],
+        any_classes=given["any_classes"],
+        download=given["download"],
+        output=output,
+        resume=given["resume"],
+        cache=False if given["no_cache"] else given["cache"],
+        cell_timeout=given["cell_timeout"],
+        registry=registry,
         progress=make_progress(given["quiet"]),
     )
     try:
@@ -140,24 +227,28 @@ def run_evaluation(given: dict[str, Any], *, models: list[Any], datasets: list[A
         leave_world()
         return run.exit_code  # under torchrun only rank 0 speaks
     if given["output_format"] == "json":
-        print(json.dumps({"folder": str(run.folder), **run.info, "cells": [c.to_json() for c in run.cells]},
-                         indent=1, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"folder": str(run.folder), **run.info, "cells": [c.to_json() for c in run.cells]},
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
     elif given["output_format"] == "csv":
         sys.stdout.write(to_csv(run.cells))
     else:
-        from ..display import print_cells
+        from stabilitykit.display import print_cells
 
         print_cells(run.cells)
     if given["report"]:
-        from ..report import write_report
+        from stabilitykit.report import write_report
 
         print(f"report: {write_report(output)}", file=sys.stderr)
     print(f"run folder: {run.folder}", file=sys.stderr)
     leave_world()
     for cell in run.cells:
         if not cell.ok:
-            print(f"failed: {cell.property} on {cell.model} x {cell.dataset}: {cell.error['message']}",
-                  file=sys.stderr)
+            print(f"failed: {cell.property} on {cell.model} x {cell.dataset}: {cell.error['message']}", file=sys.stderr)
     return run.exit_code
 
 
@@ -166,11 +257,16 @@ def merge_config(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     path = given.pop("config", None)
     if path is None:
         return given
-    from ..config import read_config
+    from stabilitykit.config import read_config
 
     config = read_config(path)
-    names = {"model": "models", "dataset": "datasets", "property": "properties", "checkpoint": "checkpoints",
-             "format": "output_format"}
+    names = {
+        "model": "models",
+        "dataset": "datasets",
+        "property": "properties",
+        "checkpoint": "checkpoints",
+        "format": "output_format",
+    }
     merged = dict(given)
     parameters = {p.name: p for p in ctx.command.params}
     for key, value in config.items():

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageProblem
-from ..export import FORMATS
+from stabilitykit.errors import UsageProblem
+from stabilitykit.export import FORMATS
 
 
 @click.command("export")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--format", "output_format", type=click.Choice([*FORMATS, "figures"]), default="csv", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path),
-              help="File to write (default: stdout); for figures a folder (default: RUN/figures).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write (default: stdout); for figures a folder (default: RUN/figures).",
+)
 def command(run: Path, output_format: str, output: Path | None) -> int:
     """Write RUN's measurements as CSV, JSON, Parquet (needs the extra `parquet`) or a LaTeX table; its charts as SVG.
 
@@ -25,11 +29,11 @@ def command(run: Path, output_format: str, output: Path | None) -> int:
       stabilitykit export runs/r18 --format parquet -o r18.parquet
       stabilitykit export runs/r18 --format figures -o figures
     """
-    from ..export import export
-    from ..files import write_atomic
+    from stabilitykit.export import export
+    from stabilitykit.files import write_atomic
 
     if output_format == "figures":
-        from ..report import write_figures
+        from stabilitykit.report import write_figures
 
         for path in write_figures(run, output):
             print(path)

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from ..component import ComponentKind
+from stabilitykit.component import ComponentKind
 
-_format = click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table",
-                       show_default=True)
+_format = click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 _strict = click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load.")
 
 
@@ -24,7 +25,7 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
     @_format
     @_strict
     def list_(output_format: str, strict_plugins: bool) -> int:
-        from ..registry import Registry, warn_failures
+        from stabilitykit.registry import Registry, warn_failures
 
         registry = Registry.load(strict=strict_plugins)
         warn_failures(registry.host)
@@ -36,27 +37,37 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
         _print_table(plural, ("name", "summary", "from", "reference"), rows)
         for clash_kind, name, owners in registry.clashes():
             if clash_kind == kind:
-                click.echo(f"clash: {kind} {name} is registered by {' and '.join(owners)}; "
-                           f"choose with DISTRIBUTION:{name}", err=True)
+                click.echo(
+                    f"clash: {kind} {name} is registered by {' and '.join(owners)}; choose with DISTRIBUTION:{name}",
+                    err=True,
+                )
         return 0
 
     @group.command("show", help=f"Show one {kind} with all its options.")
     @click.argument("name")
     @_format
     def show(name: str, output_format: str) -> int:
-        from ..registry import Registry
+        from stabilitykit.registry import Registry
 
         component = Registry.load().resolve_component(kind, name)
         if output_format == "json":
             print(json.dumps(_as_json(component), indent=1))
             return 0
-        click.echo(f"{component.name}: {component.summary}\nfrom {component.owner}, {component.target}"
-                   + (f"\nreference: {component.reference}" if component.reference else "")
-                   + (f"\nneeds: {', '.join(component.needs)}" if component.needs else "")
-                   + (f"\nwants: {', '.join(component.wants)}" if component.wants else ""))
-        rows = [(("* " if o.name == component.primary else "") + o.name, o.type,
-                 "required" if o.required else str(o.default),
-                 o.help + (f" [{', '.join(map(str, o.choices))}]" if o.choices else "")) for o in component.options]
+        click.echo(
+            f"{component.name}: {component.summary}\nfrom {component.owner}, {component.target}"
+            + (f"\nreference: {component.reference}" if component.reference else "")
+            + (f"\nneeds: {', '.join(component.needs)}" if component.needs else "")
+            + (f"\nwants: {', '.join(component.wants)}" if component.wants else "")
+        )
+        rows = [
+            (
+                ("* " if o.name == component.primary else "") + o.name,
+                o.type,
+                "required" if o.required else str(o.default),
+                o.help + (f" [{', '.join(map(str, o.choices))}]" if o.choices else ""),
+            )
+            for o in component.options
+        ]
         if rows:
             _print_table("options (* may be given as a bare value)", ("name", "type", "default", "help"), rows)
         return 0
@@ -78,15 +89,17 @@ def plugins() -> None:
 @_format
 @_strict
 def plugins_list(output_format: str, strict_plugins: bool) -> int:
-    from ..registry import Registry
+    from stabilitykit.registry import Registry
 
     host = Registry.load(strict=strict_plugins).host
     if output_format == "json":
         print(json.dumps([vars(r) for r in host.records], indent=1))
         return 0
-    _print_table("plugins", ("name", "distribution", "status", "provides"),
-                 [(r.name, r.owner, r.status if r.ok else f"failed: {r.error}", ", ".join(r.provides))
-                  for r in host.records])
+    _print_table(
+        "plugins",
+        ("name", "distribution", "status", "provides"),
+        [(r.name, r.owner, r.status if r.ok else f"failed: {r.error}", ", ".join(r.provides)) for r in host.records],
+    )
     return 0
 
 
@@ -94,24 +107,42 @@ def plugins_list(output_format: str, strict_plugins: bool) -> int:
 @click.argument("name")
 @_format
 def plugins_check(name: str, output_format: str) -> int:
-    from ..testing import check_plugin
+    from stabilitykit.testing import check_plugin
 
     checks = check_plugin(name)
     if output_format == "json":
         print(json.dumps([vars(c) for c in checks], indent=1, default=str))
     else:
-        _print_table(f"plugin {name}", ("check", "result", "message"),
-                     [(c.name, "ok" if c.ok else "FAILED", c.message) for c in checks])
+        _print_table(
+            f"plugin {name}",
+            ("check", "result", "message"),
+            [(c.name, "ok" if c.ok else "FAILED", c.message) for c in checks],
+        )
     return 0 if all(c.ok for c in checks) else 1
 
 
 def _as_json(component: Any) -> dict[str, Any]:
     return {
-        "name": component.name, "summary": component.summary, "distribution": component.distribution,
-        "version": component.version, "target": component.target, "reference": component.reference,
-        "needs": list(component.needs), "wants": list(component.wants), "primary": component.primary,
-        "options": [{"name": o.name, "type": o.type, "default": o.default, "required": o.required, "help": o.help,
-                     "choices": o.choices} for o in component.options],
+        "name": component.name,
+        "summary": component.summary,
+        "distribution": component.distribution,
+        "version": component.version,
+        "target": component.target,
+        "reference": component.reference,
+        "needs": list(component.needs),
+        "wants": list(component.wants),
+        "primary": component.primary,
+        "options": [
+            {
+                "name": o.name,
+                "type": o.type,
+                "default": o.default,
+                "required": o.required,
+                "help": o.help,
+                "choices": o.choices,
+            }
+            for o in component.options
+        ],
     }
 
 

@@ -14,13 +14,20 @@ def command() -> None:
 
 @command.command("property")
 @click.argument("name")
-@click.option("--directory", type=click.Path(path_type=Path), default=Path("."), show_default=True,
-              help="Existing folder to write the package into.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path("."),
+    show_default=True,
+    help="Existing folder to write the package into.",
+)
 def new_property(name: str, directory: Path) -> int:
     """Write the package stabilitykit-NAME with a working property NAME, its README and its tests."""
-    from ..scaffold import new_property
+    from stabilitykit.scaffold import new_property
 
     target = new_property(name, directory)
-    click.echo(f"wrote {target}\nnext:  cd {target}  &&  pytest  &&  pip install -e .  &&  "
-               f"stabilitykit evaluate --property {name}")
+    click.echo(
+        f"wrote {target}\nnext:  cd {target}  &&  pytest  &&  pip install -e .  &&  "
+        f"stabilitykit evaluate --property {name}"
+    )
     return 0

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageProblem
+from stabilitykit.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from ..interfaces import Dataset
-    from ..registry import Registry, Spec
-    from ..training import Epoch, Recipe
+    from stabilitykit.interfaces import Dataset
+    from stabilitykit.registry import Registry, Spec
+    from stabilitykit.training import Epoch, Recipe
 
 LOG_SECONDS = 15.0
 
@@ -26,22 +26,35 @@ LOG_SECONDS = 15.0
 @click.option("--validation", help="Images to watch, to stop early on, and to report on at the end.")
 @click.option("--epochs", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=400, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True,
-              help="Learning rate of Adam.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-              help="Seed of initial weights, order of images and dropout.")
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate of Adam."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of initial weights, order of images and dropout.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--patience", type=click.IntRange(1),
-              help="Stop after this many epochs without a lower validation loss; keep the best epoch.")
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    help="Stop after this many epochs without a lower validation loss; keep the best epoch.",
+)
 @click.option("--limit", type=click.IntRange(2), help="Train on a seeded random subset of N images.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Weights to write, FILE.safetensors "
-              "(default: MODEL-DATASET.safetensors). Beside it, FILE.state.pt holds what --resume needs.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Weights to write, FILE.safetensors "
+    "(default: MODEL-DATASET.safetensors). Beside it, FILE.state.pt holds what --resume needs.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --output, if there is one.")
 @click.option("--download", is_flag=True, help="Let torchvision datasets download (never otherwise).")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(model: str, dataset: str, validation: str | None, output: Path | None, resume: bool,
-            **given: Any) -> int:
+def command(model: str, dataset: str, validation: str | None, output: Path | None, resume: bool, **given: Any) -> int:
     """Train MODEL on a dataset: Adam, cross-entropy, the paper's recipe by default.
 
     Ends with the paper's Table 1: macro precision, recall and F1, mean loss, accuracy.
@@ -51,7 +64,7 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
       stabilitykit train resnet18 -d mnist:root=data,split=train --validation mnist:root=data -o mnist.safetensors
       stabilitykit train resnet18:width=16,stem=conv -d digits:train --validation digits --epochs 30 --lr 1e-3
     """
-    from ..registry import Registry, warn_failures
+    from stabilitykit.registry import Registry, warn_failures
 
     registry = Registry.load()
     warn_failures(registry.host)
@@ -60,8 +73,8 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
     if output.suffix != ".safetensors":
         raise UsageProblem(f"--output is a .safetensors file; got {output}")
 
-    from ..files import lock, remove_leftovers
-    from ..training import state_path
+    from stabilitykit.files import lock, remove_leftovers
+    from stabilitykit.training import state_path
 
     with lock(output.with_name(f".{output.name}.lock"), wait=False, what=f"checkpoint {output}"):
         _refuse_overwriting(output, resume)
@@ -74,14 +87,21 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
     return 0
 
 
-def _train(registry: Registry, model: str, data_spec: Spec, validation: str | None, output: Path, resume: bool,
-           given: dict[str, Any]) -> dict[str, Any]:
-    from ..device import choose_device, make_deterministic
-    from ..metrics import classification_metrics, predict
-    from ..progress import make_progress
-    from ..provenance import package_versions
-    from ..settings import choose_indices
-    from ..training import Recipe, train
+def _train(
+    registry: Registry,
+    model: str,
+    data_spec: Spec,
+    validation: str | None,
+    output: Path,
+    resume: bool,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    from stabilitykit.device import choose_device, make_deterministic
+    from stabilitykit.metrics import classification_metrics, predict
+    from stabilitykit.progress import make_progress
+    from stabilitykit.provenance import package_versions
+    from stabilitykit.settings import choose_indices
+    from stabilitykit.training import Recipe, train
 
     recipe = Recipe(given["epochs"], given["batch_size"], given["lr"], given["seed"], given["patience"])
     device = choose_device(given["device"])
@@ -98,31 +118,61 @@ def _train(registry: Registry, model: str, data_spec: Spec, validation: str | No
     described = {key: value for key, value in built.describe().items() if key != "checkpoint"}
     start = built.fingerprint()
     identity = {"model": described, "initial_weights": start, "dataset": data.fingerprint(), "images": len(indices)}
-    metadata = {"model": described, "initial_weights": start,
-                "dataset": {"name": data_spec.label, "fingerprint": identity["dataset"], "images": len(indices),
-                            "transforms": list(data.transforms)}, "versions": package_versions()}
+    metadata = {
+        "model": described,
+        "initial_weights": start,
+        "dataset": {
+            "name": data_spec.label,
+            "fingerprint": identity["dataset"],
+            "images": len(indices),
+            "transforms": list(data.transforms),
+        },
+        "versions": package_versions(),
+    }
     every = None if watched is None else choose_indices(len(watched), None, 0)
     watcher = None if given["quiet"] else _Watcher(recipe)
     try:
-        done = train(built, data, indices, recipe, device=device, output=output, resume=resume, identity=identity,
-                     validation=None if watched is None or every is None else (watched, every),
-                     metadata=metadata, watcher=watcher)
+        done = train(
+            built,
+            data,
+            indices,
+            recipe,
+            device=device,
+            output=output,
+            resume=resume,
+            identity=identity,
+            validation=None if watched is None or every is None else (watched, every),
+            metadata=metadata,
+            watcher=watcher,
+        )
     except KeyboardInterrupt:
         print(f"interrupted; the finished epochs are in {output}, --resume goes on from there", file=sys.stderr)
         raise click.exceptions.Exit(130) from None
     finally:
         if watcher is not None:
             watcher.close()
-    on, rows, label = (data, indices, data_spec.label) if watched is None or every is None else \
-        (watched, every, str(validation))
-    metrics = classification_metrics(*predict(built, on, rows, batch_size=recipe.batch_size, device=device,
-                                              progress=make_progress(given["quiet"])))
+    on, rows, label = (
+        (data, indices, data_spec.label) if watched is None or every is None else (watched, every, str(validation))
+    )
+    metrics = classification_metrics(
+        *predict(built, on, rows, batch_size=recipe.batch_size, device=device, progress=make_progress(given["quiet"]))
+    )
     from dataclasses import asdict
 
-    return {"output": str(output), "model": model_spec.label, "dataset": data_spec.label, "evaluated_on": label,
-            "training_images_again": watched is None, "metrics": metrics, "epochs": len(done.history),
-            "kept_epoch": done.kept, "stopped_early": done.stopped_early, "recipe": asdict(recipe),
-            "device": str(device), "history": [asdict(epoch) for epoch in done.history]}
+    return {
+        "output": str(output),
+        "model": model_spec.label,
+        "dataset": data_spec.label,
+        "evaluated_on": label,
+        "training_images_again": watched is None,
+        "metrics": metrics,
+        "epochs": len(done.history),
+        "kept_epoch": done.kept,
+        "stopped_early": done.stopped_early,
+        "recipe": asdict(recipe),
+        "device": str(device),
+        "history": [asdict(epoch) for epoch in done.history],
+    }
 
 
 def _with_download(registry: Registry, text: str, download: bool) -> Spec:
@@ -134,24 +184,29 @@ def _with_download(registry: Registry, text: str, download: bool) -> Spec:
 
 def _fitting(spec: Spec, classes: int, seed: int) -> Spec:
     """``spec`` with the dataset's number of classes and the seed, where it has such options not given."""
-    from ..registry import Spec
+    from stabilitykit.registry import Spec
 
     known = {option.name for option in spec.component.options} - set(spec.given)
-    extra = {name: value for name, value in (("num_classes", classes), ("seed", seed))
-             if name in known and spec.options[name] != value}
+    extra = {
+        name: value
+        for name, value in (("num_classes", classes), ("seed", seed))
+        if name in known and spec.options[name] != value
+    }
     return Spec(spec.component, dict(spec.given) | extra)
 
 
 def _refuse_overwriting(output: Path, resume: bool) -> None:
-    from ..training import state_path
+    from stabilitykit.training import state_path
 
     state = state_path(output)
     if not resume and (output.exists() or state.exists()):
         there = output if output.exists() else state
         raise UsageProblem(f"{there} exists; add --resume to go on with it, or give another --output")
     if resume and output.exists() and not state.exists():
-        raise UsageProblem(f"cannot resume {output}: {state} is missing; start from its weights with "
-                           f"MODEL:checkpoint={output} and another --output")
+        raise UsageProblem(
+            f"cannot resume {output}: {state} is missing; start from its weights with "
+            f"MODEL:checkpoint={output} and another --output"
+        )
 
 
 class _Watcher:
@@ -164,9 +219,15 @@ class _Watcher:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                                 TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}"),
-                                 TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
             self._bar.start()
 
     def batch(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
@@ -199,13 +260,17 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     metrics = result["metrics"]
-    where = "on the training images (no --validation given)" if result["training_images_again"] else \
-        f"on {result['evaluated_on']}"
+    where = (
+        "on the training images (no --validation given)"
+        if result["training_images_again"]
+        else f"on {result['evaluated_on']}"
+    )
     print(f"{result['model']}, epoch {result['kept_epoch']}, {where}")
     table = Table()
     for name in ("precision", "recall", "F1", "loss", "accuracy", "N"):
         table.add_column(name, justify="right")
-    table.add_row(*(f"{metrics[name]:.4f}" for name in ("precision", "recall", "f1", "loss", "accuracy")),
-                  str(metrics["n"]))
+    table.add_row(
+        *(f"{metrics[name]:.4f}" for name in ("precision", "recall", "f1", "loss", "accuracy")), str(metrics["n"])
+    )
     Console(width=None if sys.stdout.isatty() else 100).print(table)
     print(f"weights: {result['output']}", file=sys.stderr)

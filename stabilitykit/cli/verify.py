@@ -8,24 +8,47 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageProblem
+from stabilitykit.errors import UsageProblem
 
 
 @click.command("verify")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--device", default="auto", show_default=True, help="auto: the device of the run.")
-@click.option("--checkpoint", "checkpoints", multiple=True, metavar="[MODEL=]FILE",
-              help="Where the weights are now (or other weights, to see whether the numbers hold for them).")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="[MODEL=]FILE",
+    help="Where the weights are now (or other weights, to see whether the numbers hold for them).",
+)
 @click.option("--data", "places", multiple=True, metavar="[DATASET=]PATH", help="Where the data are now.")
-@click.option("--relative", type=float, default=1e-9, show_default=True,
-              help="Relative tolerance; raise it on other hardware, where logits move by about 1e-6.")
+@click.option(
+    "--relative",
+    type=float,
+    default=1e-9,
+    show_default=True,
+    help="Relative tolerance; raise it on other hardware, where logits move by about 1e-6.",
+)
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--witnesses-only", is_flag=True, help="Leave out numbers that rest on all images (accuracy, medians, "
-              "lower bounds): a few batches are run instead of all.")
+@click.option(
+    "--witnesses-only",
+    is_flag=True,
+    help="Leave out numbers that rest on all images (accuracy, medians, "
+    "lower bounds): a few batches are run instead of all.",
+)
 @click.option("--trust-run", is_flag=True, help="Let RUN name code to run (module:) and downloads.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def command(run: Path, device: str, checkpoints: tuple[str, ...], places: tuple[str, ...], relative: float,
-            output_format: str, witnesses_only: bool, trust_run: bool, quiet: bool) -> int:
+def command(
+    run: Path,
+    device: str,
+    checkpoints: tuple[str, ...],
+    places: tuple[str, ...],
+    relative: float,
+    output_format: str,
+    witnesses_only: bool,
+    trust_run: bool,
+    quiet: bool,
+) -> int:
     """Recompute every witness of RUN in float64 from model and data, and say which numbers stand.
 
     Numbers without a witness (accuracy, normalised values, bounds from below) are recomputed from all images.
@@ -33,18 +56,31 @@ def command(run: Path, device: str, checkpoints: tuple[str, ...], places: tuple[
     Exit 0 when every recomputed number stands, 1 when one fails, when a cell of the run had failed, or when
     nothing could be recomputed.
     """
-    from ..progress import make_progress
-    from ..verify import verify
+    from stabilitykit.progress import make_progress
+    from stabilitykit.verify import verify
 
     if not relative >= 0:
         raise UsageProblem(f"--relative is a number >= 0; got {relative}")
-    verdicts = verify(run, device=device, relative=relative, checkpoint=_named(checkpoints), data=_named(places),
-                      progress=make_progress(quiet), trust=trust_run, witnesses_only=witnesses_only)
-    counts = {status: sum(v.status == status for v in verdicts)
-              for status in ("stands", "fails", "not recomputed", "failed cell")}
+    verdicts = verify(
+        run,
+        device=device,
+        relative=relative,
+        checkpoint=_named(checkpoints),
+        data=_named(places),
+        progress=make_progress(quiet),
+        trust=trust_run,
+        witnesses_only=witnesses_only,
+    )
+    counts = {
+        status: sum(v.status == status for v in verdicts)
+        for status in ("stands", "fails", "not recomputed", "failed cell")
+    }
     if output_format == "json":
-        print(json.dumps({"verdicts": [{**vars(v), "difference": v.difference} for v in verdicts], "counts": counts},
-                         indent=1))
+        print(
+            json.dumps(
+                {"verdicts": [{**vars(v), "difference": v.difference} for v in verdicts], "counts": counts}, indent=1
+            )
+        )
     else:
         _print(verdicts)
         print(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to verify")
@@ -68,8 +104,13 @@ def _print(verdicts: list) -> None:
         table.add_column(column, overflow="fold")
     colours = {"stands": "green", "fails": "red", "failed cell": "red", "not recomputed": "yellow"}
     for v in verdicts:
-        table.add_row(escape(v.property), escape(v.measurement), f"[{colours[v.status]}]{v.status}[/]",
-                      "" if v.reported is None else f"{v.reported:.6g}",
-                      "" if v.recomputed is None else f"{v.recomputed:.6g}", escape(v.message))
+        table.add_row(
+            escape(v.property),
+            escape(v.measurement),
+            f"[{colours[v.status]}]{v.status}[/]",
+            "" if v.reported is None else f"{v.reported:.6g}",
+            "" if v.recomputed is None else f"{v.recomputed:.6g}",
+            escape(v.message),
+        )
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)

@@ -4,11 +4,40 @@ A section is ``render(run: RunData) -> str | None``. Everything here escapes tex
 the network or needs JavaScript. Importing this imports neither torch nor jinja2.
 """
 
-from .axes import Axis
-from .charts import Curve, Dot, dot_chart, heat_map, interval_chart, line_chart
-from .html import cards, details, kind_badge, note, number, pair_heading, picture, strip, table, tag
-from .rundata import PairData, RunData
+from stabilitykit.reporting.axes import Axis
+from stabilitykit.reporting.charts import Curve, Dot, dot_chart, heat_map, interval_chart, line_chart
+from stabilitykit.reporting.html import (
+    cards,
+    details,
+    kind_badge,
+    note,
+    number,
+    pair_heading,
+    picture,
+    strip,
+    table,
+    tag,
+)
+from stabilitykit.reporting.rundata import PairData, RunData
 
-__all__ = ["Axis", "Curve", "Dot", "PairData", "RunData", "cards", "details", "dot_chart", "heat_map",
-           "interval_chart", "kind_badge", "line_chart", "note", "number", "pair_heading", "picture", "strip",
-           "table", "tag"]
+__all__ = [
+    "Axis",
+    "Curve",
+    "Dot",
+    "PairData",
+    "RunData",
+    "cards",
+    "details",
+    "dot_chart",
+    "heat_map",
+    "interval_chart",
+    "kind_badge",
+    "line_chart",
+    "note",
+    "number",
+    "pair_heading",
+    "picture",
+    "strip",
+    "table",
+    "tag",
+]

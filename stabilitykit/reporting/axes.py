@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .html import number
+from stabilitykit.reporting.html import number
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,15 @@ class Axis:
     whole: bool = False
 
     @classmethod
-    def over(cls, label: str, values: Iterable[float | None], *, log: bool | None = None, zero: bool = False,
-             room: float = 0.06) -> Axis:
+    def over(
+        cls,
+        label: str,
+        values: Iterable[float | None],
+        *,
+        log: bool | None = None,
+        zero: bool = False,
+        room: float = 0.06,
+    ) -> Axis:
         """An axis over the finite values; ``log`` None: logarithmic when they span a factor over 50.
 
         ``zero``: a linear axis starts at 0. Zeros on a logarithmic axis are drawn at its lower end.
@@ -107,7 +114,7 @@ class Axis:
 
 def _power(k: int) -> str:
     if -3 <= k <= 3:
-        return f"{10.0 ** k:g}"
+        return f"{10.0**k:g}"
     return "10" + str(k).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 

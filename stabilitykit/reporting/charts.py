@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from .axes import Axis
-from .frame import BOTTOM, COLOURS, HEIGHT, WIDTH, Frame, draw_legend, legend_rows, shortened
-from .html import number, tag
+from stabilitykit.reporting.axes import Axis
+from stabilitykit.reporting.frame import BOTTOM, COLOURS, HEIGHT, WIDTH, Frame, draw_legend, legend_rows, shortened
+from stabilitykit.reporting.html import number, tag
 
 MARKER_LIMIT = 60
 
@@ -107,15 +107,27 @@ def dot_chart(dots: Sequence[Dot], *, x: Axis, y: Axis, title: str, legend: Sequ
     for dot in dots:
         shift = ((dot.colour % spread + 0.5) / spread - 0.5) * 0.62 * room if spread > 1 else 0.0
         cx, cy = frame.px(dot.x) + shift, frame.py(dot.y)
-        frame.add("circle", tag("title", dot.title), cx=round(cx, 2), cy=cy, r=4.2 if columns <= 20 else 3,
-                  class_=f"f{dot.colour % COLOURS}")
+        frame.add(
+            "circle",
+            tag("title", dot.title),
+            cx=round(cx, 2),
+            cy=cy,
+            r=4.2 if columns <= 20 else 3,
+            class_=f"f{dot.colour % COLOURS}",
+        )
         if dot.label:
             frame.text(cx, cy + 16, dot.label, small=True)
     return frame.svg()
 
 
-def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], *, title: str, label: str,
-             titles: Sequence[Sequence[str]] = ()) -> Markup:
+def heat_map(
+    names: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    *,
+    title: str,
+    label: str,
+    titles: Sequence[Sequence[str]] = (),
+) -> Markup:
     """A square matrix; the smaller (closer) the stronger the colour, on a logarithmic scale; None: no cell."""
     count = len(names)
     longest = max((min(len(n), 12) for n in names), default=1)
@@ -130,15 +142,26 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], *, 
         frame.text(left - 8, top + (r + 0.5) * cell + 4, shortened(name), anchor="end", small=cell < 26)
         x = left + (r + 0.5) * cell
         if longest > 3:
-            frame.text(x + 3, top - 8, shortened(name), anchor="start", small=cell < 26,
-                       transform=f"rotate(-40 {x + 3:.2f} {top - 8:.2f})")
+            frame.text(
+                x + 3,
+                top - 8,
+                shortened(name),
+                anchor="start",
+                small=cell < 26,
+                transform=f"rotate(-40 {x + 3:.2f} {top - 8:.2f})",
+            )
         else:
             frame.text(x, top - 8, shortened(name))
     for r in range(count):
         for c in range(count):
             value = values[r][c]
-            box = {"x": round(left + c * cell + 1, 2), "y": round(top + r * cell + 1, 2),
-                   "width": round(cell - 2, 2), "height": round(cell - 2, 2), "rx": 3}
+            box = {
+                "x": round(left + c * cell + 1, 2),
+                "y": round(top + r * cell + 1, 2),
+                "width": round(cell - 2, 2),
+                "height": round(cell - 2, 2),
+                "rx": 3,
+            }
             if value is None:
                 if r == c:
                     frame.add("rect", class_="empty", **box)
@@ -155,15 +178,23 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]], *, 
 def _scale(frame: Frame, left: float, y: float, low: float, high: float, label: str) -> None:
     steps, size = 8, 20.0
     for k in range(steps):
-        frame.add("rect", x=left + k * size, y=y, width=size, height=11, class_="heat",
-                  fill_opacity=round(0.05 + 0.7 * k / (steps - 1), 3))
+        frame.add(
+            "rect",
+            x=left + k * size,
+            y=y,
+            width=size,
+            height=11,
+            class_="heat",
+            fill_opacity=round(0.05 + 0.7 * k / (steps - 1), 3),
+        )
     frame.text(left, y + 26, number(high, 2), soft=True, small=True)
     frame.text(left + steps * size, y + 26, number(low, 2), soft=True, small=True)
     frame.text(left + steps * size + 26, y + 10, label, anchor="start", soft=True)
 
 
-def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float | None]], *, x: Axis, title: str
-                   ) -> Markup:
+def interval_chart(
+    rows: Sequence[tuple[str, float | None, float | None, float | None]], *, x: Axis, title: str
+) -> Markup:
     """Intervals one under the other: (name, lower, value, upper); an absent end is open (an arrow)."""
     longest = max((min(len(r[0]), 30) for r in rows), default=4)
     height = 62.0 + 34 * len(rows)
@@ -185,8 +216,9 @@ def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float |
             if known:
                 frame.add("path", d=f"M{at} {y - 7}v14", class_=f"curve s{colour}")
         if best is not None and math.isfinite(best):
-            frame.add("circle", tag("title", f"{name}: {number(best, 6)}"), cx=frame.px(best), cy=y, r=5,
-                      class_=f"f{colour}")
+            frame.add(
+                "circle", tag("title", f"{name}: {number(best, 6)}"), cx=frame.px(best), cy=y, r=5, class_=f"f{colour}"
+            )
     return frame.svg()
 
 

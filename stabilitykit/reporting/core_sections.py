@@ -9,11 +9,23 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..display import witness_images, witness_text
-from ..results import Measurement
-from ..store import Cell
-from .html import details, dotted, interval, kind_badge, note, number, pair_heading, picture, short, table, tag
-from .rundata import PairData, RunData
+from stabilitykit.display import witness_images, witness_text
+from stabilitykit.reporting.html import (
+    details,
+    dotted,
+    interval,
+    kind_badge,
+    note,
+    number,
+    pair_heading,
+    picture,
+    short,
+    table,
+    tag,
+)
+from stabilitykit.reporting.rundata import PairData, RunData
+from stabilitykit.results import Measurement
+from stabilitykit.store import Cell
 
 TABLE_ROWS = 60
 COLUMNS = ("measurement", "value", "kind", "N", "witness", "recheck")
@@ -31,22 +43,36 @@ class CoreSection:
 
 def failures(run: RunData) -> Markup | None:
     """Failed cells with what failed, who ships it, and its version."""
-    rows = [(cell.model, cell.dataset, cell.property, cell.error.get("message", ""), cell.error.get("culprit", ""))
-            for cell in run.cells if not cell.ok]
+    rows = [
+        (cell.model, cell.dataset, cell.property, cell.error.get("message", ""), cell.error.get("culprit", ""))
+        for cell in run.cells
+        if not cell.ok
+    ]
     if not rows:
         return None
-    folded = [details(f"traceback of {cell.property}", tag("pre", cell.error["traceback"]))
-              for cell in run.cells if not cell.ok and cell.error.get("traceback")]
-    return Markup("").join([
-        note("The other cells stand: every cell is measured on its own."),
-        table(["model", "dataset", "property", "what happened", "culprit"], rows, stacked=True), *folded])
+    folded = [
+        details(f"traceback of {cell.property}", tag("pre", cell.error["traceback"]))
+        for cell in run.cells
+        if not cell.ok and cell.error.get("traceback")
+    ]
+    return Markup("").join(
+        [
+            note("The other cells stand: every cell is measured on its own."),
+            table(["model", "dataset", "property", "what happened", "culprit"], rows, stacked=True),
+            *folded,
+        ]
+    )
 
 
 def summary(run: RunData) -> Markup:
     """Every measurement with its value, kind, N and witness."""
-    parts = [note("Every number says what it is: exact on the sample, a bound, or an estimate. It holds for the N "
-                  "images measured, with the witness beside it; a value without its N is not comparable. “Recheck” "
-                  "is the difference from an independent float64 recomputation.")]
+    parts = [
+        note(
+            "Every number says what it is: exact on the sample, a bound, or an estimate. It holds for the N "
+            "images measured, with the witness beside it; a value without its N is not comparable. “Recheck” "
+            "is the difference from an independent float64 recomputation."
+        )
+    ]
     if not run.cells:
         parts.append(note("This run holds no finished cell yet."))
     for pair in run.pairs:
@@ -56,12 +82,17 @@ def summary(run: RunData) -> Markup:
 
 def _pair_summary(run: RunData, pair: PairData) -> Markup:
     record = pair.record
-    facts = [f"{text}{record[key]}" if key in record else ""
-             for key, text in (("n", "N = "), ("readout", "readout "), ("space", ""))]
+    facts = [
+        f"{text}{record[key]}" if key in record else ""
+        for key, text in (("n", "N = "), ("readout", "readout "), ("space", ""))
+    ]
     body = [row for cell in pair.cells if cell.result for row in _cell_rows(run, cell, cell.result.measurements)]
     head = tag("tr", *(tag("th", name, scope="col") for name in COLUMNS))
-    shown = tag("div", tag("table", tag("thead", head), tag("tbody", *body), class_="stacked"), class_="scroll") \
-        if body else note("No finished cell.")
+    shown = (
+        tag("div", tag("table", tag("thead", head), tag("tbody", *body), class_="stacked"), class_="scroll")
+        if body
+        else note("No finished cell.")
+    )
     return Markup("").join([pair_heading(pair.model, pair.dataset, " · ".join(f for f in facts if f)), shown])
 
 
@@ -69,13 +100,23 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
     """Table rows of one cell: its property, its measurements, its notes."""
     rows = [tag("tr", tag("th", cell.property, colspan=len(COLUMNS), scope="colgroup"), class_="group")]
     for m in measurements:
-        value = tag("div", tag("strong", number(m.value)), tag("span", " ".join(p for p in (interval(m), m.unit) if p),
-                                                               class_="unit"))
+        value = tag(
+            "div",
+            tag("strong", number(m.value)),
+            tag("span", " ".join(p for p in (interval(m), m.unit) if p), class_="unit"),
+        )
         remark = " — ".join(part for part in (m.reference, m.note) if part)
-        name = tag("div", tag("span", dotted(m.name), class_="name"),
-                   tag("span", remark, class_="remark") if remark else None)
-        entries = (name, value, kind_badge(m.kind), str(m.n), _witness(run, cell.dataset, m),
-                   "" if m.recheck is None else number(m.recheck, 2))
+        name = tag(
+            "div", tag("span", dotted(m.name), class_="name"), tag("span", remark, class_="remark") if remark else None
+        )
+        entries = (
+            name,
+            value,
+            kind_badge(m.kind),
+            str(m.n),
+            _witness(run, cell.dataset, m),
+            "" if m.recheck is None else number(m.recheck, 2),
+        )
         rows.append(tag("tr", *(tag("td", entry, data_label=column) for column, entry in zip(COLUMNS, entries))))
     if cell.result is not None and cell.result.notes:
         listed = tag("ul", *(tag("li", text) for text in cell.result.notes), class_="notes")
@@ -121,21 +162,37 @@ def certificate(run: RunData) -> Markup | None:
             rows.append((short(pair.model), short(pair.dataset), str(key).replace("_", " "), shown))
     if not rows:
         return None
-    return Markup("").join([
-        note("One batch is run block by block and as a whole: is the readout after the last block the model's own "
-             "output, bit for bit?"),
-        table(["model", "dataset", "check", "outcome"], rows)])
+    return Markup("").join(
+        [
+            note(
+                "One batch is run block by block and as a whole: is the readout after the last block the model's own "
+                "output, bit for bit?"
+            ),
+            table(["model", "dataset", "check", "outcome"], rows),
+        ]
+    )
 
 
 def provenance(run: RunData) -> Markup:
     """Where the numbers come from."""
     recorded = run.info.get("provenance") or {}
     request = run.info.get("request") or {}
-    parts = [_facts("Run", {"status": run.info.get("status"), "created": recorded.get("created"),
-                            "command": " ".join(map(str, recorded.get("command") or [])), "seed": recorded.get("seed"),
-                            "git": recorded.get("git"), "python": recorded.get("python"),
-                            "system": recorded.get("system"), **(recorded.get("device") or {})}),
-             _facts("Request", request)]
+    parts = [
+        _facts(
+            "Run",
+            {
+                "status": run.info.get("status"),
+                "created": recorded.get("created"),
+                "command": " ".join(map(str, recorded.get("command") or [])),
+                "seed": recorded.get("seed"),
+                "git": recorded.get("git"),
+                "python": recorded.get("python"),
+                "system": recorded.get("system"),
+                **(recorded.get("device") or {}),
+            },
+        ),
+        _facts("Request", request),
+    ]
     for pair in run.pairs:
         record = pair.record
         for part in ("model", "dataset"):
@@ -144,14 +201,20 @@ def provenance(run: RunData) -> Markup:
     packages = recorded.get("packages") or {}
     if packages:
         parts.append(details("package versions", table(["package", "version"], sorted(packages.items()))))
-    plugins = [(p.get("name"), p.get("distribution"), p.get("version"), p.get("status"), p.get("error"))
-               for p in recorded.get("plugins") or [] if isinstance(p, Mapping)]
+    plugins = [
+        (p.get("name"), p.get("distribution"), p.get("version"), p.get("status"), p.get("error"))
+        for p in recorded.get("plugins") or []
+        if isinstance(p, Mapping)
+    ]
     if plugins:
         parts.append(details("plugins", table(["plugin", "distribution", "version", "status", "error"], plugins)))
-    timing = [(c.property, c.model, c.dataset, c.plugin.get("distribution"), c.plugin.get("version"),
-               f"{c.seconds:.2f} s") for c in run.cells]
-    parts.append(details("time per cell", table(["property", "model", "dataset", "distribution", "version", "time"],
-                                                timing)))
+    timing = [
+        (c.property, c.model, c.dataset, c.plugin.get("distribution"), c.plugin.get("version"), f"{c.seconds:.2f} s")
+        for c in run.cells
+    ]
+    parts.append(
+        details("time per cell", table(["property", "model", "dataset", "distribution", "version", "time"], timing))
+    )
     return Markup("").join(parts)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .axes import Axis
-from .html import tag
-from .standalone import LIGHT
+from stabilitykit.reporting.axes import Axis
+from stabilitykit.reporting.html import tag
+from stabilitykit.reporting.standalone import LIGHT
 
 WIDTH, HEIGHT = 680.0, 360.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 16.0, 14.0, 54.0
@@ -19,8 +19,16 @@ COLOURS = len(LIGHT)
 class Frame:
     """The plot area with its axes; collects SVG elements."""
 
-    def __init__(self, x: Axis, y: Axis, title: str, height: float = HEIGHT, left: float = LEFT,
-                 bottom: float = BOTTOM, width: float = WIDTH) -> None:
+    def __init__(
+        self,
+        x: Axis,
+        y: Axis,
+        title: str,
+        height: float = HEIGHT,
+        left: float = LEFT,
+        bottom: float = BOTTOM,
+        width: float = WIDTH,
+    ) -> None:
         self.x, self.y, self.title, self.width, self.height = x, y, title, width, height
         self.left, self.right, self.top, self.bottom = left, width - RIGHT, TOP, height - bottom
         self.items: list[Markup] = []
@@ -34,8 +42,17 @@ class Frame:
     def add(self, name: str, *children: Any, **attributes: Any) -> None:
         self.items.append(tag(name, *children, **attributes))
 
-    def text(self, x: float, y: float, text: str, *, anchor: str = "middle", soft: bool = False, small: bool = False,
-             **more: Any) -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        anchor: str = "middle",
+        soft: bool = False,
+        small: bool = False,
+        **more: Any,
+    ) -> None:
         """SVG text at a position."""
         classes = " ".join(["soft"] * soft + ["small"] * small) or None
         self.add("text", text, x=round(x, 2), y=round(y, 2), text_anchor=anchor, class_=classes, **more)
@@ -58,8 +75,14 @@ class Frame:
             if not names:
                 self.add("path", d=f"M{x} {self.bottom}v5", class_="axis")
             if slanted:
-                self.text(x + 4, self.bottom + 15, shortened(text), anchor="end", soft=True,
-                          transform=f"rotate(-35 {x + 4} {self.bottom + 15})")
+                self.text(
+                    x + 4,
+                    self.bottom + 15,
+                    shortened(text),
+                    anchor="end",
+                    soft=True,
+                    transform=f"rotate(-35 {x + 4} {self.bottom + 15})",
+                )
             else:
                 self.text(x, self.bottom + 19, shortened(text), soft=True)
         self.add("path", d=f"M{self.left} {self.top}V{self.bottom}H{self.right}", class_="axis")
@@ -69,8 +92,16 @@ class Frame:
 
     def svg(self) -> Markup:
         """The finished chart with its title for screen readers."""
-        return tag("svg", tag("title", self.title), *self.items, viewBox=f"0 0 {self.width:g} {self.height:g}",
-                   role="img", class_="chart", aria_label=self.title, style=f"max-width:{1.15 * self.width:.0f}px")
+        return tag(
+            "svg",
+            tag("title", self.title),
+            *self.items,
+            viewBox=f"0 0 {self.width:g} {self.height:g}",
+            role="img",
+            class_="chart",
+            aria_label=self.title,
+            style=f"max-width:{1.15 * self.width:.0f}px",
+        )
 
 
 def legend_rows(names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
@@ -88,8 +119,12 @@ def legend_rows(names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
     return rows
 
 
-def draw_legend(frame: Frame, rows: Sequence[Sequence[tuple[int, str, float]]], looks: Sequence[tuple[int, bool]],
-                dots: bool = False) -> None:
+def draw_legend(
+    frame: Frame,
+    rows: Sequence[Sequence[tuple[int, str, float]]],
+    looks: Sequence[tuple[int, bool]],
+    dots: bool = False,
+) -> None:
     """``rows`` as :func:`legend_rows` made them; ``looks``: (colour, dashed) by position."""
     for line, row in enumerate(rows):
         for position, text, x in row:
@@ -98,8 +133,9 @@ def draw_legend(frame: Frame, rows: Sequence[Sequence[tuple[int, str, float]]], 
             if dots:
                 frame.add("circle", cx=round(x + 13, 1), cy=y, r=4.6, class_=f"f{colour % COLOURS}")
             else:
-                frame.add("path", d=f"M{x:.1f} {y}h18",
-                          class_=f"curve s{colour % COLOURS}" + (" dashed" if dashed else ""))
+                frame.add(
+                    "path", d=f"M{x:.1f} {y}h18", class_=f"curve s{colour % COLOURS}" + (" dashed" if dashed else "")
+                )
             frame.text(x + 23, y + 4, text, anchor="start")
 
 
@@ -110,4 +146,4 @@ def text_width(text: str) -> float:
 
 def shortened(text: str, limit: int = 12) -> str:
     """Long names lose their middle: class names often differ at their end only."""
-    return text if len(text) <= limit else text[: (limit - 1) // 2] + "…" + text[-(limit // 2):]
+    return text if len(text) <= limit else text[: (limit - 1) // 2] + "…" + text[-(limit // 2) :]

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from ..results import Kind, Measurement
+from stabilitykit.results import Kind, Measurement
 
 MINUS = "−"
 
@@ -18,8 +18,11 @@ def tag(name: str, *children: Any, **attributes: Any) -> Markup:
 
     Attributes that are None are left out.
     """
-    shown = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-                    for key, value in attributes.items() if value is not None)
+    shown = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
     inside = Markup("").join(escape(child) for child in children if child is not None)
     if name in ("img", "br", "hr", "wbr"):
         return Markup(f"<{name}{shown}>")
@@ -74,8 +77,14 @@ def short(label: str) -> str:
 
 def pair_heading(model: str, dataset: str, extra: str = "") -> Markup:
     """Heading of one (model, dataset) inside a section; the full labels are its title."""
-    return tag("h3", short(model), tag("span", " on ", class_="muted"), short(dataset),
-               tag("span", f" · {extra}", class_="muted") if extra else None, title=f"{model} on {dataset}")
+    return tag(
+        "h3",
+        short(model),
+        tag("span", " on ", class_="muted"),
+        short(dataset),
+        tag("span", f" · {extra}", class_="muted") if extra else None,
+        title=f"{model} on {dataset}",
+    )
 
 
 def dotted(name: str) -> Markup:
@@ -88,8 +97,14 @@ def details(summary: Any, *children: Any, open_: bool = False) -> Markup:
     return tag("details", tag("summary", summary), *children, open="" if open_ else None)
 
 
-def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: Any = None, limit: int | None = None,
-          stacked: bool = False) -> Markup:
+def table(
+    columns: Sequence[Any],
+    rows: Iterable[Sequence[Any]],
+    *,
+    caption: Any = None,
+    limit: int | None = None,
+    stacked: bool = False,
+) -> Markup:
     """A table; floats are rounded, numbers aligned right.
 
     Arguments:
@@ -99,13 +114,23 @@ def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: Any
     rows = list(rows)
     shown = rows if limit is None else rows[:limit]
     numeric = [any(_is_number(row[k]) for row in shown if k < len(row)) for k in range(len(columns))]
-    head = tag("tr", *(tag("th", column, scope="col", class_="num" if right else None)
-                       for column, right in zip(columns, numeric)))
+    head = tag(
+        "tr",
+        *(tag("th", column, scope="col", class_="num" if right else None) for column, right in zip(columns, numeric)),
+    )
     body = [tag("tr", *(_cell(column, value) for column, value in zip(columns, row))) for row in shown]
-    more = note(f"first {len(shown)} of {len(rows)} rows; all of them are in the run folder") \
-        if len(shown) < len(rows) else None
-    made = tag("table", tag("caption", caption) if caption else None, tag("thead", head), tag("tbody", *body),
-               class_="stacked" if stacked else None)
+    more = (
+        note(f"first {len(shown)} of {len(rows)} rows; all of them are in the run folder")
+        if len(shown) < len(rows)
+        else None
+    )
+    made = tag(
+        "table",
+        tag("caption", caption) if caption else None,
+        tag("thead", head),
+        tag("tbody", *body),
+        class_="stacked" if stacked else None,
+    )
     return tag("div", made, more, class_="scroll")
 
 
@@ -126,8 +151,13 @@ def picture(source: str, title: Any, *lines: Any, small: bool = False) -> Markup
         image = tag("img", src=source, alt=title, loading="lazy", decoding="async")
     else:
         image = tag("span", "no image stored", class_="missing")
-    return tag("figure", image, tag("figcaption", *(tag("span", line) for line in lines)),
-               class_="picture small" if small else "picture", title=title)
+    return tag(
+        "figure",
+        image,
+        tag("figcaption", *(tag("span", line) for line in lines)),
+        class_="picture small" if small else "picture",
+        title=title,
+    )
 
 
 def strip(pictures: Sequence[Markup]) -> Markup:

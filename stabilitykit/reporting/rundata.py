@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..results import PropertyResult, Table
-from ..store import Cell, RunFolder, load_run
-from .html import pair_heading, tag
-from .standalone import standalone
+from stabilitykit.reporting.html import pair_heading, tag
+from stabilitykit.reporting.standalone import standalone
+from stabilitykit.results import PropertyResult, Table
+from stabilitykit.store import Cell, RunFolder, load_run
 
 # A report stays a file one can mail: images beyond this many bytes in all are left out (and said to be).
 IMAGE_BYTES = 24 << 20
@@ -132,8 +132,15 @@ def _sound(info: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("provenance", "request"):
         found[key] = dict(info[key]) if isinstance(info.get(key), Mapping) else {}
     pairs = info.get("pairs")
-    found["pairs"] = [p for p in pairs if isinstance(p, Mapping) and isinstance(p.get("model"), str)
-                      and isinstance(p.get("dataset"), str)] if isinstance(pairs, list) else []
+    found["pairs"] = (
+        [
+            p
+            for p in pairs
+            if isinstance(p, Mapping) and isinstance(p.get("model"), str) and isinstance(p.get("dataset"), str)
+        ]
+        if isinstance(pairs, list)
+        else []
+    )
     found["status"] = str(info.get("status", "unknown"))
     return found
 

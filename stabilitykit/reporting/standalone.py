@@ -19,9 +19,7 @@ CHART_CSS = """
 .chart .dashed{stroke-dasharray:6 4}
 .chart .heat{fill:var(--heat)}
 .chart .empty{fill:var(--line);opacity:.45}
-""" + "".join(
-    f".chart .s{i}{{stroke:var(--c{i})}}.chart .f{i}{{fill:var(--c{i})}}\n" for i in range(len(LIGHT))
-)
+""" + "".join(f".chart .s{i}{{stroke:var(--c{i})}}.chart .f{i}{{fill:var(--c{i})}}\n" for i in range(len(LIGHT)))
 
 
 def _variables(colours: tuple[str, ...], ink: str, muted: str, line: str, heat: str, paper: str) -> str:
@@ -35,8 +33,10 @@ DARK_VARIABLES = _variables(DARK, "#e8eaed", "#a5adb8", "#363d47", "#ff8a3d", "#
 
 def standalone(svg: Markup) -> str:
     """An ``<svg>`` of this package as the text of an .svg file: XML header, colours and background inside."""
-    style = (f"<style>svg{{{LIGHT_VARIABLES}background:var(--paper)}}"
-             f"@media (prefers-color-scheme:dark){{svg{{{DARK_VARIABLES}}}}}{CHART_CSS}</style>")
+    style = (
+        f"<style>svg{{{LIGHT_VARIABLES}background:var(--paper)}}"
+        f"@media (prefers-color-scheme:dark){{svg{{{DARK_VARIABLES}}}}}{CHART_CSS}</style>"
+    )
     text = str(svg)
     if not text.startswith("<svg "):
         return text

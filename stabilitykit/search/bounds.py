@@ -41,8 +41,7 @@ def box_gap(low, high, p, q, d, limit):
     total = 0.0
     for k in range(low.shape[2]):
         gap = max(
-            np.float64(low[p, d, k]) - np.float64(high[q, d, k]),
-            np.float64(low[q, d, k]) - np.float64(high[p, d, k]),
+            np.float64(low[p, d, k]) - np.float64(high[q, d, k]), np.float64(low[q, d, k]) - np.float64(high[p, d, k])
         )
         if gap > 0.0:
             total += gap * gap

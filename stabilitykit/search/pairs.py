@@ -122,15 +122,7 @@ def brute_force_closest_pairs(
         value = np.full(shape, np.nan)
         first, second, block = (np.full(shape, -1, dtype=np.int64) for _ in range(3))
         closest_pairs_of_tiles(
-            values,
-            groups,
-            CODES[reduction],
-            rank + world * piece,
-            world * pieces,
-            value,
-            first,
-            second,
-            block,
+            values, groups, CODES[reduction], rank + world * piece, world * pieces, value, first, second, block
         )
         return symmetric(ClosestPairs(value, first, second, block, reduction))
 

@@ -23,10 +23,7 @@ def thread_count(threads: int | None) -> int:
 
 
 def run(
-    work: Callable[[T], R],
-    tasks: Sequence[T],
-    threads: int,
-    progress: Callable[[int, int], None] | None = None,
+    work: Callable[[T], R], tasks: Sequence[T], threads: int, progress: Callable[[int, int], None] | None = None
 ) -> list[R]:
     """[work(task) for task in tasks] on `threads` threads; `progress(done, total)` after each task."""
     results: list[R] = []

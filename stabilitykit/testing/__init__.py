@@ -16,6 +16,14 @@ from stabilitykit.testing.plugin import check_component, check_plugin
 from stabilitykit.testing.property import check_property
 
 __all__ = [
-    "Check", "TinyDataset", "TinyModel", "check_component", "check_dataset", "check_model", "check_plugin",
-    "check_property", "failures", "tiny_context",
+    "Check",
+    "TinyDataset",
+    "TinyModel",
+    "check_component",
+    "check_dataset",
+    "check_model",
+    "check_plugin",
+    "check_property",
+    "failures",
+    "tiny_context",
 ]

@@ -32,19 +32,25 @@ def check_dataset(dataset: Dataset) -> list[Check]:
         for index, image in zip(sample, images, strict=True):
             require(isinstance(image, np.ndarray), f"image {index} is {type(image).__name__}, expected np.ndarray")
             require(image.dtype == np.float32, f"image {index} is {image.dtype}, expected float32")
-            require(image.ndim == 3 and image.shape[0] in (1, 3),
-                    f"image {index} has shape {image.shape}, expected (C, H, W) with C = 1 or 3")
+            require(
+                image.ndim == 3 and image.shape[0] in (1, 3),
+                f"image {index} has shape {image.shape}, expected (C, H, W) with C = 1 or 3",
+            )
             low, high = float(image.min()), float(image.max())
-            require(low >= 0.0 and high <= 1.0,
-                    f"image {index} ranges over [{low:g}, {high:g}], expected [0, 1]; divide bytes by 255 and "
-                    "leave normalisation to the model")
+            require(
+                low >= 0.0 and high <= 1.0,
+                f"image {index} ranges over [{low:g}, {high:g}], expected [0, 1]; divide bytes by 255 and "
+                "leave normalisation to the model",
+            )
     with found.check("images can be asked for in any order, again and again"):
         forward = dataset.images(sample)
         backward = dataset.images(sample[::-1])[::-1]
         alone = [dataset.images([index])[0] for index in sample]
         for index, a, b, c in zip(sample, forward, backward, alone, strict=True):
-            require(np.array_equal(a, b) and np.array_equal(a, c),
-                    f"image {index} differs between two requests; no random transforms, no hidden position")
+            require(
+                np.array_equal(a, b) and np.array_equal(a, c),
+                f"image {index} differs between two requests; no random transforms, no hidden position",
+            )
     with found.check("an index outside is an error"):
         try:
             dataset.images([len(dataset)])
@@ -59,8 +65,10 @@ def check_dataset(dataset: Dataset) -> list[Check]:
             require(np.array_equal(order, np.arange(len(order))), f"class {label}: expected 0, 1, 2...")
     with found.check("fingerprint is stable"):
         first = dataset.fingerprint()
-        require(isinstance(first, str) and len(first) >= 16 and all(c in "0123456789abcdef" for c in first),
-                f"it is {first!r}; expected a hex digest of pixels, labels and transforms")
+        require(
+            isinstance(first, str) and len(first) >= 16 and all(c in "0123456789abcdef" for c in first),
+            f"it is {first!r}; expected a hex digest of pixels, labels and transforms",
+        )
         require(dataset.fingerprint() == first, "two calls give different fingerprints")
     with found.check("transforms and describe are plain data"):
         require(all(isinstance(text, str) for text in dataset.transforms), "transforms is a sequence of strings")

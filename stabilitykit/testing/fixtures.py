@@ -49,14 +49,20 @@ class TinyModel(Model):
                 layer.bias.copy_(torch.randn(outputs, generator=generator) * 0.1)
             return layer
 
-        self._module = nn.ModuleDict({
-            "stem": linear(int(np.prod(IMAGE_SHAPE)), size, 2.0),
-            "blocks": nn.ModuleList(
-                nn.Sequential(linear(size, size, 1.0), nn.Tanh(), linear(size, size, 0.7))
-                for _ in range(blocks)
-            ),
-            "head": nn.Sequential(nn.Flatten(), linear(size, classes, 2.0)),
-        }).eval().requires_grad_(False)
+        self._module = (
+            nn.ModuleDict(
+                {
+                    "stem": linear(int(np.prod(IMAGE_SHAPE)), size, 2.0),
+                    "blocks": nn.ModuleList(
+                        nn.Sequential(linear(size, size, 1.0), nn.Tanh(), linear(size, size, 0.7))
+                        for _ in range(blocks)
+                    ),
+                    "head": nn.Sequential(nn.Flatten(), linear(size, classes, 2.0)),
+                }
+            )
+            .eval()
+            .requires_grad_(False)
+        )
         if double:
             self._module.double()
         self._classes = classes
@@ -136,9 +142,15 @@ class TinyDataset(Dataset):
 
 
 def tiny_context(
-    model: Model | None = None, dataset: Dataset | None = None, *, space: Space = "probabilities",
-    seed: int = 0, options: Mapping[str, Any] | None = None, results: Mapping[str, Any] | None = None,
-    batch_size: int = 8, limit: int | None = None,
+    model: Model | None = None,
+    dataset: Dataset | None = None,
+    *,
+    space: Space = "probabilities",
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    results: Mapping[str, Any] | None = None,
+    batch_size: int = 8,
+    limit: int | None = None,
 ) -> Context:
     """A context over ``model`` and ``dataset`` (default: the tiny ones) with the head readout, on the CPU.
 
@@ -166,5 +178,16 @@ def tiny_context(
             made.append(Trajectory(logits, labels, indices, space, names))
         return made[0]
 
-    return Context(model, dataset, indices, readout, space, torch.device("cpu"), batch_size, seed,
-                   dict(options or {}), dict(results or {}), make_trajectory=trajectory)
+    return Context(
+        model,
+        dataset,
+        indices,
+        readout,
+        space,
+        torch.device("cpu"),
+        batch_size,
+        seed,
+        dict(options or {}),
+        dict(results or {}),
+        make_trajectory=trajectory,
+    )

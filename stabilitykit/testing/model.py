@@ -39,14 +39,19 @@ def check_model(model: Model, images: Sequence[np.ndarray] | None = None) -> lis
         training = [name or "(root)" for name, part in model.module.named_modules() if part.training]
         require(not training, f"{training[0] if training else ''} is in training mode; call .eval() in __init__")
     with found.check("finite weights"):
-        bad = [n for n, p in model.module.state_dict().items()
-               if p.is_floating_point() and not bool(torch.isfinite(p).all())]
+        bad = [
+            n
+            for n, p in model.module.state_dict().items()
+            if p.is_floating_point() and not bool(torch.isfinite(p).all())
+        ]
         require(not bad, f"{', '.join(bad[:3])} hold NaN or infinite values")
     inputs: torch.Tensor | None = None
     with found.check("preprocess gives one float32 batch"):
         inputs = _inputs(model, images)
-        require(inputs.ndim == 4 and inputs.dtype == torch.float32,
-                f"it gives {inputs.dtype} of shape {tuple(inputs.shape)}; expected float32 (B, C, H, W)")
+        require(
+            inputs.ndim == 4 and inputs.dtype == torch.float32,
+            f"it gives {inputs.dtype} of shape {tuple(inputs.shape)}; expected float32 (B, C, H, W)",
+        )
         require(bool(torch.isfinite(inputs).all()), "it gives NaN or infinite numbers for images in [0, 1]")
     if inputs is None:
         return found.checks
@@ -55,13 +60,17 @@ def check_model(model: Model, images: Sequence[np.ndarray] | None = None) -> lis
     with found.check("fingerprint is stable and survives a deep copy"):
         print_ = model.fingerprint()
         require(isinstance(print_, str) and print_ == model.fingerprint(), "two calls give different fingerprints")
-        require(copy.deepcopy(model).fingerprint() == print_,
-                "copy.deepcopy(model) has another fingerprint; keep all weights in `module`")
+        require(
+            copy.deepcopy(model).fingerprint() == print_,
+            "copy.deepcopy(model) has another fingerprint; keep all weights in `module`",
+        )
     with found.check("blocks name modules of the model"):
         parts = set(model.module.modules())
         for t in range(model.num_blocks):
-            require(all(part in parts for part in model.block_modules(t)),
-                    f"block_modules({t}) returns a module that is no part of `module`")
+            require(
+                all(part in parts for part in model.block_modules(t)),
+                f"block_modules({t}) returns a module that is no part of `module`",
+            )
     with found.check("describe and preprocessing are plain data"):
         require_plain(model.describe(), "describe()")
         require_plain(model.preprocessing, "preprocessing")
@@ -107,8 +116,10 @@ def _check_dynamics(model: Model, inputs: torch.Tensor, found: Checklist) -> Non
     with found.check("images do not influence one another"):
         together, alone = _trajectory(model, inputs)[:, :1], _trajectory(model, inputs[:1])
         scale = max(1.0, float(together.abs().max()))
-        require(_gap(together, alone) <= TOLERANCE * scale,
-                f"alone and in a batch differ by {_gap(together, alone):.3g}; is a batch statistic computed?")
+        require(
+            _gap(together, alone) <= TOLERANCE * scale,
+            f"alone and in a batch differ by {_gap(together, alone):.3g}; is a batch statistic computed?",
+        )
     with found.check("the blocks are the model"):
         evidence = model.certify(inputs)
         require_plain(evidence, "certify()")

@@ -117,8 +117,11 @@ def _check_loading(record: PluginRecord, host: PluginHost) -> list[Check]:
         module = record.target.partition(":")[0]
         code = f"import {module}, sys; sys.exit('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=IMPORT_TIMEOUT, check=False)
-        require(done.returncode == 0, f"`import {module}` imports torch, which takes seconds in every `list`; name "
-                                      "the implementation as 'module:Class' and import torch there")
+        require(
+            done.returncode == 0,
+            f"`import {module}` imports torch, which takes seconds in every `list`; name "
+            "the implementation as 'module:Class' and import torch there",
+        )
     with found.check("no name is taken by another plugin"):
         names = {(c.kind, c.name) for c in host.components if c.distribution == record.distribution}
         others = {(c.kind, c.name): c.owner for c in host.components if c.distribution != record.distribution}

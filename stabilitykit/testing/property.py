@@ -21,8 +21,11 @@ VERIFY_TOLERANCE = 1e-9
 
 
 def check_property(
-    build: Callable[[], Property], *, options: Mapping[str, Any] | None = None,
-    results: Mapping[str, PropertyResult] | None = None, make_context: Callable[..., Context] = tiny_context,
+    build: Callable[[], Property],
+    *,
+    options: Mapping[str, Any] | None = None,
+    results: Mapping[str, PropertyResult] | None = None,
+    make_context: Callable[..., Context] = tiny_context,
 ) -> list[Check]:
     """Contract checks of the property that ``build()`` returns.
 
@@ -56,18 +59,24 @@ def _checks(
     if result is None or found.failed:
         return found.checks
     with found.check("leaves the model as it was"):
-        require(_model_state(context) == before,
-                "weights, training mode or requires_grad changed; work on copy.deepcopy(context.model)")
+        require(
+            _model_state(context) == before,
+            "weights, training mode or requires_grad changed; work on copy.deepcopy(context.model)",
+        )
     _check_measurements(result, context, found)
     with found.check("result survives JSON"):
         text = json.dumps(result.to_json(), allow_nan=False)
-        require(PropertyResult.from_json(json.loads(text)).to_json() == json.loads(text),
-                "reading the JSON back gives another result; keep witnesses plain (numbers, strings, lists)")
+        require(
+            PropertyResult.from_json(json.loads(text)).to_json() == json.loads(text),
+            "reading the JSON back gives another result; keep witnesses plain (numbers, strings, lists)",
+        )
     with found.check("the same seed gives the same result"):
         with _global_random_state(2):
             again = build().evaluate(make_context(seed=0, **given))
-        require(_dump(again) == _dump(result),
-                "two runs with one seed differ; draw only from generators made from context.seed")
+        require(
+            _dump(again) == _dump(result),
+            "two runs with one seed differ; draw only from generators made from context.seed",
+        )
     with found.check("verify recomputes what it says it recomputes"):
         stored = PropertyResult.from_json(json.loads(json.dumps(result.to_json())))
         verified = build().verify(make_context(seed=0, **given), stored)
@@ -75,8 +84,10 @@ def _checks(
             recorded = stored[name].value
             require(not isinstance(value, str), f"{name}: verify says {value!r} of a result just measured")
             if value is not None and recorded is not None:
-                require(bool(np.isclose(value, recorded, rtol=VERIFY_TOLERANCE, atol=VERIFY_TOLERANCE)),
-                        f"{name}: recorded {recorded!r}, verify gives {value!r}")
+                require(
+                    bool(np.isclose(value, recorded, rtol=VERIFY_TOLERANCE, atol=VERIFY_TOLERANCE)),
+                    f"{name}: recorded {recorded!r}, verify gives {value!r}",
+                )
     with found.check("a single class gives a result or one clear line"):
         try:
             build().evaluate(make_context(dataset=TinyDataset(count=4, classes=1), seed=0, **given))
@@ -97,20 +108,27 @@ def _check_measurements(result: PropertyResult, context: Context, found: Checkli
             require(m.value is not None or bool(m.note), f"{m.name}: no value; say why in note")
             if m.value is not None and m.interval is not None:
                 low, high = m.interval
-                require((low is None or low <= m.value) and (high is None or m.value <= high),
-                        f"{m.name}: value {m.value} lies outside its interval {m.interval}")
+                require(
+                    (low is None or low <= m.value) and (high is None or m.value <= high),
+                    f"{m.name}: value {m.value} lies outside its interval {m.interval}",
+                )
     with found.check("witnesses and images are evaluated images"):
         known = {int(i) for i in context.indices}
         for m in result.measurements:
             seen = m.witness.get("indices", ())
-            require(set(seen) <= known, f"{m.name}: witness indices {list(seen)[:4]} are not all dataset indices; "
-                                        "rows of the trajectory become dataset indices by context.indices[rows]")
+            require(
+                set(seen) <= known,
+                f"{m.name}: witness indices {list(seen)[:4]} are not all dataset indices; "
+                "rows of the trajectory become dataset indices by context.indices[rows]",
+            )
         require(set(result.images) <= known, "result.images holds numbers that are no evaluated dataset indices")
     with found.check("tables have as many cells as columns"):
         for name, table in result.tables.items():
             short = [row for row in table.rows if len(row) != len(table.columns)]
-            require(not short, f"table {name}: a row has {len(short[0]) if short else 0} cells for "
-                               f"{len(table.columns)} columns")
+            require(
+                not short,
+                f"table {name}: a row has {len(short[0]) if short else 0} cells for {len(table.columns)} columns",
+            )
 
 
 def _dump(result: PropertyResult) -> str:
@@ -124,8 +142,11 @@ def _dump(result: PropertyResult) -> str:
 
 def _model_state(context: Context) -> tuple[Any, ...]:
     module = context.model.module
-    return (context.model.fingerprint(), [part.training for part in module.modules()],
-            [(p.requires_grad, p.grad is None) for p in module.parameters()])
+    return (
+        context.model.fingerprint(),
+        [part.training for part in module.modules()],
+        [(p.requires_grad, p.grad is None) for p in module.parameters()],
+    )
 
 
 @contextmanager

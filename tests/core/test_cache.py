@@ -22,7 +22,7 @@ class Filler:
         for row in range(start, SHAPE[1], 2):
             if self.stop is not None and row >= self.stop:
                 raise KeyboardInterrupt
-            out[:, row:row + 2] = TRUTH[:, row:row + 2]
+            out[:, row : row + 2] = TRUTH[:, row : row + 2]
             on_batch(row + 2)
 
 

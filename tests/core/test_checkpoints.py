@@ -47,10 +47,17 @@ def test_safetensors_keep_tensors_and_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".th"])
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("wrap", [
-    lambda s: s, lambda s: {"state_dict": s, "epoch": 1}, lambda s: {"model": {"state_dict": s}, "args": {"lr": 0.1}},
-    lambda s: {"model": s}, lambda s: {f"module.{k}": v for k, v in s.items()},
-], ids=["plain", "state_dict", "nested", "model", "parallel"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 1},
+        lambda s: {"model": {"state_dict": s}, "args": {"lr": 0.1}},
+        lambda s: {"model": s},
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+    ],
+    ids=["plain", "state_dict", "nested", "model", "parallel"],
+)
 def test_pickled_state_dicts(tmp_path: Path, suffix: str, zipped: bool, wrap) -> None:
     path = tmp_path / f"a{suffix}"
     torch.save(wrap(STATE), path, _use_new_zipfile_serialization=zipped)
@@ -87,10 +94,17 @@ def test_values_that_are_not_finite(tmp_path: Path, bad: float) -> None:
         load_weights(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("missing.pth", None), ("empty.pth", b""), ("empty.safetensors", b""), ("text.pth", b"hello " * 50),
-    ("text.safetensors", b"hello " * 50), ("a.txt", b"x"),
-])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("missing.pth", None),
+        ("empty.pth", b""),
+        ("empty.safetensors", b""),
+        ("text.pth", b"hello " * 50),
+        ("text.safetensors", b"hello " * 50),
+        ("a.txt", b"x"),
+    ],
+)
 def test_files_that_are_no_checkpoints(tmp_path: Path, name: str, data: bytes | None) -> None:
     if data is not None:
         (tmp_path / name).write_bytes(data)
@@ -107,8 +121,11 @@ def test_pickles_without_weights(tmp_path: Path, content: object) -> None:
 
 
 @settings(deadline=None, max_examples=80)
-@given(kind=st.sampled_from(["a.safetensors", "zip.pth", "old.pth"]), cut=st.floats(0, 0.999),
-       flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3))
+@given(
+    kind=st.sampled_from(["a.safetensors", "zip.pth", "old.pth"]),
+    cut=st.floats(0, 0.999),
+    flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3),
+)
 @example(kind="old.pth", cut=0.5, flips=[])  # torch raises AssertionError for this one
 def test_damage_is_one_line_or_harmless(tmp_path_factory, kind: str, cut: float, flips: list) -> None:
     path = tmp_path_factory.mktemp("damaged") / kind
@@ -129,8 +146,12 @@ def test_damage_is_one_line_or_harmless(tmp_path_factory, kind: str, cut: float,
 def test_fit_weights_lists_every_kind_of_mismatch_and_changes_nothing() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    state = {"0.weight": torch.ones(2, 4), "1.weight": torch.ones(2), "extra": torch.ones(1),
-             **{k: before[k] for k in ("1.bias", "1.running_mean", "1.running_var")}}
+    state = {
+        "0.weight": torch.ones(2, 4),
+        "1.weight": torch.ones(2),
+        "extra": torch.ones(1),
+        **{k: before[k] for k in ("1.bias", "1.running_mean", "1.running_var")},
+    }
     with pytest.raises(UsageProblem) as caught:
         fit_weights(module, state, "small net")
     for words in ("small net", "1 missing: 0.bias", "1 unexpected: extra", "0.weight (checkpoint 2x4, model 2x3)"):

@@ -12,18 +12,34 @@ from stabilitykit.cli import COMMANDS, run
 
 
 def shell(*arguments, cwd=None, **environment):
-    return subprocess.run([sys.executable, "-m", "stabilitykit", *arguments], capture_output=True, text=True, cwd=cwd,
-                          env={**os.environ, **environment}, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "stabilitykit", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["models", "list"], ["plugins", "list", "--format", "json"],
-                                       ["properties", "list", "--format", "json"], ["datasets", "list"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["models", "list"],
+        ["plugins", "list", "--format", "json"],
+        ["properties", "list", "--format", "json"],
+        ["datasets", "list"],
+    ],
+)
 def test_help_and_lists_import_no_torch(arguments):
-    code = ("import sys\nfrom stabilitykit.cli import run\n"
-            f"code = run({arguments!r})\n"
-            "heavy = {'torch', 'torchvision', 'timm', 'cvxpy', 'numba', 'scipy', 'sklearn', 'pandas'}\n"
-            "heavy &= set(sys.modules)\n"
-            "assert not heavy, heavy\nsys.exit(code)")
+    code = (
+        "import sys\nfrom stabilitykit.cli import run\n"
+        f"code = run({arguments!r})\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'cvxpy', 'numba', 'scipy', 'sklearn', 'pandas'}\n"
+        "heavy &= set(sys.modules)\n"
+        "assert not heavy, heavy\nsys.exit(code)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -102,9 +118,23 @@ def test_config_with_an_unknown_key(tmp_path, capsys):
 def test_interrupt_is_130(tmp_path):
     import signal
 
-    process = subprocess.Popen([sys.executable, "-m", "stabilitykit", "evaluate", "-p", "shadowing", "-p",
-                                "perturbation", "-o", str(tmp_path / "run")],
-                               stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "stabilitykit",
+            "evaluate",
+            "-p",
+            "shadowing",
+            "-p",
+            "perturbation",
+            "-o",
+            str(tmp_path / "run"),
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)

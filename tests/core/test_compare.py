@@ -119,8 +119,14 @@ def test_paired_intervals_on_real_runs(tmp_path):
     import stabilitykit
 
     for name, seed in (("one", 0), ("two", 0)):
-        stabilitykit.evaluate("resnet18-digits", "digits", ["expansivity:curve=3,median_pairs=2000"], limit=80,
-                              seed=seed, output=tmp_path / name)
+        stabilitykit.evaluate(
+            "resnet18-digits",
+            "digits",
+            ["expansivity:curve=3,median_pairs=2000"],
+            limit=80,
+            seed=seed,
+            output=tmp_path / name,
+        )
     found = compare([tmp_path / "one", tmp_path / "two"], paired=True, subsamples=5, resamples=100)
     label = found.rows[0].property
     constant = row(found, "expansive_constant.min", label).entries[1].interval
@@ -129,8 +135,14 @@ def test_paired_intervals_on_real_runs(tmp_path):
     assert (accuracy.low, accuracy.high, accuracy.of, accuracy.method) == (0.0, 0.0, "difference", "bootstrap")
     normalised = row(found, "expansive_constant.min.normalised", label).entries[1].interval
     assert (normalised.low, normalised.high, normalised.of) == (1.0, 1.0, "ratio")
-    stabilitykit.evaluate("resnet18-digits", "digits", ["expansivity:curve=3,median_pairs=2000"], limit=60, seed=1,
-                          output=tmp_path / "three")
+    stabilitykit.evaluate(
+        "resnet18-digits",
+        "digits",
+        ["expansivity:curve=3,median_pairs=2000"],
+        limit=60,
+        seed=1,
+        output=tmp_path / "three",
+    )
     found = compare([tmp_path / "one", tmp_path / "three"], paired=True, subsamples=5, resamples=100)
     unpaired = row(found, "accuracy", label).entries[1].interval
     assert not unpaired.paired and unpaired.low < unpaired.high and math.isfinite(unpaired.high)

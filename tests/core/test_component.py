@@ -9,11 +9,21 @@ from stabilitykit.plugins import PluginHost
 from stabilitykit.registry import Registry
 
 COMPONENT = Component(
-    "model", "net", "collections:OrderedDict", "a net",
-    options=(Option("name", "str", None), Option("width", "int", 4, minimum=1, maximum=99),
-             Option("rate", "float", 0.5), Option("flag", "bool", False), Option("depths", "ints", (2, 2)),
-             Option("mode", "str", "a", choices=("a", "b"))),
-    primary="name", distribution="dist-one", version="1.0",
+    "model",
+    "net",
+    "collections:OrderedDict",
+    "a net",
+    options=(
+        Option("name", "str", None),
+        Option("width", "int", 4, minimum=1, maximum=99),
+        Option("rate", "float", 0.5),
+        Option("flag", "bool", False),
+        Option("depths", "ints", (2, 2)),
+        Option("mode", "str", "a", choices=("a", "b")),
+    ),
+    primary="name",
+    distribution="dist-one",
+    version="1.0",
 )
 
 
@@ -21,33 +31,39 @@ def registry(*components):
     return Registry(PluginHost(components=list(components)))
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("net", {}),
-    ("net:vit", {"name": "vit"}),
-    ("net:pkg.mod:build", {"name": "pkg.mod:build"}),
-    ("net:vit,width=7", {"name": "vit", "width": 7}),
-    ("net:width=7,flag=yes", {"width": 7, "flag": True}),
-    ("net:depths=3-4-6-3,mode=b", {"depths": (3, 4, 6, 3), "mode": "b"}),
-    ("net:/a,b/c d,rate=1e-3", {"name": "/a,b/c d", "rate": 1e-3}),
-    ("dist-one:net:vit,flag=off", {"name": "vit", "flag": False}),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("net", {}),
+        ("net:vit", {"name": "vit"}),
+        ("net:pkg.mod:build", {"name": "pkg.mod:build"}),
+        ("net:vit,width=7", {"name": "vit", "width": 7}),
+        ("net:width=7,flag=yes", {"width": 7, "flag": True}),
+        ("net:depths=3-4-6-3,mode=b", {"depths": (3, 4, 6, 3), "mode": "b"}),
+        ("net:/a,b/c d,rate=1e-3", {"name": "/a,b/c d", "rate": 1e-3}),
+        ("dist-one:net:vit,flag=off", {"name": "vit", "flag": False}),
+    ],
+)
 def test_specs(text, expected):
     spec = registry(COMPONENT).resolve("model", text)
     defaults = {o.name: o.default for o in COMPONENT.options}
     assert spec.options == defaults | expected
 
 
-@pytest.mark.parametrize("text, message", [
-    ("nett", "did you mean net"),
-    ("zzz", "models list"),
-    ("net:widht=3", "did you mean width"),
-    ("net:width=x", "expects int"),
-    ("net:width=0", "lies in"),
-    ("net:width=2.5", "expects int"),
-    ("net:flag=maybe", "expects bool"),
-    ("net:mode=c", "one of a, b"),
-    ("net:rate=nan", "NaN"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("nett", "did you mean net"),
+        ("zzz", "models list"),
+        ("net:widht=3", "did you mean width"),
+        ("net:width=x", "expects int"),
+        ("net:width=0", "lies in"),
+        ("net:width=2.5", "expects int"),
+        ("net:flag=maybe", "expects bool"),
+        ("net:mode=c", "one of a, b"),
+        ("net:rate=nan", "NaN"),
+    ],
+)
 def test_bad_specs_say_what_to_do(text, message):
     with pytest.raises(UsageProblem, match=message):
         registry(COMPONENT).resolve("model", text)
@@ -83,8 +99,10 @@ def test_any_text_is_a_spec_or_one_clear_error(text):
         assert str(error)
 
 
-@given(st.sampled_from(COMPONENT.options), st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
-       | st.lists(st.integers(), max_size=3))
+@given(
+    st.sampled_from(COMPONENT.options),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.lists(st.integers(), max_size=3),
+)
 def test_any_value_parses_or_is_refused(option, value):
     try:
         option.parse(value, "owner")

@@ -16,11 +16,20 @@ def test_yaml_and_toml_agree(tmp_path):
     assert read_config(tmp_path / "a.yaml") == read_config(tmp_path / "a.toml")
 
 
-@pytest.mark.parametrize("name, text", [
-    ("a.yaml", "a: [1"), ("a.yaml", "- 1\n- 2"), ("a.yaml", "!!python/object/apply:os.system ['true']"),
-    ("a.yaml", "limit: 5\nseed: 1\nlimit: 6"), ("a.yaml", "model: {name: a, name: b}"),
-    ("a.yaml", "a: &x [1, 2]\nb: *x"), ("a.toml", "a = "), ("a.json", "{}"), ("a.yaml", ""),
-])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.yaml", "a: [1"),
+        ("a.yaml", "- 1\n- 2"),
+        ("a.yaml", "!!python/object/apply:os.system ['true']"),
+        ("a.yaml", "limit: 5\nseed: 1\nlimit: 6"),
+        ("a.yaml", "model: {name: a, name: b}"),
+        ("a.yaml", "a: &x [1, 2]\nb: *x"),
+        ("a.toml", "a = "),
+        ("a.json", "{}"),
+        ("a.yaml", ""),
+    ],
+)
 def test_bad_files_are_one_clear_error(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageProblem):

@@ -33,10 +33,26 @@ def free_port():
 
 
 def torchrun(processes, arguments, folder, **environment):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-               "--master-port", str(free_port()), "-m", "stabilitykit", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--master-port",
+        str(free_port()),
+        "-m",
+        "stabilitykit",
+        *arguments,
+    ]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
 
 
 def results(folder):
@@ -45,10 +61,29 @@ def results(folder):
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_same_answer_as_one_process(tmp_path, processes):
-    arguments = ["evaluate", "-p", "expansivity", "-p", "shadowing", "--limit", "200", "--batch-size", "16", "--quiet",
-                 "--no-cache", "--format", "json"]
-    alone = subprocess.run([sys.executable, "-m", "stabilitykit", *arguments, "-o", "alone"], cwd=tmp_path, text=True,
-                           capture_output=True, timeout=TIMEOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    arguments = [
+        "evaluate",
+        "-p",
+        "expansivity",
+        "-p",
+        "shadowing",
+        "--limit",
+        "200",
+        "--batch-size",
+        "16",
+        "--quiet",
+        "--no-cache",
+        "--format",
+        "json",
+    ]
+    alone = subprocess.run(
+        [sys.executable, "-m", "stabilitykit", *arguments, "-o", "alone"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=TIMEOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert alone.returncode == 0, alone.stderr
     many = torchrun(processes, [*arguments, "-o", "many"], tmp_path)
     assert many.returncode == 0, many.stderr[-3000:]
@@ -62,16 +97,32 @@ def test_a_dying_process_leaves_finished_cells(tmp_path):
         "import os, signal\nfrom stabilitykit import Property\n"
         "class Dies(Property):\n    parallel = True\n    def evaluate(self, context):\n"
         "        if context.world.rank == 1:\n            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        context.world.all_gather(1)\n")
+        "        context.world.all_gather(1)\n"
+    )
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\nsys.path.insert(0, '.')\nimport stabilitykit\nfrom dying import Dies\n"
         "stabilitykit.evaluate('resnet18-digits', 'digits', ['expansivity', Dies()], limit=60, output='run',"
-        " cache=False)\n")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
-               str(free_port()), str(script)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+        " cache=False)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(free_port()),
+        str(script),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode != 0
     assert "died" in done.stderr or "SIGKILL" in done.stderr or "Signal 9" in done.stderr
     cells = [json.loads(p.read_text()) for p in (tmp_path / "run" / "cells").glob("*.json")]

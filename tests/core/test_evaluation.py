@@ -29,8 +29,10 @@ class Spread(Property):
         norms = np.linalg.norm(context.trajectory.values[-1], axis=1) * self.scale
         row = int(norms.argmax())
         witness = context.describe_images([context.indices[row]])
-        return PropertyResult([Measurement("spread", norms[row], Kind.EXACT, len(norms), witness=witness)],
-                              images=[int(context.indices[row])])
+        return PropertyResult(
+            [Measurement("spread", norms[row], Kind.EXACT, len(norms), witness=witness)],
+            images=[int(context.indices[row])],
+        )
 
     def verify(self, context, result):
         rows = context.rows_of(result["spread"].witness["indices"])
@@ -96,17 +98,25 @@ def component(kind, name, target, **more):
 
 @pytest.fixture
 def registry():
-    properties = [component("property", "spread", "Spread", options=(Option("scale", "float", 1.0),)),
-                  component("property", "doubled", "Doubled", needs=("spread",)),
-                  component("property", "needs-raises", "Doubled", needs=("raises",)),
-                  component("property", "wants", "Names", wants=("spread", "raises")),
-                  component("property", "circle-a", "Doubled", needs=("circle-b",)),
-                  component("property", "circle-b", "Doubled", needs=("circle-a",))]
+    properties = [
+        component("property", "spread", "Spread", options=(Option("scale", "float", 1.0),)),
+        component("property", "doubled", "Doubled", needs=("spread",)),
+        component("property", "needs-raises", "Doubled", needs=("raises",)),
+        component("property", "wants", "Names", wants=("spread", "raises")),
+        component("property", "circle-a", "Doubled", needs=("circle-b",)),
+        component("property", "circle-b", "Doubled", needs=("circle-a",)),
+    ]
     for name in ("Raises", "Clear", "ReturnsNan", "ReturnsDict", "Prints", "Modifies", "Exits", "NotAProperty"):
         properties.append(component("property", name.lower(), name))
-    things = [component("model", "tiny", "TinyModel", options=(Option("seed", "int", 0), Option("classes", "int", 3))),
-              component("dataset", "tiny", "TinyDataset", options=(Option("count", "int", 24), Option("seed", "int", 0),
-                                                                  Option("classes", "int", 3)))]
+    things = [
+        component("model", "tiny", "TinyModel", options=(Option("seed", "int", 0), Option("classes", "int", 3))),
+        component(
+            "dataset",
+            "tiny",
+            "TinyDataset",
+            options=(Option("count", "int", 24), Option("seed", "int", 0), Option("classes", "int", 3)),
+        ),
+    ]
     return Registry(PluginHost(components=[*properties, *things]))
 
 
@@ -123,11 +133,19 @@ def test_needs_are_added_and_met_once(registry):
     assert [c.requested for c in added.cells] == [False, True]
 
 
-@pytest.mark.parametrize("name, message", [
-    ("raises", "RuntimeError: something"), ("clear", "one class only"), ("returnsnan", "NaN"),
-    ("returnsdict", "expected a PropertyResult"), ("modifies", "modified the model"), ("exits", "SystemExit"),
-    ("notaproperty", "expected a stabilitykit.Property"), ("needs-raises", "needs property raises, which failed"),
-])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("raises", "RuntimeError: something"),
+        ("clear", "one class only"),
+        ("returnsnan", "NaN"),
+        ("returnsdict", "expected a PropertyResult"),
+        ("modifies", "modified the model"),
+        ("exits", "SystemExit"),
+        ("notaproperty", "expected a stabilitykit.Property"),
+        ("needs-raises", "needs property raises, which failed"),
+    ],
+)
 def test_one_bad_property_leaves_the_rest_and_is_named(registry, name, message, capsys):
     outcome = run(registry, [name, "spread"])
     bad = next(c for c in outcome.cells if c.property == name)
@@ -149,8 +167,9 @@ def test_stdout_of_properties_stays_clean(registry, capsys):
 
 
 def test_matrix(registry):
-    outcome = run(registry, ["spread", "spread:scale=2.0"], model=["tiny", "tiny:seed=1"],
-                  dataset=["tiny", "tiny:seed=5"])
+    outcome = run(
+        registry, ["spread", "spread:scale=2.0"], model=["tiny", "tiny:seed=1"], dataset=["tiny", "tiny:seed=5"]
+    )
     assert len(outcome.cells) == 8 and outcome.ok
     assert len(outcome.frame()) == 8 and list(outcome.frame().columns) == [*outcome.frame().columns]
     values = {(c.model, c.dataset, c.property): c.result["spread"].value for c in outcome.cells}
@@ -163,13 +182,24 @@ def test_a_pair_that_cannot_be_built_fails_alone_in_a_matrix(registry):
     assert "5 classes" in outcome.cells[1].error["message"]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"model": "tiny:classes=5"}, "tells 5 classes apart"), ({"device": "cuda:99"}, "CUDA"),
-    ({"device": "abacus"}, "unknown device"), ({"limit": 1}, "limit"), ({"batch_size": 0}, "batch size"),
-    ({"readout": "x"}, "readout"), ({"space": "x"}, "space"), ({"seed": -1}, "seed"),
-    ({"model": "tinny"}, "did you mean tiny"), ({"checkpoint": "x.safetensors"}, "takes no checkpoint"),
-    ({"checkpoint": ["a", "b"]}, "2 checkpoint"), ({"model": 3}, "got int"), ({"model": ["tiny", "tiny"]}, "twice"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"model": "tiny:classes=5"}, "tells 5 classes apart"),
+        ({"device": "cuda:99"}, "CUDA"),
+        ({"device": "abacus"}, "unknown device"),
+        ({"limit": 1}, "limit"),
+        ({"batch_size": 0}, "batch size"),
+        ({"readout": "x"}, "readout"),
+        ({"space": "x"}, "space"),
+        ({"seed": -1}, "seed"),
+        ({"model": "tinny"}, "did you mean tiny"),
+        ({"checkpoint": "x.safetensors"}, "takes no checkpoint"),
+        ({"checkpoint": ["a", "b"]}, "2 checkpoint"),
+        ({"model": 3}, "got int"),
+        ({"model": ["tiny", "tiny"]}, "twice"),
+    ],
+)
 def test_bad_input_writes_nothing(registry, tmp_path, arguments, message):
     with pytest.raises(UsageProblem, match=message):
         run(registry, ["spread"], output=tmp_path / "run", **arguments)

@@ -24,13 +24,19 @@ from tests.core.report_runs import HOSTILE, make_run
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory) -> Path:
-    odd = PropertyResult([
-        Measurement("unbounded", math.inf, Kind.LOWER, 7, "ratio", interval=(1.5, math.inf)),
-        Measurement("undefined", None, Kind.ESTIMATE, 7, note="no orbit"),
-        Measurement("tiny", 5e-324, Kind.UPPER, 7, interval=(None, 1e-300), recheck=1e-17),
-    ])
-    return make_run(tmp_path_factory.mktemp("export") / "run", models=("resnet18", "m_<&>$%#{}"), classes=HOSTILE,
-                    extra={"odd": odd})
+    odd = PropertyResult(
+        [
+            Measurement("unbounded", math.inf, Kind.LOWER, 7, "ratio", interval=(1.5, math.inf)),
+            Measurement("undefined", None, Kind.ESTIMATE, 7, note="no orbit"),
+            Measurement("tiny", 5e-324, Kind.UPPER, 7, interval=(None, 1e-300), recheck=1e-17),
+        ]
+    )
+    return make_run(
+        tmp_path_factory.mktemp("export") / "run",
+        models=("resnet18", "m_<&>$%#{}"),
+        classes=HOSTILE,
+        extra={"odd": odd},
+    )
 
 
 def measurements(folder: Path):

@@ -31,8 +31,12 @@ class Largest(Property):
             raise CellProblem("too few images")
         norms = np.linalg.norm(context.trajectory.values[-1], axis=1)
         witness = context.describe_images([context.indices[norms.argmax()]])
-        return PropertyResult([Measurement("largest", norms.max(), Kind.EXACT, len(norms), witness=witness),
-                               Measurement("nothing", None, Kind.EXACT, len(norms), note="never defined.")])
+        return PropertyResult(
+            [
+                Measurement("largest", norms.max(), Kind.EXACT, len(norms), witness=witness),
+                Measurement("nothing", None, Kind.EXACT, len(norms), note="never defined."),
+            ]
+        )
 
     def verify(self, context, result):
         rows = context.rows_of(result["largest"].witness["indices"])
@@ -44,15 +48,28 @@ def registry():
     def component(kind, name, target):
         return Component(kind, name, f"{__name__}:{target}", "", distribution="test-dist", version="7")
 
-    return Registry(PluginHost(components=[
-        component("property", "largest", "Largest"),
-        Component("property", "twice", f"{__name__}:Twice", "", needs=("largest",), distribution="test-dist",
-                  version="7")]))
+    return Registry(
+        PluginHost(
+            components=[
+                component("property", "largest", "Largest"),
+                Component(
+                    "property",
+                    "twice",
+                    f"{__name__}:Twice",
+                    "",
+                    needs=("largest",),
+                    distribution="test-dist",
+                    version="7",
+                ),
+            ]
+        )
+    )
 
 
 def measured(registry, count=24, **more):
-    run = stabilitykit.evaluate(TinyModel(), TinyDataset(count), "largest", registry=registry, cache=False,
-                                space="logits", **more)
+    run = stabilitykit.evaluate(
+        TinyModel(), TinyDataset(count), "largest", registry=registry, cache=False, space="logits", **more
+    )
     assert run.ok, run.cells[0].error
     return run["largest"]
 
@@ -64,8 +81,9 @@ def test_the_effect_of_bfloat16_is_what_two_runs_differ_by(registry):
     assert (name, before, after) == ("largest", plain["largest"].value, low["largest"].value)
     assert difference == after - before
     assert "bfloat16 extraction moved it from" in low["largest"].note and "on 24 images" in low["largest"].note
-    assert low["nothing"].note == ("never defined. bfloat16 extraction moved it in a way that could not be measured "
-                                   "on 24 images")
+    assert low["nothing"].note == (
+        "never defined. bfloat16 extraction moved it in a way that could not be measured on 24 images"
+    )
     assert EXTRACTION_EFFECT not in plain.tables and plain["largest"].note == ""
 
 
@@ -92,9 +110,18 @@ class Twice(Property):
 
 def test_a_resumed_run_states_the_same_effect(registry, tmp_path):
     """What a property needs is measured on the sample even if its own cell was finished before."""
+
     def run(folder, resume):
-        return stabilitykit.evaluate(TinyModel(), TinyDataset(24), ["largest", "twice"], registry=registry, cache=False,
-                                     extract_dtype="bfloat16", output=folder, resume=resume)
+        return stabilitykit.evaluate(
+            TinyModel(),
+            TinyDataset(24),
+            ["largest", "twice"],
+            registry=registry,
+            cache=False,
+            extract_dtype="bfloat16",
+            output=folder,
+            resume=resume,
+        )
 
     whole = run(tmp_path / "whole", False)["twice"]
     run(tmp_path / "again", False)
@@ -140,16 +167,22 @@ def test_recorded_operations_are_the_models_bit_for_bit(monkeypatch, dtype):
     inputs = model.preprocess(images)
     forward = CompiledForward(model, readout, 8)
     for batch in (inputs, inputs[:8] * 2, inputs[:3]):
-        np.testing.assert_array_equal(batch_logits(model, readout, batch, dtype, forward)[:, :3],
-                                      batch_logits(model, readout, torch.cat([batch, batch[-1:].expand(
-                                          8 - len(batch), *batch.shape[1:])]), dtype)[:, :3])
+        np.testing.assert_array_equal(
+            batch_logits(model, readout, batch, dtype, forward)[:, :3],
+            batch_logits(
+                model, readout, torch.cat([batch, batch[-1:].expand(8 - len(batch), *batch.shape[1:])]), dtype
+            )[:, :3],
+        )
     assert forward.difference == 0.0
 
 
-@pytest.mark.parametrize(("compiler", "message"), [
-    (lambda graph, **_: lambda *parts: tuple(1.1 * x for x in graph(*parts)), "torch.compile moves logits by"),
-    (lambda graph, **_: lambda *parts: (_ for _ in ()).throw(RuntimeError("no compiler")), "no compiler"),
-])
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [
+        (lambda graph, **_: lambda *parts: tuple(1.1 * x for x in graph(*parts)), "torch.compile moves logits by"),
+        (lambda graph, **_: lambda *parts: (_ for _ in ()).throw(RuntimeError("no compiler")), "no compiler"),
+    ],
+)
 def test_a_compiler_that_fails_or_computes_something_else_is_found_out(registry, monkeypatch, compiler, message):
     monkeypatch.setattr(torch, "compile", compiler)
     run = stabilitykit.evaluate(TinyModel(), TinyDataset(8), "largest", registry=registry, cache=False, compile=True)

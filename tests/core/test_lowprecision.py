@@ -116,7 +116,8 @@ def test_attention_weights_are_quantised():
         def block(self, t, state):
             tokens = state.flatten(2).transpose(1, 2)
             return state + self._module["attention"](tokens, tokens, tokens, need_weights=False)[0].transpose(
-                1, 2).reshape(state.shape)
+                1, 2
+            ).reshape(state.shape)
 
     model = Attention()
     for format in ("bf16", "int8"):

@@ -23,8 +23,14 @@ def reference(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         rows.append((p, r, 2 * p * r / (p + r) if p + r else 0.0))
     p, r, f = np.mean(rows, axis=0)
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))
-    return {"n": len(labels), "precision": p, "recall": r, "f1": f, "accuracy": float((predicted == labels).mean()),
-            "loss": float(loss)}
+    return {
+        "n": len(labels),
+        "precision": p,
+        "recall": r,
+        "f1": f,
+        "accuracy": float((predicted == labels).mean()),
+        "loss": float(loss),
+    }
 
 
 @settings(deadline=None, max_examples=40)
@@ -42,13 +48,20 @@ def test_perfect_and_extreme_logits() -> None:
     labels = np.arange(10) % 5
     logits = np.eye(5)[labels] * 1e4
     assert classification_metrics(labels, logits) == {
-        "n": 10, "precision": 1.0, "recall": 1.0, "f1": 1.0, "accuracy": 1.0, "loss": 0.0}
+        "n": 10,
+        "precision": 1.0,
+        "recall": 1.0,
+        "f1": 1.0,
+        "accuracy": 1.0,
+        "loss": 0.0,
+    }
     assert classification_metrics(labels, -logits)["loss"] == pytest.approx(1e4 + np.log(4))
 
 
-@pytest.mark.parametrize(("labels", "logits"), [
-    (np.zeros(0, int), np.zeros((0, 3))), (np.array([0, 3]), np.zeros((2, 3))), (np.array([0]), np.zeros((2, 3))),
-])
+@pytest.mark.parametrize(
+    ("labels", "logits"),
+    [(np.zeros(0, int), np.zeros((0, 3))), (np.array([0, 3]), np.zeros((2, 3))), (np.array([0]), np.zeros((2, 3)))],
+)
 def test_bad_input(labels: np.ndarray, logits: np.ndarray) -> None:
     with pytest.raises(DataProblem):
         classification_metrics(labels, logits)

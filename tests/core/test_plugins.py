@@ -12,8 +12,9 @@ from stabilitykit.plugins import load_plugins
 
 
 def point(name, load, distribution="some-dist", version="1.2"):
-    return SimpleNamespace(name=name, value=f"{name}_module", load=load,
-                           dist=SimpleNamespace(name=distribution, version=version))
+    return SimpleNamespace(
+        name=name, value=f"{name}_module", load=load, dist=SimpleNamespace(name=distribution, version=version)
+    )
 
 
 def plugin(**hooks):
@@ -27,6 +28,7 @@ def good(name="fine"):
 def raising(error):
     def load():
         raise error
+
     return load
 
 
@@ -48,18 +50,25 @@ BROKEN = {
     "raises-in-hook": (lambda: plugin(stabilitykit_models=lambda: 1 / 0), "ZeroDivisionError"),
     "wrong-type": (lambda: plugin(stabilitykit_models=lambda: "abc"), "expected a list"),
     "wrong-item": (lambda: plugin(stabilitykit_models=lambda: [1]), "expected Component"),
-    "wrong-kind": (lambda: plugin(stabilitykit_models=lambda: [Component("dataset", "d", "a:b", "")]),
-                   "kind 'dataset'"),
-    "bad-target": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "nowhere", "")]),
-                   "module:attr"),
+    "wrong-kind": (
+        lambda: plugin(stabilitykit_models=lambda: [Component("dataset", "d", "a:b", "")]),
+        "kind 'dataset'",
+    ),
+    "bad-target": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "nowhere", "")]), "module:attr"),
     "bad-name": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "a:b", "a:b", "")]), "a:b"),
     "long-name": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m" * 999, "a:b", "")]), "1 to 80"),
-    "wrong-summary": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", None)]),
-                      "summary is None"),
-    "wrong-option": (lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", "", options=(3,))]),
-                     "stabilitykit.Option"),
-    "wrong-need": (lambda: plugin(stabilitykit_properties=lambda: [Component("property", "p", "a:b", "", needs=(3,))]),
-                   "name of a property"),
+    "wrong-summary": (
+        lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", None)]),
+        "summary is None",
+    ),
+    "wrong-option": (
+        lambda: plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", "", options=(3,))]),
+        "stabilitykit.Option",
+    ),
+    "wrong-need": (
+        lambda: plugin(stabilitykit_properties=lambda: [Component("property", "p", "a:b", "", needs=(3,))]),
+        "name of a property",
+    ),
     "wrong-command": (lambda: plugin(stabilitykit_commands=lambda: [Command("c", None, "")]), "module:attribute"),
     "exits-hard": (lambda: os._exit(0), "os._exit(0)"),
     "interrupts": (raising(KeyboardInterrupt()), "nobody pressed Ctrl-C"),
@@ -71,8 +80,11 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_one_broken_plugin_leaves_the_rest(name, capsys):
     load, message = BROKEN[name]
-    points = [point("a", lambda: good("first")), point(name, load, "broken-dist", "0.9"),
-              point("z", lambda: good("last"))]
+    points = [
+        point("a", lambda: good("first")),
+        point(name, load, "broken-dist", "0.9"),
+        point("z", lambda: good("last")),
+    ]
     host = load_plugins(points, timeout=0.3)
     assert [c.name for c in host.components] == ["first", "last"]
     [failure] = host.failures
@@ -92,8 +104,10 @@ def test_prints_go_to_stderr(capsys):
 
 
 def test_components_know_their_owner_and_commands_are_collected():
-    thing = plugin(stabilitykit_models=lambda: [Component("model", "m", "a:b", "")],
-                   stabilitykit_commands=lambda: [Command("audit", "a:b", "summary")])
+    thing = plugin(
+        stabilitykit_models=lambda: [Component("model", "m", "a:b", "")],
+        stabilitykit_commands=lambda: [Command("audit", "a:b", "summary")],
+    )
     host = load_plugins([point("p", lambda: thing, "owner", "3")])
     assert host.components[0].owner == "owner 3" and host.commands[0].distribution == "owner"
     assert host.records[0].provides == ["model m", "command audit"]

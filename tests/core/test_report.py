@@ -62,8 +62,20 @@ def test_every_measurement_stands_in_the_summary_without_any_plugin(run_folder: 
     assert page.sections == ["summary", "failures", "tables", "certificate", "provenance"]
     for name in ("expansive_constant.max", "expansive_constant.min", "expansive_constant.mean", "accuracy"):
         assert name in page.text
-    for word in ("exact on the sample", "estimate", "500", "at block", "Definition 1", "0.9812", "bit exact", "6253386",
-                 "no orbit in 0", "property shadowing of other 9.9", "2.14.1", "Closest pair of every two classes"):
+    for word in (
+        "exact on the sample",
+        "estimate",
+        "500",
+        "at block",
+        "Definition 1",
+        "0.9812",
+        "bit exact",
+        "6253386",
+        "no orbit in 0",
+        "property shadowing of other 9.9",
+        "2.14.1",
+        "Closest pair of every two classes",
+    ):
         assert word in page.text, word
     assert all(name in page.text for name in CLASSES)
 
@@ -83,10 +95,12 @@ def test_sections_of_plugins_come_through_the_hook_and_leave_svg_files(run_folde
 
 def test_charts_have_labelled_axes_with_units(run_folder: Path) -> None:
     page_of(run_folder)
-    words = {"figure-2": ("class", "mean over blocks, probability (l2)"),
-             "figure-3": ("class", "min over blocks, probability (l2)"),
-             "distances": ("depth t (blocks passed)", "distance, probability (l2)"),
-             "accuracy": ("depth t (blocks passed)", "share of images")}
+    words = {
+        "figure-2": ("class", "mean over blocks, probability (l2)"),
+        "figure-3": ("class", "min over blocks, probability (l2)"),
+        "distances": ("depth t (blocks passed)", "distance, probability (l2)"),
+        "accuracy": ("depth t (blocks passed)", "share of images"),
+    }
     for start, labels in words.items():
         (path,) = (run_folder / "figures").glob(f"{start}-*.svg")
         shown = [e.text for e in ElementTree.parse(path).getroot().iter("{http://www.w3.org/2000/svg}text")]
@@ -117,8 +131,9 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
 
 
 def _host(*targets: str) -> PluginHost:
-    sections = [ReportSection(f"section{k}", f"Section {k}", target, 20 + k, "rotten-wheel")
-                for k, target in enumerate(targets)]
+    sections = [
+        ReportSection(f"section{k}", f"Section {k}", target, 20 + k, "rotten-wheel") for k, target in enumerate(targets)
+    ]
     return PluginHost([PluginRecord("rotten", "rotten", "rotten-wheel", "6.6.6")], sections=sections)
 
 
@@ -149,8 +164,15 @@ def section_prints(run):
 
 def test_a_broken_section_is_shown_with_its_distribution_and_the_rest_stands(run_folder, capsys) -> None:
     here = __name__ + ":"
-    names = ("section_raises", "section_exits", "section_returns_number", "section_unbalanced",
-             "section_says_nothing", "section_prints", "absent")
+    names = (
+        "section_raises",
+        "section_exits",
+        "section_returns_number",
+        "section_unbalanced",
+        "section_says_nothing",
+        "section_prints",
+        "absent",
+    )
     page = page_of(run_folder, _host(*(here + name for name in names), "no_such_module_at_all:render"))
     for k in (0, 1, 2, 3, 6, 7):
         assert f"section section{k} of rotten-wheel 6.6.6 failed" in page.text
@@ -241,13 +263,25 @@ def _mutate(data: Any, path: list[int], value: Any) -> Any:
         key = list(data)[path[0] % len(data)]
         return {**data, key: _mutate(data[key], path[1:], value)}
     place = path[0] % len(data)
-    return [*data[:place], _mutate(data[place], path[1:], value), *data[place + 1:]]
+    return [*data[:place], _mutate(data[place], path[1:], value), *data[place + 1 :]]
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.lists(st.integers(0, 50), min_size=1, max_size=7), which=st.integers(0, 2), value=st.one_of(
-    st.none(), st.text(max_size=5), st.integers(-5, 5), st.just("nan"), st.just({}), st.just([]), st.just(1e308),
-    st.just([[1]]), st.just({"a": "<b>"})))
+@given(
+    path=st.lists(st.integers(0, 50), min_size=1, max_size=7),
+    which=st.integers(0, 2),
+    value=st.one_of(
+        st.none(),
+        st.text(max_size=5),
+        st.integers(-5, 5),
+        st.just("nan"),
+        st.just({}),
+        st.just([]),
+        st.just(1e308),
+        st.just([[1]]),
+        st.just({"a": "<b>"}),
+    ),
+)
 def test_damaged_runs_give_a_page_or_one_clear_error(run_folder, host, path, which, value) -> None:
     files = [run_folder / "run.json", *sorted((run_folder / "cells").glob("*.json"))]
     target = files[which % len(files)]

@@ -12,9 +12,18 @@ import pytest
 from stabilitykit.report import write_report
 from tests.core.report_runs import HOSTILE, make_run
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-         "--enable-logging=stderr")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +35,12 @@ def chromium() -> str:
 
 
 def browse(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[str, str]:
-    done = subprocess.run([chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()], capture_output=True,
-                          text=True, timeout=90)
+    done = subprocess.run(
+        [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout, done.stderr
 
@@ -41,8 +54,16 @@ def test_no_console_errors_and_all_sections(chromium: str, tmp_path: Path) -> No
     dom, errors = browse(chromium, page, tmp_path / "profile", "--dump-dom")
     assert console(errors) == []
     sections = re.findall(r'<section id="([^"]+)"', dom)
-    assert {"most-confusable", "summary", "failures", "depth", "figures-2-3", "class-pairs", "table-3", "provenance"} \
-        <= set(sections)
+    assert {
+        "most-confusable",
+        "summary",
+        "failures",
+        "depth",
+        "figures-2-3",
+        "class-pairs",
+        "table-3",
+        "provenance",
+    } <= set(sections)
     assert "<script" not in dom.lower()
 
 
@@ -54,8 +75,10 @@ def test_fits_a_phone(chromium: str, tmp_path: Path) -> None:
     measure = "<script>parent.postMessage('WIDTH' + document.documentElement.scrollWidth, '*')</script>"
     (tmp_path / "inner.html").write_text(text.replace("</body>", measure + "</body>"), encoding="utf-8")
     outer = tmp_path / "outer.html"
-    outer.write_text("<body><script>onmessage=e=>{document.body.append(e.data)}</script>"
-                     "<iframe src='inner.html' width='390' height='800' style='border:0'></iframe></body>")
+    outer.write_text(
+        "<body><script>onmessage=e=>{document.body.append(e.data)}</script>"
+        "<iframe src='inner.html' width='390' height='800' style='border:0'></iframe></body>"
+    )
     dom, _ = browse(chromium, outer, tmp_path / "profile", "--dump-dom", "--virtual-time-budget=4000")
     (width,) = re.findall(r"WIDTH(\d+)", dom)
     assert int(width) <= 390

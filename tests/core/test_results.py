@@ -14,8 +14,13 @@ from stabilitykit.results import divide_bounds, to_plain
 floats = st.floats(allow_nan=False)
 
 
-@given(value=st.none() | floats, low=st.none() | floats, high=st.none() | floats, n=st.integers(0, 10**9),
-       kind=st.sampled_from(list(Kind)))
+@given(
+    value=st.none() | floats,
+    low=st.none() | floats,
+    high=st.none() | floats,
+    n=st.integers(0, 10**9),
+    kind=st.sampled_from(list(Kind)),
+)
 def test_measurement_round_trip(value, low, high, n, kind):
     before = Measurement("x", value, kind, n, witness={"indices": [1, 2], "eps": 0.5}, interval=(low, high))
     after = Measurement.from_json(json.loads(json.dumps(before.to_json(), allow_nan=False)))
@@ -39,8 +44,9 @@ def test_numpy_becomes_plain():
 
 
 def test_result_round_trip():
-    result = PropertyResult([Measurement("m", 0.1, Kind.UPPER, 3)], {"t": Table(["a"], [[1.5], ["x"]], "T")}, [4],
-                            ["n"])
+    result = PropertyResult(
+        [Measurement("m", 0.1, Kind.UPPER, 3)], {"t": Table(["a"], [[1.5], ["x"]], "T")}, [4], ["n"]
+    )
     again = PropertyResult.from_json(json.loads(json.dumps(result.to_json())))
     assert again.to_json() == result.to_json()
     assert again["m"].value == 0.1
@@ -48,10 +54,16 @@ def test_result_round_trip():
         again["absent"]
 
 
-@given(a=floats.filter(lambda x: 0 < x < 1e100), b=floats.filter(lambda x: 1e-100 < x < 1e100),
-       slack_a=st.floats(0, 10), slack_b=st.floats(0, 10), kinds=st.tuples(*[st.sampled_from(list(Kind))] * 2))
+@given(
+    a=floats.filter(lambda x: 0 < x < 1e100),
+    b=floats.filter(lambda x: 1e-100 < x < 1e100),
+    slack_a=st.floats(0, 10),
+    slack_b=st.floats(0, 10),
+    kinds=st.tuples(*[st.sampled_from(list(Kind))] * 2),
+)
 def test_divided_bounds_hold(a, b, slack_a, slack_b, kinds):
     """If the parts are what they claim, the quotient is what divide_bounds claims."""
+
     def claimed(true, slack, kind):
         return {Kind.EXACT: true, Kind.UPPER: true * (1 + slack), Kind.LOWER: true / (1 + slack)}.get(kind, true * 3)
 

@@ -16,10 +16,24 @@ from stabilitykit.stops import StoppedItself, time_limit
 
 
 def process():
-    return (os.getcwd(), dict(os.environ), list(sys.path), sys.getrecursionlimit(), np.geterr(), list(warnings.filters),
-            signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), torch.get_default_dtype(),
-            torch.get_default_device(), torch.is_grad_enabled(), torch.get_num_threads(), sys.stdout, sys.stderr,
-            os.umask(os.umask(0o022)), os._exit)
+    return (
+        os.getcwd(),
+        dict(os.environ),
+        list(sys.path),
+        sys.getrecursionlimit(),
+        np.geterr(),
+        list(warnings.filters),
+        signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGTERM),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        sys.stdout,
+        sys.stderr,
+        os.umask(os.umask(0o022)),
+        os._exit,
+    )
 
 
 def test_the_process_is_put_back():

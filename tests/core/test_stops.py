@@ -29,8 +29,9 @@ except KeyboardInterrupt:
 
 def child(inside: str, then: str = "time.sleep(5)") -> subprocess.CompletedProcess[str]:
     """Run a process whose destructor does ``inside``; its exit code says what came through."""
-    return subprocess.run([sys.executable, "-c", PREAMBLE.format(inside=inside, then=then)], capture_output=True,
-                          text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", PREAMBLE.format(inside=inside, then=then)], capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -46,11 +47,14 @@ def test_a_destructor_that_raises_keyboardinterrupt_itself_stops_nothing() -> No
 
 
 def test_the_second_sigterm_ends_at_once() -> None:
-    process = child("pass", then="""
+    process = child(
+        "pass",
+        then="""
     try:
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt:
-        signal.raise_signal(signal.SIGTERM)""")
+        signal.raise_signal(signal.SIGTERM)""",
+    )
     assert process.returncode == -15
 
 

@@ -17,8 +17,22 @@ import torch
 from stabilitykit.checkpoints import load_weights
 from stabilitykit.cli import run
 
-SMALL = ["train", "resnet18:width=4,depths=1-1-1-1", "-d", "digits:train", "--validation", "digits:test",
-         "--limit", "300", "--batch-size", "50", "--lr", "1e-2", "--device", "cpu"]
+SMALL = [
+    "train",
+    "resnet18:width=4,depths=1-1-1-1",
+    "-d",
+    "digits:train",
+    "--validation",
+    "digits:test",
+    "--limit",
+    "300",
+    "--batch-size",
+    "50",
+    "--lr",
+    "1e-2",
+    "--device",
+    "cpu",
+]
 
 
 def test_json_checkpoint_and_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -32,8 +46,25 @@ def test_json_checkpoint_and_evaluation(tmp_path: Path, capsys: pytest.CaptureFi
     _, metadata = load_weights(output)
     assert metadata["dataset"]["images"] == 300 and "torch" in metadata["versions"]
     again = f"resnet18:width=4,depths=1-1-1-1,checkpoint={output}"
-    assert run(["evaluate", "-m", again, "-d", "digits", "--limit", "60", "-q", "-o", str(tmp_path / "run"),
-                "--format", "json"]) == 0
+    assert (
+        run(
+            [
+                "evaluate",
+                "-m",
+                again,
+                "-d",
+                "digits",
+                "--limit",
+                "60",
+                "-q",
+                "-o",
+                str(tmp_path / "run"),
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
     assert str(output) not in json.loads(capsys.readouterr().out)["cells"][0].get("error", "")
 
 
@@ -49,24 +80,57 @@ def test_number_of_classes_follows_the_dataset(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "a.npz", X=rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), y=np.arange(40) % 4)
     output = tmp_path / "a.safetensors"
-    assert run(["train", "resnet18:width=4,depths=1-1-1-1", "-d", f"npz:{tmp_path / 'a.npz'}", "--epochs", "1",
-                "--device", "cpu", "-q", "-o", str(output)]) == 0
+    assert (
+        run(
+            [
+                "train",
+                "resnet18:width=4,depths=1-1-1-1",
+                "-d",
+                f"npz:{tmp_path / 'a.npz'}",
+                "--epochs",
+                "1",
+                "--device",
+                "cpu",
+                "-q",
+                "-o",
+                str(output),
+            ]
+        )
+        == 0
+    )
     state, metadata = load_weights(output)
     assert metadata["model"]["options"]["num_classes"] == 4 and state["head.1.weight"].shape[0] == 4
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (["-d", "digit:train"], "did you mean digits"), (["-o", "a.pth"], ".safetensors"),
-    (["--device", "cuda:7"], "device"), (["--patience", "2"], "needs --validation"),
-    (["-d", "npz:nowhere.npz"], "nowhere.npz"), (["-o", "{tmp}/file/a.safetensors"], "cannot"),
-])
-def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture, change: list[str],
-                                                  words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["-d", "digit:train"], "did you mean digits"),
+        (["-o", "a.pth"], ".safetensors"),
+        (["--device", "cuda:7"], "device"),
+        (["--patience", "2"], "needs --validation"),
+        (["-d", "npz:nowhere.npz"], "nowhere.npz"),
+        (["-o", "{tmp}/file/a.safetensors"], "cannot"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture, change: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("in the way")
     change = [part.format(tmp=tmp_path) for part in change]
-    arguments = ["train", "resnet18:width=4,depths=1-1-1-1", "-d", "digits:train", "--epochs", "1", "--device", "cpu",
-                 "-o", "a.safetensors"]
+    arguments = [
+        "train",
+        "resnet18:width=4,depths=1-1-1-1",
+        "-d",
+        "digits:train",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "-o",
+        "a.safetensors",
+    ]
     assert run([*arguments, *change]) in (1, 2)
     error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")]
     assert len(error) == 1 and words in error[0]

@@ -29,7 +29,7 @@ class Stripes(Dataset):
         self._labels = np.arange(count) % 3
         pixels = rng.random((count, 1, 6, 6), dtype=np.float32) * noise
         for i, label in enumerate(self._labels):
-            pixels[i, 0, 2 * label:2 * label + 2] += 1 - noise
+            pixels[i, 0, 2 * label : 2 * label + 2] += 1 - noise
         self._pixels = pixels
 
     def __len__(self) -> int:
@@ -58,9 +58,14 @@ class Net(Model):
     def __init__(self, seed: int = 0, classes: int = 3) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self._module = nn.ModuleDict({
-                "blocks": nn.ModuleList(nn.Sequential(nn.Linear(36, 36), nn.BatchNorm1d(36), nn.Dropout(0.3))
-                                        for _ in range(2)), "head": nn.Linear(36, classes)}).eval()
+            self._module = nn.ModuleDict(
+                {
+                    "blocks": nn.ModuleList(
+                        nn.Sequential(nn.Linear(36, 36), nn.BatchNorm1d(36), nn.Dropout(0.3)) for _ in range(2)
+                    ),
+                    "head": nn.Linear(36, classes),
+                }
+            ).eval()
         self._classes = classes
 
     module = property(lambda self: self._module)
@@ -141,8 +146,15 @@ def test_resumed_equals_uninterrupted(tmp_path_factory, stops: list[int]) -> Non
     for epochs in [*sorted(stops), RECIPE.epochs]:
         torch.rand(3)
         resumed = Net()
-        done = train(resumed, DATA, ALL, dataclasses.replace(RECIPE, epochs=epochs), validation=validation,
-                     output=folder / "b.safetensors", resume=True)
+        done = train(
+            resumed,
+            DATA,
+            ALL,
+            dataclasses.replace(RECIPE, epochs=epochs),
+            validation=validation,
+            output=folder / "b.safetensors",
+            resume=True,
+        )
         assert done.history == expected.history[:epochs]
     assert bits(resumed) == bits(straight)
     assert (folder / "a.safetensors").read_bytes() == (folder / "b.safetensors").read_bytes()
@@ -217,10 +229,16 @@ def test_damaged_state_is_one_line(tmp_path: Path) -> None:
         train(Net(), DATA, ALL, RECIPE, output=output, resume=True)
 
 
-@pytest.mark.parametrize(("recipe", "words"), [
-    (Recipe(epochs=0), "at least 1"), (Recipe(lr=float("nan")), "lr is positive"), (Recipe(lr=-1), "lr is positive"),
-    (Recipe(lr=1e38), "at most 1000"), (Recipe(patience=2), "needs --validation"),
-])
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (Recipe(epochs=0), "at least 1"),
+        (Recipe(lr=float("nan")), "lr is positive"),
+        (Recipe(lr=-1), "lr is positive"),
+        (Recipe(lr=1e38), "at most 1000"),
+        (Recipe(patience=2), "needs --validation"),
+    ],
+)
 def test_unusable_recipes(recipe: Recipe, words: str) -> None:
     with pytest.raises(UsageProblem, match=words):
         train(Net(), DATA, ALL, recipe)

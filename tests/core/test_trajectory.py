@@ -20,8 +20,13 @@ def choice(kind, thing):
 
 
 def pair(model=None, dataset=None, **settings):
-    return Pair(choice("model", model or TinyModel()), choice("dataset", dataset or TinyDataset()),
-                Settings(**{"batch_size": 7} | settings), torch.device("cpu"), None)
+    return Pair(
+        choice("model", model or TinyModel()),
+        choice("dataset", dataset or TinyDataset()),
+        Settings(**{"batch_size": 7} | settings),
+        torch.device("cpu"),
+        None,
+    )
 
 
 def test_extraction_matches_a_plain_loop():

@@ -17,18 +17,23 @@ def registry():
         return Component(kind, name, target, "", options=options, distribution="d")
 
     fixtures = "stabilitykit.testing.fixtures"
-    return Registry(PluginHost(components=[
-        component("model", "tiny", f"{fixtures}:TinyModel", Option("seed", "int", 0)),
-        component("dataset", "tiny", f"{fixtures}:TinyDataset", Option("seed", "int", 0)),
-        component("property", "spread", "tests.core.test_evaluation:Spread"),
-        component("property", "prints", "tests.core.test_evaluation:Prints"),
-    ]))
+    return Registry(
+        PluginHost(
+            components=[
+                component("model", "tiny", f"{fixtures}:TinyModel", Option("seed", "int", 0)),
+                component("dataset", "tiny", f"{fixtures}:TinyDataset", Option("seed", "int", 0)),
+                component("property", "spread", "tests.core.test_evaluation:Spread"),
+                component("property", "prints", "tests.core.test_evaluation:Prints"),
+            ]
+        )
+    )
 
 
 @pytest.fixture
 def folder(registry, tmp_path):
-    stabilitykit.evaluate("tiny", "tiny", ["spread", "prints"], registry=registry, cache=False, output=tmp_path / "run",
-                          limit=13)
+    stabilitykit.evaluate(
+        "tiny", "tiny", ["spread", "prints"], registry=registry, cache=False, output=tmp_path / "run", limit=13
+    )
     return tmp_path / "run"
 
 
@@ -37,7 +42,9 @@ def test_green(registry, folder):
     assert verdicts["spread"].status == "stands" and verdicts["spread"].difference == 0.0
     assert verdicts["prints"].status == "stands"  # has no witness: measured again
     assert {v.property: v.status for v in verify(folder, registry=registry, witnesses_only=True)} == {
-        "spread": "stands", "prints": "not recomputed"}
+        "spread": "stands",
+        "prints": "not recomputed",
+    }
 
 
 @pytest.mark.parametrize("what", ["weights", "images", "number", "witness"])

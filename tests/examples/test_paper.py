@@ -29,15 +29,31 @@ def tables(monkeypatch):
 @pytest.fixture()
 def run(tmp_path) -> Path:
     orbit = [["Sh_paper", "eps", t, t, str(t), 3 * t, None if t == 0 else 0.1 * t, 7, "7", 0.01 * t] for t in range(4)]
-    columns = ["constant", "role", "depth", "image", "class", "order", "jump into it", "tracer", "tracer class",
-               "distance to tracer"]
-    return make_run(tmp_path / "run", failed=False, extra={
-        "shadowing": PropertyResult([Measurement("Sh_paper", 2.5, Kind.ESTIMATE, 500, "ratio",
-                                                 {"eps": 0.1, "delta": 0.25})],
-                                    {"orbits": Table(columns, orbit)}, images=[0, 1, 2, 3, 7]),
-        "lipschitz": PropertyResult([Measurement("lipschitz", 3.5, Kind.UPPER, 500)]),
-        "topological": PropertyResult([Measurement("T_g.paper", 2.5 / 3.5, Kind.ESTIMATE, 500)]),
-    })
+    columns = [
+        "constant",
+        "role",
+        "depth",
+        "image",
+        "class",
+        "order",
+        "jump into it",
+        "tracer",
+        "tracer class",
+        "distance to tracer",
+    ]
+    return make_run(
+        tmp_path / "run",
+        failed=False,
+        extra={
+            "shadowing": PropertyResult(
+                [Measurement("Sh_paper", 2.5, Kind.ESTIMATE, 500, "ratio", {"eps": 0.1, "delta": 0.25})],
+                {"orbits": Table(columns, orbit)},
+                images=[0, 1, 2, 3, 7],
+            ),
+            "lipschitz": PropertyResult([Measurement("lipschitz", 3.5, Kind.UPPER, 500)]),
+            "topological": PropertyResult([Measurement("T_g.paper", 2.5 / 3.5, Kind.ESTIMATE, 500)]),
+        },
+    )
 
 
 def test_table_1_differences(tables):
@@ -72,8 +88,11 @@ def test_table_3_finds_the_papers_class_pairs(tables, run):
 
 def test_everything_is_written_and_reads_back(tables, run, tmp_path):
     out = tmp_path / "out"
-    made = {"table_2": tables.table_2({"mnist_r18": run}, "head"), "table_3": [],
-            "tables_4_5": tables.tables_4_5({"mnist_r18": run}, out)}
+    made = {
+        "table_2": tables.table_2({"mnist_r18": run}, "head"),
+        "table_3": [],
+        "tables_4_5": tables.tables_4_5({"mnist_r18": run}, out),
+    }
     drawn = tables.figures({"mnist_r18": run}, out)
     assert drawn == ["figure-2-mnist_r18.svg", "figure-3-mnist_r18.svg"]
     assert (out / "figures" / "strip-mnist_r18.png").stat().st_size > 100

@@ -33,8 +33,14 @@ class Environment:
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment |= {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        return subprocess.run([str(self.bin / "python"), *arguments], capture_output=True, text=True, cwd=cwd,
-                              check=False, env=environment)
+        return subprocess.run(
+            [str(self.bin / "python"), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            check=False,
+            env=environment,
+        )
 
     def install(self, project: Path) -> None:
         done = self.run("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", str(project))
@@ -51,8 +57,13 @@ def environment(tmp_path_factory) -> Environment:
     """The fresh environment with the example installed."""
     pytest.importorskip("hatchling", reason="building the example needs hatchling (pip install stabilitykit[test])")
     pytest.importorskip("pip", reason="installing the example needs pip")
-    probe = subprocess.run([sys.executable, "-c", "import stabilitykit"], cwd="/", capture_output=True, check=False,
-                           env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
+    probe = subprocess.run(
+        [sys.executable, "-c", "import stabilitykit"],
+        cwd="/",
+        capture_output=True,
+        check=False,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
     if probe.returncode:
         pytest.skip("stabilitykit itself is not installed here: pip install -e .")
     made = Environment(tmp_path_factory.mktemp("fresh") / "venv")
@@ -92,8 +103,20 @@ def test_the_installed_plugin_keeps_the_contract(environment, tmp_path):
 
 @pytest.mark.slow
 def test_it_measures_the_embedded_model(environment, tmp_path):
-    done = environment.run("-m", "stabilitykit", "evaluate", "--property", "lyapunov:images=2,iterations=5",
-                           "--limit", "20", "--output", str(tmp_path / "run"), "--format", "json", cwd=tmp_path)
+    done = environment.run(
+        "-m",
+        "stabilitykit",
+        "evaluate",
+        "--property",
+        "lyapunov:images=2,iterations=5",
+        "--limit",
+        "20",
+        "--output",
+        str(tmp_path / "run"),
+        "--format",
+        "json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "exponent.max" in done.stdout
 

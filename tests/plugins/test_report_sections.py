@@ -16,11 +16,14 @@ from stabilitykit.results import Kind, Measurement, PropertyResult
 from stabilitykit.store import Cell, RunFolder
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 
-LIPSCHITZ = PropertyResult([
-    Measurement("lipschitz", 3.5, Kind.UPPER, 24, "logit (l2) per state (l2)", interval=(3.25, 3.5)),
-    Measurement("lipschitz.probabilities", 1.75, Kind.UPPER, 24, "probability (l2) per state (l2)",
-                interval=(None, 1.75)),
-])
+LIPSCHITZ = PropertyResult(
+    [
+        Measurement("lipschitz", 3.5, Kind.UPPER, 24, "logit (l2) per state (l2)", interval=(3.25, 3.5)),
+        Measurement(
+            "lipschitz.probabilities", 1.75, Kind.UPPER, 24, "probability (l2) per state (l2)", interval=(None, 1.75)
+        ),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,13 @@ def run_folder(tmp_path_factory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("sections") / "run")
     results = {"lipschitz": LIPSCHITZ}
     labels = {"lipschitz": "lipschitz"}
-    for name, options in (("expansivity", {}), ("shadowing", {}), ("topological", {}), ("table2", {}),
-                          ("perturbation", {"samples": 6, "scales": "0.01+0.1"})):
+    for name, options in (
+        ("expansivity", {}),
+        ("shadowing", {}),
+        ("topological", {}),
+        ("table2", {}),
+        ("perturbation", {"samples": 6, "scales": "0.01+0.1"}),
+    ):
         made = registry.create("property", {"name": name, "options": options})
         context = tiny_context(TinyModel(), dataset, options=options, results=dict(results))
         results[name], labels[name] = made.evaluate(context), name
@@ -43,8 +51,15 @@ def run_folder(tmp_path_factory) -> Path:
     cells = []
     for name, result in results.items():
         result = PropertyResult.from_json(result.to_json())
-        cells.append(Cell("tiny", "images", labels[name], result=result, record={
-            "n": 24, "property": {"name": labels[name].partition(":")[0]}}))
+        cells.append(
+            Cell(
+                "tiny",
+                "images",
+                labels[name],
+                result=result,
+                record={"n": 24, "property": {"name": labels[name].partition(":")[0]}},
+            )
+        )
         folder.write_cell(cells[-1])
         for index in result.images:
             folder.write_image("images", index, png_bytes(dataset.images([index])[0]))
@@ -87,7 +102,7 @@ def test_no_section_failed(page):
 def test_best_traced_image_as_a_strip_through_the_blocks(run_folder, page):
     html = section(page, "traced")
     witness = result(run_folder, "shadowing")["Sh_paper"].witness["eps_orbit"]
-    first = html[html.index('class="strip"'):html.index("<svg")]
+    first = html[html.index('class="strip"') : html.index("<svg")]
     assert first.count('class="picture"') == len(witness["distances"]) + 1  # every depth, and the tracer
     assert first.count("data:image/png;base64,") == first.count('class="picture"')
     text = words(first)
@@ -128,8 +143,13 @@ def test_theorem_1_and_table_2_keep_their_kinds(run_folder, page):
 
 def test_perturbation_curves(run_folder, page):
     html = section(page, "perturbation")
-    for label in ("delta, state space (l2)", "tracing error eps (readout l2)", "share of changed decisions",
-                  "block reset", "relative change of the block (l2)"):
+    for label in (
+        "delta, state space (l2)",
+        "tracing error eps (readout l2)",
+        "share of changed decisions",
+        "block reset",
+        "relative change of the block (l2)",
+    ):
         assert label in html
     table = result(run_folder, "perturbation").tables["curve"]
     first = dict(zip(table.columns, table.rows[0]))
@@ -162,8 +182,17 @@ def test_heat_map_has_both_triangles(page):
 
 def test_figures_are_exported(run_folder, page):
     names = {p.name.split("-tiny")[0] for p in (run_folder / "figures").glob("*.svg")}
-    assert {"figure-2", "figure-3", "profile", "lipschitz", "accuracy", "distances", "perturbation-eps",
-            "class-pairs-min", "orbit-Sh_paper-eps"} <= names
+    assert {
+        "figure-2",
+        "figure-3",
+        "profile",
+        "lipschitz",
+        "accuracy",
+        "distances",
+        "perturbation-eps",
+        "class-pairs-min",
+        "orbit-Sh_paper-eps",
+    } <= names
 
 
 def test_blocks_that_matter(run_folder, page):

@@ -7,15 +7,16 @@ import sys
 import pytest
 
 from stabilitykit.store import load_run
-
-from .conftest import OWNER
+from tests.robustness.conftest import OWNER
 
 LOADING = {
     "broken-import": "a_module_that_is_not_there",
     "broken-exit": "SystemExit",
     "broken-base-exception": "not an Exception",
     "broken-hang": "still loading after 0.4 s",
-    "broken-signature": "surprise", "broken-hard-exit": "os._exit(0)", "broken-interrupt": "nobody pressed Ctrl-C",
+    "broken-signature": "surprise",
+    "broken-hard-exit": "os._exit(0)",
+    "broken-interrupt": "nobody pressed Ctrl-C",
 }
 FAST = ("evaluate", "--limit", 60, "--no-cache", "-q")
 
@@ -52,8 +53,10 @@ def test_a_run_stands_beside_plugins_that_do_not_load(broken, cli, tmp_path):
 
 def test_a_plugin_that_cannot_be_stopped_ends_the_process_with_its_name(broken):
     site = broken("broken-stubborn")
-    code = (f"import sys; sys.path.insert(0, {str(site)!r}); from stabilitykit.cli import run; "
-            "sys.exit(run(['models', 'list']))")
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); from stabilitykit.cli import run; "
+        "sys.exit(run(['models', 'list']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3 and f"broken-stubborn of {OWNER}" in done.stderr and "Traceback" not in done.stderr
 
@@ -73,17 +76,40 @@ def test_names_two_distributions_claim(broken, cli, tmp_path):
 
 # Property -> what its failure says; None: it is no failure, the run is shielded from it.
 HOSTILE = {
-    "raises": "RuntimeError: it raises", "multiline": "ValueError: first line", "silent": "ValueError",
-    "badtext": "Mute", "unusual": "not an Exception", "exits": "goodbye", "returnsnone": "expected a PropertyResult",
-    "returnsnan": "NaN", "returnstext": "ValueError", "oddfields": "name is text",
+    "raises": "RuntimeError: it raises",
+    "multiline": "ValueError: first line",
+    "silent": "ValueError",
+    "badtext": "Mute",
+    "unusual": "not an Exception",
+    "exits": "goodbye",
+    "returnsnone": "expected a PropertyResult",
+    "returnsnan": "NaN",
+    "returnstext": "ValueError",
+    "oddfields": "name is text",
     "twicethesamename": "two measurements",
-    "prints": None, "writestodescriptor": None, "modifiesmodel": "modified the model", "addshook": "modified the model",
-    "modifiestrajectory": "read-only", "modifieslogits": "read-only", "modifieslabels": "modified the dataset",
-    "modifiesresults": None, "replacestrajectory": "labels", "huge": "above the limit", "oddwitness": None,
-    "unserialisable": "Recursion", "surrogates": None, "changesprocess": None, "needsarguments": "something",
-    "notaproperty": "expected a stabilitykit.Property", "latermodel": "modified the model",
-    "interrupts": "nobody pressed Ctrl-C", "exitshard": "os._exit(0)", "closesstreams": None,
-    "replacesforward": "modified the model", "givesnothing": "without a measurement", "ignoressignals": None,
+    "prints": None,
+    "writestodescriptor": None,
+    "modifiesmodel": "modified the model",
+    "addshook": "modified the model",
+    "modifiestrajectory": "read-only",
+    "modifieslogits": "read-only",
+    "modifieslabels": "modified the dataset",
+    "modifiesresults": None,
+    "replacestrajectory": "labels",
+    "huge": "above the limit",
+    "oddwitness": None,
+    "unserialisable": "Recursion",
+    "surrogates": None,
+    "changesprocess": None,
+    "needsarguments": "something",
+    "notaproperty": "expected a stabilitykit.Property",
+    "latermodel": "modified the model",
+    "interrupts": "nobody pressed Ctrl-C",
+    "exitshard": "os._exit(0)",
+    "closesstreams": None,
+    "replacesforward": "modified the model",
+    "givesnothing": "without a measurement",
+    "ignoressignals": None,
     "emptiesfolder": None,
 }
 
@@ -91,7 +117,7 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def hostile_run(tmp_path_factory):
     """One run with every hostile property between two honest ones, and the same honest ones alone."""
-    from .conftest import install
+    from tests.robustness.conftest import install
 
     tmp = tmp_path_factory.mktemp("hostile")
     site = install(tmp / "site", "hostile")
@@ -100,11 +126,21 @@ def hostile_run(tmp_path_factory):
     code = "import sys\nsys.path.insert(0, sys.argv[1])\nfrom stabilitykit.cli import run\nsys.exit(run(sys.argv[2:]))"
 
     def evaluate(output, chosen, *more):
-        arguments = ["evaluate", "--limit", "60", "-q", "--cache", str(tmp / f"cache-{output}"), "-o",
-                     str(tmp / output),
-                     *(word for name in chosen for word in ("-p", name)), *more]
-        return subprocess.run([sys.executable, "-c", code, str(site), *arguments], capture_output=True, text=True,
-                              cwd=tmp, timeout=200)
+        arguments = [
+            "evaluate",
+            "--limit",
+            "60",
+            "-q",
+            "--cache",
+            str(tmp / f"cache-{output}"),
+            "-o",
+            str(tmp / output),
+            *(word for name in chosen for word in ("-p", name)),
+            *more,
+        ]
+        return subprocess.run(
+            [sys.executable, "-c", code, str(site), *arguments], capture_output=True, text=True, cwd=tmp, timeout=200
+        )
 
     done = evaluate("run", names, "--format", "json", "--report")
     alone = evaluate("alone", [names[0], names[-1]])
@@ -160,18 +196,29 @@ def test_failing_report_sections_are_named(hostile_run):
     assert "never closed" not in page
 
 
-@pytest.mark.parametrize("kind, name, message", [
-    ("dataset", "failing-images", "the disk with the images is gone"), ("dataset", "nan-pixels", "NaN"),
-    ("dataset", "failing-build", "no such thing"), ("dataset", "failing-labels", "labels"),
-    ("dataset", "too-few-images", "images() gave"), ("dataset", "byte-images", "uint8"),
-    ("model", "failing-forward", "shape mismatch"), ("model", "nan-readout", "NaN"),
-    ("model", "unequal-blocks", "R^16 to R^32"), ("model", "keeps-state", "changed the model"),
-])
+@pytest.mark.parametrize(
+    "kind, name, message",
+    [
+        ("dataset", "failing-images", "the disk with the images is gone"),
+        ("dataset", "nan-pixels", "NaN"),
+        ("dataset", "failing-build", "no such thing"),
+        ("dataset", "failing-labels", "labels"),
+        ("dataset", "too-few-images", "images() gave"),
+        ("dataset", "byte-images", "uint8"),
+        ("model", "failing-forward", "shape mismatch"),
+        ("model", "nan-readout", "NaN"),
+        ("model", "unequal-blocks", "R^16 to R^32"),
+        ("model", "keeps-state", "changed the model"),
+    ],
+)
 def test_a_failing_dataset_or_model_is_the_culprit_not_the_property(broken, cli, tmp_path, kind, name, message):
     broken("hostile")
     # Beside a healthy pair: then the run goes on and says so cell by cell.
-    parts = ("-m", "small", "-m", name, "-d", "script-names") if kind == "model" else \
-        ("-m", "small", "-d", "script-names", "-d", name)
+    parts = (
+        ("-m", "small", "-m", name, "-d", "script-names")
+        if kind == "model"
+        else ("-m", "small", "-d", "script-names", "-d", name)
+    )
     code, _out, err = cli(*FAST, *parts, "-o", tmp_path / "run")
     assert code == 1, err
     good, bad = load_run(tmp_path / "run")[1]
@@ -205,12 +252,18 @@ def test_class_names_are_text_everywhere(broken, cli, tmp_path):
 
 @pytest.mark.slow
 def test_the_distribution_installs_with_pip(tmp_path):
-    from .conftest import BROKEN
+    from tests.robustness.conftest import BROKEN
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "site"),
-                    str(BROKEN)], check=True, timeout=300)
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); from stabilitykit.plugins import find\n"
-            "print([p.name for p in find() if p.dist.name == 'stabilitykit-broken'])")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "site")], capture_output=True, text=True,
-                          check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(BROKEN)],
+        check=True,
+        timeout=300,
+    )
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from stabilitykit.plugins import find\n"
+        "print([p.name for p in find() if p.dist.name == 'stabilitykit-broken'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "site")], capture_output=True, text=True, check=True
+    )
     assert "hostile" in done.stdout and "broken-clash" in done.stdout

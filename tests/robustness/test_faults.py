@@ -10,8 +10,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "faults.py"
 
 
 def inject(*arguments: object) -> str:
-    done = subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True,
-                          timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -30,8 +30,10 @@ def test_family(bench, family):
     assert sum(tally.codes.values()) == 10
 
 
-NUMBERS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=64), st.sampled_from(
-    [0.0, -0.0, 1.0, 5e-324, 1e-308, 1e308, -1e308, float("nan"), float("inf")]))
+NUMBERS = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True, width=64),
+    st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e-308, 1e308, -1e308, float("nan"), float("inf")]),
+)
 
 
 @st.composite
@@ -39,8 +41,12 @@ def recordings(draw):
     """values (T+1, N, K) of any floats and labels of any layout: one class, missing classes, one image per class."""
     shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3)))
     common = draw(st.booleans())  # mostly ordinary numbers with one odd one among them
-    values = np.array([[[draw(st.floats(-3, 3)) if common else draw(NUMBERS) for _ in range(shape[2])]
-                        for _ in range(shape[1])] for _ in range(shape[0])])
+    values = np.array(
+        [
+            [[draw(st.floats(-3, 3)) if common else draw(NUMBERS) for _ in range(shape[2])] for _ in range(shape[1])]
+            for _ in range(shape[0])
+        ]
+    )
     if common and draw(st.booleans()):
         values.flat[draw(st.integers(0, values.size - 1))] = draw(NUMBERS)
     labels = np.array(draw(st.lists(st.integers(-1, 5), min_size=shape[1], max_size=shape[1])))
@@ -53,9 +59,23 @@ def test_any_trajectory_gives_a_number_that_stands_or_a_reason(bench, recording,
     values, labels = recording
     folder = bench.fresh()
     np.savez(folder / "t.npz", values=values, labels=labels)
-    outcome = try_input(["evaluate", "-t", str(folder / "t.npz"), "-p", name, "--space", space, "-q", "--no-cache",
-                         "-o",
-                         str(folder / "run")], bench, must_fail=not np.isfinite(values).all())
+    outcome = try_input(
+        [
+            "evaluate",
+            "-t",
+            str(folder / "t.npz"),
+            "-p",
+            name,
+            "--space",
+            space,
+            "-q",
+            "--no-cache",
+            "-o",
+            str(folder / "run"),
+        ],
+        bench,
+        must_fail=not np.isfinite(values).all(),
+    )
     assert not outcome.broken, outcome.broken + outcome.text
     if outcome.code == 0:
         for cell in load_run(folder / "run")[1]:

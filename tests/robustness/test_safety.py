@@ -27,12 +27,15 @@ print("CODES", codes)
 
 
 def test_nothing_touches_the_network_unasked(tmp_path):
-    lines = [["evaluate", "--limit", "20", "-q", "-o", "run", "--report"],
-             ["evaluate", "-d", "mnist:root=nowhere", "-o", "refused"],
-             ["evaluate", "-d", "cifar10:root=nowhere", "-o", "refused"],
-             ["evaluate", "-m", "hf-hub:timm/resnet18.a1_in1k", "-o", "refused"]]
-    done = subprocess.run([sys.executable, "-c", GUARD, json.dumps(lines)], capture_output=True, text=True,
-                          cwd=tmp_path, timeout=300)
+    lines = [
+        ["evaluate", "--limit", "20", "-q", "-o", "run", "--report"],
+        ["evaluate", "-d", "mnist:root=nowhere", "-o", "refused"],
+        ["evaluate", "-d", "cifar10:root=nowhere", "-o", "refused"],
+        ["evaluate", "-m", "hf-hub:timm/resnet18.a1_in1k", "-o", "refused"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", GUARD, json.dumps(lines)], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
     assert done.returncode == 0 and "guarded" not in done.stderr, done.stderr
     assert "CODES [0, 2, 2, 2]" in done.stdout, done.stderr
     assert done.stderr.count("download") >= 3
@@ -124,8 +127,18 @@ def test_names_that_are_no_text_are_only_names(cli, tmp_path):
         (root / os.fsdecode(name)).mkdir(parents=True)
         for value in (0, 90, 200):
             Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(root / os.fsdecode(name) / f"{value}.png")
-    given = ("evaluate", "-m", "resnet18-digits", "-d", f"imagefolder:{root},size=32", "--any-classes", "-q",
-             "--no-cache", "-o", tmp_path / "run")
+    given = (
+        "evaluate",
+        "-m",
+        "resnet18-digits",
+        "-d",
+        f"imagefolder:{root},size=32",
+        "--any-classes",
+        "-q",
+        "--no-cache",
+        "-o",
+        tmp_path / "run",
+    )
     code, out, err = cli(*given, "--format", "json", "--report")
     assert code == 0 and json.loads(out)["cells"], err
     assert cli(*given, "--resume")[0] == 0 and len(list((tmp_path / "run" / "cells").iterdir())) == 1

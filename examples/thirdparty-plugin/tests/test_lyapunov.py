@@ -59,6 +59,7 @@ def test_equals_explicit_jacobians():
         state = context.model.initial_state(inputs[row : row + 1]).flatten()
         total = torch.eye(16, dtype=torch.float64)
         for t in range(3):
+
             def block(x, t=t):
                 return context.model.block(t, x.reshape(1, 4, 2, 2)).flatten()
 

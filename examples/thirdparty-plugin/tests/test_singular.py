@@ -22,9 +22,7 @@ def flow_of(seed=0, images=3, blocks=3):
 
 def explicit(function, points):
     """(B, n, n): the Jacobian of every row by autograd, one row of the Jacobian at a time."""
-    return torch.stack([
-        torch.autograd.functional.jacobian(lambda x: function(x[None])[0], point) for point in points
-    ])
+    return torch.stack([torch.autograd.functional.jacobian(lambda x: function(x[None])[0], point) for point in points])
 
 
 @laws

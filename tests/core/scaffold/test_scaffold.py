@@ -25,8 +25,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 def run(*arguments, cwd):
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")])
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-                          env=environment)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 @pytest.mark.parametrize("name", ["curvature", "true", "a1_b2"])
@@ -35,8 +36,13 @@ def test_names_of_everything_follow_from_the_name(tmp_path, name):
     assert target == tmp_path / f"stabilitykit-{name.replace('_', '-')}"
     written = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     package = f"stabilitykit_{name}"
-    assert written == {"pyproject.toml", "README.md", f"src/{package}/__init__.py", f"src/{package}/measure.py",
-                       f"tests/test_{name}.py"}
+    assert written == {
+        "pyproject.toml",
+        "README.md",
+        f"src/{package}/__init__.py",
+        f"src/{package}/measure.py",
+        f"tests/test_{name}.py",
+    }
     project = tomllib.loads((target / "pyproject.toml").read_text())
     assert project["project"]["entry-points"]["stabilitykit"] == {name: package}
     assert not [path for path in target.rglob("*") if path.is_file() and "$" in path.read_text()]

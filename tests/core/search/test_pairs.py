@@ -127,11 +127,7 @@ def test_larger_set_goes_through_every_method(monkeypatch, gain, most):
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    st.data(),
-    st.sampled_from(REDUCTIONS),
-    st.sampled_from([np.float32, np.float64]),
-)
+@given(st.data(), st.sampled_from(REDUCTIONS), st.sampled_from([np.float32, np.float64]))
 def test_any_array(data, reduction, dtype):
     shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 4)))
     width = 64 if dtype == np.float64 else 32

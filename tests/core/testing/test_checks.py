@@ -247,8 +247,14 @@ class Good(Property):
         return PropertyResult([self.measurement(share, context)])
 
     def measurement(self, value, context, **fields):
-        base = {"name": "share", "value": value, "kind": Kind.EXACT, "n": len(context.indices), "reference": "here",
-                "witness": {"indices": [int(context.indices[0])]}}
+        base = {
+            "name": "share",
+            "value": value,
+            "kind": Kind.EXACT,
+            "n": len(context.indices),
+            "reference": "here",
+            "witness": {"indices": [int(context.indices[0])]},
+        }
         return Measurement(**base | fields)
 
 
@@ -358,8 +364,11 @@ PROPERTIES = {
     WithoutReference: ["every measurement says what it is"],
     WithoutCount: ["every measurement says what it is"],
     # A result with a name twice cannot be read back either.
-    Twice: ["every measurement says what it is", "result survives JSON",
-            "verify recomputes what it says it recomputes"],
+    Twice: [
+        "every measurement says what it is",
+        "result survives JSON",
+        "verify recomputes what it says it recomputes",
+    ],
     OutsideInterval: ["every measurement says what it is"],
     ForeignWitness: ["witnesses and images are evaluated images"],
     RaggedTable: ["tables have as many cells as columns"],
@@ -388,8 +397,9 @@ def test_checking_a_property_leaves_global_generators_alone():
 
 
 def component(target, **fields):
-    return Component("property", "p", f"{__name__}:{target}", fields.pop("summary", "a property"),
-                     **{"reference": "here"} | fields)
+    return Component(
+        "property", "p", f"{__name__}:{target}", fields.pop("summary", "a property"), **{"reference": "here"} | fields
+    )
 
 
 def missing_data():
@@ -413,8 +423,9 @@ def test_missing_data_is_no_broken_contract():
 
 
 def host_of(plugin, module=__name__):
-    point = SimpleNamespace(name="mine", value=module, load=lambda: plugin,
-                            dist=SimpleNamespace(name="my-dist", version="1"))
+    point = SimpleNamespace(
+        name="mine", value=module, load=lambda: plugin, dist=SimpleNamespace(name="my-dist", version="1")
+    )
     return Registry(load_plugins([point]))
 
 

@@ -33,7 +33,8 @@ def context_of() -> Callable[..., Context]:
         dataset = LabelledDataset(labels if dataset_labels is None else dataset_labels, classes)
         labels = np.asarray(labels, dtype=np.int64)
         trajectory = Trajectory(logits, labels, indices, space, list(dataset.class_names))
-        return Context(model, dataset, indices, None, space, torch.device("cpu"), seed=seed,
-                       make_trajectory=lambda: trajectory)
+        return Context(
+            model, dataset, indices, None, space, torch.device("cpu"), seed=seed, make_trajectory=lambda: trajectory
+        )
 
     return make

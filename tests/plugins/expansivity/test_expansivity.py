@@ -39,7 +39,9 @@ def test_example_by_hand(context_of):
     assert result["expansive_constant.mean.normalised"].value == 3.5 / 5.5
     profile = [dict(zip(result.tables["depth"].columns, row)) for row in result.tables["depth"].rows]
     assert [(d["block"], d["closest"], d["index_i"], d["index_j"], d["median"]) for d in profile] == [
-        (0, 1.0, 1, 3, 5.0), (1, 4.0, 0, 2, 6.0)]
+        (0, 1.0, 1, 3, 5.0),
+        (1, 4.0, 0, 2, 6.0),
+    ]
     assert result.images[:4] == [0, 2, 1, 3]
 
 

@@ -8,8 +8,26 @@ import numpy as np
 from stabilitykit_lipschitz.network import Layer, Network
 from stabilitykit_lipschitz.slopes import Activation, leaky, named
 
-NAMES = ("relu", "relu", "leaky relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus", "hardswish", "mish",
-         "selu", "hardtanh", "relu6", "softsign", "hardsigmoid", "gelu-tanh", "identity")
+NAMES = (
+    "relu",
+    "relu",
+    "leaky relu",
+    "tanh",
+    "sigmoid",
+    "gelu",
+    "silu",
+    "elu",
+    "softplus",
+    "hardswish",
+    "mish",
+    "selu",
+    "hardtanh",
+    "relu6",
+    "softsign",
+    "hardsigmoid",
+    "gelu-tanh",
+    "identity",
+)
 
 
 def random_network(seed: int, largest: int = 12) -> Network:

@@ -15,7 +15,7 @@ from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import product_bound
 from stabilitykit_lipschitz.slopes import leaky, named
 
-from .random_nets import as_scaled, random_network
+from tests.plugins.lipschitz.random_nets import as_scaled, random_network
 
 
 def worst_pattern(network: Network) -> float:
@@ -65,9 +65,16 @@ def test_bounds_every_slope_pattern(alpha: float, seed: int) -> None:
     assert lipschitz(network).upper <= 1.6 * worst
 
 
-@pytest.mark.parametrize(("sizes", "name", "infinite"), [
-    ((4, 8, 3), "relu", False), ((6, 8, 6, 2), "gelu", False), ((5, 6, 5, 1), "leaky relu", False),
-    ((5, 8, 2), "relu", True), ((4, 5, 4, 3), "tanh", True)])
+@pytest.mark.parametrize(
+    ("sizes", "name", "infinite"),
+    [
+        ((4, 8, 3), "relu", False),
+        ((6, 8, 6, 2), "gelu", False),
+        ((5, 6, 5, 1), "leaky relu", False),
+        ((5, 8, 2), "relu", True),
+        ((4, 5, 4, 3), "tanh", True),
+    ],
+)
 @pytest.mark.parametrize("solver", ["CLARABEL", "SCS"])
 def test_agrees_with_cvxpy(sizes: tuple[int, ...], name: str, infinite: bool, solver: str) -> None:
     rng = np.random.default_rng(len(sizes))

@@ -29,8 +29,15 @@ def _models() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     bn = nn.BatchNorm2d(4)
     bn.running_mean.uniform_(-1, 1)
     bn.running_var.uniform_(0.5, 2)
-    conv = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), bn, nn.LeakyReLU(0.1), nn.AvgPool2d(2), nn.Dropout(),
-                         nn.Flatten(), nn.Linear(16, 3))
+    conv = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        bn,
+        nn.LeakyReLU(0.1),
+        nn.AvgPool2d(2),
+        nn.Dropout(),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    )
     return [
         ("mlp", nn.Sequential(nn.Flatten(), nn.Linear(8, 5), nn.SiLU(), nn.Linear(5, 3)), (2, 2, 2)),
         ("conv", conv, (2, 4, 4)),
@@ -69,14 +76,18 @@ def test_softmax_halves() -> None:
     assert soft.upper == pytest.approx(plain.upper / 2, rel=1e-9) and soft.lower <= soft.upper
 
 
-@pytest.mark.parametrize(("model", "shape", "word"), [
-    (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 2)), (1, 4, 4), "MaxPool2d"),
-    (nn.Sequential(nn.Linear(3, 3), nn.Softmax(1), nn.Linear(3, 2)), (3,), "Linear"),
-    (nn.Sequential(nn.Linear(4, 4), nn.GLU(), nn.Linear(2, 2)), (4,), "GLU"),
-    (nn.Sequential(nn.Linear(4, 4), nn.Hardshrink(), nn.Linear(4, 2)), (4,), "Hardshrink"),
-    (nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4), nn.Linear(4, 2)), (4,), "GroupNorm"),
-    (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)), (4,), "batch"),
-    (nn.MultiheadAttention(4, 1), (4,), "MultiheadAttention")])
+@pytest.mark.parametrize(
+    ("model", "shape", "word"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 2)), (1, 4, 4), "MaxPool2d"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Softmax(1), nn.Linear(3, 2)), (3,), "Linear"),
+        (nn.Sequential(nn.Linear(4, 4), nn.GLU(), nn.Linear(2, 2)), (4,), "GLU"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Hardshrink(), nn.Linear(4, 2)), (4,), "Hardshrink"),
+        (nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4), nn.Linear(4, 2)), (4,), "GroupNorm"),
+        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)), (4,), "batch"),
+        (nn.MultiheadAttention(4, 1), (4,), "MultiheadAttention"),
+    ],
+)
 def test_unknown_layers_are_named(model: nn.Module, shape: tuple[int, ...], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         lipschitz(model, input_shape=shape)
@@ -127,9 +138,14 @@ def test_certificates_that_prove_nothing_are_rejected() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
     found = lipschitz(net)
     assert verify(net, found.multipliers, found.rho) == pytest.approx(found.upper, rel=1e-12)
-    for multipliers, rho in [(found.multipliers, found.rho * (1 - 1e-5)), (found.multipliers, 0.0),
-                             (found.multipliers, float("nan")), ([2 * t for t in found.multipliers], found.rho),
-                             ([-t for t in found.multipliers], found.rho), ([0 * t for t in found.multipliers], 1e9)]:
+    for multipliers, rho in [
+        (found.multipliers, found.rho * (1 - 1e-5)),
+        (found.multipliers, 0.0),
+        (found.multipliers, float("nan")),
+        ([2 * t for t in found.multipliers], found.rho),
+        ([-t for t in found.multipliers], found.rho),
+        ([0 * t for t in found.multipliers], 1e9),
+    ]:
         assert verify(net, multipliers, rho) is None
     with pytest.raises(ValueError, match="per hidden layer"):
         verify(net, [], found.rho)
@@ -145,8 +161,10 @@ def test_layernorm_needs_a_region_and_states_its_assumption() -> None:
     x = torch.randn(50, 12, dtype=torch.float64)
     found = lipschitz(model, region=Data(x.numpy()))
     assert found.assumptions and "at least" in found.assumptions[0]
-    norms = [float(torch.linalg.matrix_norm(torch.autograd.functional.jacobian(lambda v: model(v[None])[0], row), 2))
-             for row in x]
+    norms = [
+        float(torch.linalg.matrix_norm(torch.autograd.functional.jacobian(lambda v: model(v[None])[0], row), 2))
+        for row in x
+    ]
     assert max(norms) <= found.upper
     pairs = torch.cdist(model(x), model(x)) / (torch.cdist(x, x) + torch.eye(50))
     assert float(pairs.detach().max()) <= found.upper * (1 + 1e-9)
@@ -185,8 +203,9 @@ def test_dead_and_duplicate_neurons_change_nothing() -> None:
 
 
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.01, 3.0), boxed=st.booleans())
-def test_local_constants_bound_the_region_and_never_exceed_the_global_one(seed: int, radius: float,
-                                                                         boxed: bool) -> None:
+def test_local_constants_bound_the_region_and_never_exceed_the_global_one(
+    seed: int, radius: float, boxed: bool
+) -> None:
     torch.manual_seed(seed)
     acts = (nn.ReLU(), nn.GELU(), nn.Tanh(), nn.Hardswish())
     model = nn.Sequential(nn.Linear(4, 7), acts[seed % 4], nn.Linear(7, 5), acts[(seed // 4) % 4], nn.Linear(5, 2))

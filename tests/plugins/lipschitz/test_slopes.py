@@ -11,10 +11,33 @@ from stabilitykit_lipschitz.activations import of_module
 from stabilitykit_lipschitz.slopes import NAMES, named
 from torch import nn
 
-MODULES = [nn.ReLU(), nn.LeakyReLU(0.2), nn.Tanh(), nn.Sigmoid(), nn.Softplus(), nn.Softplus(beta=3.0), nn.ELU(0.7),
-           nn.ELU(2.0), nn.CELU(1.5), nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU(), nn.Mish(), nn.SELU(),
-           nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(-0.5, 2.0), nn.ReLU6(), nn.Softsign(), nn.Tanhshrink(),
-           nn.LogSigmoid(), nn.Softshrink(0.3), nn.PReLU(), nn.RReLU(), nn.Identity()]
+MODULES = [
+    nn.ReLU(),
+    nn.LeakyReLU(0.2),
+    nn.Tanh(),
+    nn.Sigmoid(),
+    nn.Softplus(),
+    nn.Softplus(beta=3.0),
+    nn.ELU(0.7),
+    nn.ELU(2.0),
+    nn.CELU(1.5),
+    nn.GELU(),
+    nn.GELU(approximate="tanh"),
+    nn.SiLU(),
+    nn.Mish(),
+    nn.SELU(),
+    nn.Hardswish(),
+    nn.Hardsigmoid(),
+    nn.Hardtanh(-0.5, 2.0),
+    nn.ReLU6(),
+    nn.Softsign(),
+    nn.Tanhshrink(),
+    nn.LogSigmoid(),
+    nn.Softshrink(0.3),
+    nn.PReLU(),
+    nn.RReLU(),
+    nn.Identity(),
+]
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -27,16 +50,26 @@ def test_bounds_contain_and_attain_the_derivative(name: str) -> None:
     assert slope.min() - low < 1e-3 and high - slope.max() < 1e-3
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [
-    ("gelu", -0.12891, 1.12891), ("gelu-tanh", -0.12900, 1.12900), ("silu", -0.09984, 1.09984),
-    ("mish", -0.1126, 1.0885), ("selu", 0.0, 1.7581), ("hardswish", -0.5, 1.5), ("sigmoid", 0.0, 0.25)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("gelu", -0.12891, 1.12891),
+        ("gelu-tanh", -0.12900, 1.12900),
+        ("silu", -0.09984, 1.09984),
+        ("mish", -0.1126, 1.0885),
+        ("selu", 0.0, 1.7581),
+        ("hardswish", -0.5, 1.5),
+        ("sigmoid", 0.0, 0.25),
+    ],
+)
 def test_documented_slopes(name: str, low: float, high: float) -> None:
     alpha, beta = named(name).bounds(1)
     assert alpha[0] == pytest.approx(low, abs=1e-4) and beta[0] == pytest.approx(high, abs=1e-4)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if not isinstance(m, nn.Identity)],
-                         ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if not isinstance(m, nn.Identity)], ids=lambda m: type(m).__name__
+)
 def test_values_and_derivatives_are_torchs(module: nn.Module) -> None:
     activation = of_module(module, (401,))
     x = torch.linspace(-9.017, 8.931, 401, dtype=torch.float64, requires_grad=True)

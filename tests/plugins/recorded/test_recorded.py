@@ -22,8 +22,9 @@ def test_constants_equal_brute_force(tmp_path_factory, seed, depths, count, clas
     values = generator.normal(size=(depths, count, classes)) * 10.0 ** generator.integers(-9, 3)
     labels = np.arange(count) % classes
     path = write(tmp_path_factory.mktemp("r") / "t.npz", values, labels)
-    outcome = stabilitykit.evaluate(f"recorded:{path}", f"recorded:{path}", space="logits", cache=False,
-                                     any_classes=True)
+    outcome = stabilitykit.evaluate(
+        f"recorded:{path}", f"recorded:{path}", space="logits", cache=False, any_classes=True
+    )
     distances = np.sqrt(((values[:, :, None] - values[:, None]) ** 2).sum(-1))
     cross = labels[:, None] != labels
     for name, reduced in (("max", distances.max(0)), ("min", distances.min(0)), ("mean", distances.mean(0))):
@@ -43,10 +44,17 @@ def test_near_ties_survive(tmp_path, capsys):
     assert run(["verify", "-q", str(tmp_path / "run")]) == 0
 
 
-@pytest.mark.parametrize("values, labels", [
-    (np.zeros((2, 3)), [0, 1, 0]), (np.zeros((2, 3, 2)), [0, 1]), (np.zeros((2, 2, 2)), [0.5, 1.0]),
-    (np.full((2, 2, 2), np.nan), [0, 1]), (np.array([[["a"]]]), [0]), (np.zeros((2, 0, 2)), np.zeros(0, int)),
-])
+@pytest.mark.parametrize(
+    "values, labels",
+    [
+        (np.zeros((2, 3)), [0, 1, 0]),
+        (np.zeros((2, 3, 2)), [0, 1]),
+        (np.zeros((2, 2, 2)), [0.5, 1.0]),
+        (np.full((2, 2, 2), np.nan), [0, 1]),
+        (np.array([[["a"]]]), [0]),
+        (np.zeros((2, 0, 2)), np.zeros(0, int)),
+    ],
+)
 def test_bad_files(tmp_path, values, labels):
     with pytest.raises(DataProblem):
         read_recording(write(tmp_path / "t.npz", values, labels))

@@ -24,8 +24,14 @@ def plain_forward(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor
     depths = [sum(len(g) == stage for g in network.grids) for stage in (1, 2, 3, 4)]
     for (rows, columns), depth in zip(GRIDS, depths):
         height, width = x.shape[2] // rows, x.shape[3] // columns
-        x = torch.cat([x[:, :, r * height:(r + 1) * height, c * width:(c + 1) * width]
-                       for r in range(rows) for c in range(columns)], dim=1)
+        x = torch.cat(
+            [
+                x[:, :, r * height : (r + 1) * height, c * width : (c + 1) * width]
+                for r in range(rows)
+                for c in range(columns)
+            ],
+            dim=1,
+        )
         channels *= rows * columns
         for _ in range(depth):
             b = next(blocks)
@@ -37,8 +43,9 @@ def plain_forward(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor
     return states
 
 
-@pytest.mark.parametrize(("make", "name", "parameters"),
-                         [(resnet18, "resnet18", 6_253_386), (resnet50, "resnet50", 15_815_242)])
+@pytest.mark.parametrize(
+    ("make", "name", "parameters"), [(resnet18, "resnet18", 6_253_386), (resnet50, "resnet50", 15_815_242)]
+)
 def test_parameters_and_states_of_the_paper(make, name: str, parameters: int) -> None:
     model = make(depths=DEPTHS[name])
     assert sum(p.numel() for p in model.module.parameters()) == parameters
@@ -50,10 +57,17 @@ def test_parameters_and_states_of_the_paper(make, name: str, parameters: int) ->
     assert state[0].numel() == 4096
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"grouping": "all"}, {"final_relu": False}, {"stem": "patch", "width": 48, "depths": (1, 2, 1, 3)},
-    {"width": 4, "num_classes": 3}, {"stem": "patch", "width": 64, "final_relu": False, "depths": (1, 1, 1, 1)},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"grouping": "all"},
+        {"final_relu": False},
+        {"stem": "patch", "width": 48, "depths": (1, 2, 1, 3)},
+        {"width": 4, "num_classes": 3},
+        {"stem": "patch", "width": 64, "final_relu": False, "depths": (1, 1, 1, 1)},
+    ],
+)
 def test_blocks_follow_the_definition(options: dict) -> None:
     model = build("resnet18", **{"width": 8, "depths": (2, 2, 2, 2), **options}, seed=3)
     model.module.double()
@@ -137,10 +151,15 @@ def test_seed_decides_the_untrained_weights() -> None:
     assert relu.fingerprint() != first.fingerprint()
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"depths": (2, 2, 2)}, "4 stages"), ({"depths": (2, 0, 2, 2)}, "at least 1"),
-    ({"width": 10}, "multiple of 4"), ({"stem": "patch", "width": 32}, "at least 48"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"depths": (2, 2, 2)}, "4 stages"),
+        ({"depths": (2, 0, 2, 2)}, "at least 1"),
+        ({"width": 10}, "multiple of 4"),
+        ({"stem": "patch", "width": 32}, "at least 48"),
+    ],
+)
 def test_impossible_options(options: dict, words: str) -> None:
     with pytest.raises(StabilityKitError, match=words):
         build("resnet18", **{"depths": (1, 1, 1, 1), **options})

@@ -36,9 +36,9 @@ def test_channels_hold_contiguous_tiles(grid: tuple[int, int], shape: tuple[int,
     patched = patch(x, grid)
     for row in range(rows):
         for column in range(columns):
-            tile = x[:, :, row * height:(row + 1) * height, column * width:(column + 1) * width]
+            tile = x[:, :, row * height : (row + 1) * height, column * width : (column + 1) * width]
             first = (row * columns + column) * channels
-            assert torch.equal(patched[:, first:first + channels], tile)
+            assert torch.equal(patched[:, first : first + channels], tile)
 
 
 @settings(deadline=None, max_examples=20)

@@ -24,8 +24,11 @@ def every_pseudo_orbit(values: np.ndarray, start_tracer: bool = True) -> tuple[n
     """delta and eps of all sequences of images but the constant ones."""
     apart = all_distances(values)
     depths, count, _ = apart.shape
-    found = [follow(apart, path, start_tracer) for path in itertools.product(range(count), repeat=depths)
-             if len(set(path)) > 1]
+    found = [
+        follow(apart, path, start_tracer)
+        for path in itertools.product(range(count), repeat=depths)
+        if len(set(path)) > 1
+    ]
     delta, eps = np.array(found).T
     return delta, eps
 

@@ -19,5 +19,5 @@ def trajectories(draw, min_images=2, max_images=7, max_blocks=3, max_classes=4):
     elif kind == "scales":
         values *= np.exp(3 * generator.normal(size=(blocks + 1, 1, 1)))
     elif kind == "close":
-        values[:, images // 2:] = values[:, :images - images // 2] + 1e-9 * values[:, images // 2:]
+        values[:, images // 2 :] = values[:, : images - images // 2] + 1e-9 * values[:, images // 2 :]
     return values

@@ -9,8 +9,8 @@ from stabilitykit_shadowing.bracket_lower import lower_side
 from stabilitykit_shadowing.measure import bracket_of, shadow
 from stabilitykit_shadowing.orbits import nearest_orbits
 
-from .reference import all_distances, every_pseudo_orbit, s_of
-from .strategies import trajectories
+from tests.plugins.shadowing.reference import all_distances, every_pseudo_orbit, s_of
+from tests.plugins.shadowing.strategies import trajectories
 
 
 def places(eps):

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_shadowing.orbits import PseudoOrbits, nearest_orbits, path_jumps, single_switch_orbits
 
-from .reference import all_distances
-from .strategies import trajectories
+from tests.plugins.shadowing.reference import all_distances
+from tests.plugins.shadowing.strategies import trajectories
 
 
 def naive_orbits(values, labels, same_class, unvisited):
@@ -15,8 +15,11 @@ def naive_orbits(values, labels, same_class, unvisited):
     for i in range(count):
         path = [i]
         for t in range(1, depths):
-            allowed = [j for j in range(count) if j != path[-1]
-                       and not (unvisited and j in path) and not (same_class and labels[j] != labels[i])]
+            allowed = [
+                j
+                for j in range(count)
+                if j != path[-1] and not (unvisited and j in path) and not (same_class and labels[j] != labels[i])
+            ]
             if not allowed:
                 break
             path.append(min(allowed, key=lambda j: (apart[t, path[-1], j], j)))

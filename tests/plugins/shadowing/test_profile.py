@@ -7,11 +7,12 @@ from stabilitykit_shadowing.measure import shadow
 from stabilitykit_shadowing.orbits import nearest_orbits
 from stabilitykit_shadowing.profile import shadowing_profile
 
-from .reference import all_distances, every_pseudo_orbit, follow, s_of
-from .strategies import trajectories
+from tests.plugins.shadowing.reference import all_distances, every_pseudo_orbit, follow, s_of
+from tests.plugins.shadowing.strategies import trajectories
 
-numbers = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 2.0]),
-                             st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9])), max_size=12)
+numbers = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 2.0]), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9])), max_size=12
+)
 
 
 @given(numbers)

@@ -14,8 +14,13 @@ from stabilitykit.testing.property import check_property
 from stabilitykit.trajectory import batch_logits
 
 FAMILIES = [
-    {}, {"same_class": True}, {"unvisited": True}, {"start_tracer": False}, {"family": "noise"},
-    {"family": "precision", "format": "bf16"}, {"family": "precision", "format": "int8"},
+    {},
+    {"same_class": True},
+    {"unvisited": True},
+    {"start_tracer": False},
+    {"family": "noise"},
+    {"family": "precision", "format": "bf16"},
+    {"family": "precision", "format": "int8"},
     {"family": "precision", "format": "fp16", "tracers": "refined", "refine_orbits": 0},
     {"tracers": "refined", "refine_orbits": 5, "refine_steps": 4},
 ]
@@ -120,8 +125,10 @@ def test_no_noise_gives_true_orbits_under_autocast():
     """The perturbed orbit runs in the precision of extraction, so it differs by its perturbation alone."""
     context = tiny_context()
     context.autocast = torch.bfloat16
-    logits = np.concatenate([batch_logits(context.model, context.readout, inputs, torch.bfloat16)
-                             for _, inputs in context.batches()], axis=1)
+    logits = np.concatenate(
+        [batch_logits(context.model, context.readout, inputs, torch.bfloat16) for _, inputs in context.batches()],
+        axis=1,
+    )
     values = to_space(logits, "probabilities")
     orbits = state_orbits(NoiseFamily(context, 0.0))
     np.testing.assert_array_equal(orbits.readouts, np.moveaxis(values, 0, 1))
@@ -131,8 +138,9 @@ def test_no_noise_gives_true_orbits_under_autocast():
 def test_refined_tracers_never_raise_eps_and_lower_some():
     context = tiny_context()
     data = Shadowing(family="noise", noise_scale=0.05, bracket=False).evaluate(context)
-    refined = Shadowing(family="noise", noise_scale=0.05, tracers="refined", refine_orbits=0,
-                        bracket=False).evaluate(context)
+    refined = Shadowing(family="noise", noise_scale=0.05, tracers="refined", refine_orbits=0, bracket=False).evaluate(
+        context
+    )
     assert refined["eps.max"].value <= data["eps.max"].value
     assert refined["eps.min"].value < data["eps.min"].value
     assert refined["eps.min"].kind == Kind.UPPER and data["eps.min"].kind == Kind.EXACT

@@ -25,8 +25,11 @@ class Skip(nn.Module):
 
     def __init__(self, channels, dropout=0.3):
         super().__init__()
-        self.f = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True),
-                               nn.Conv2d(channels, channels, 3, padding=1))
+        self.f = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x):

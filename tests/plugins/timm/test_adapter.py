@@ -14,8 +14,7 @@ from torch import nn
 from stabilitykit.compiled import CompiledForward
 from stabilitykit.readout import HeadReadout
 from stabilitykit.trajectory import depth_logits
-
-from .nets import NETS, Features, Modular, Patched, Reversible, SideState, Skip, images, make, parts
+from tests.plugins.timm.nets import NETS, Features, Modular, Patched, Reversible, SideState, Skip, images, make, parts
 
 
 def adapted(kind, seed=0):
@@ -47,7 +46,7 @@ def test_states_have_one_shape_and_the_model_is_used_as_it_is(kind):
         state = model.initial_state(inputs)
         for t in range(model.num_blocks):
             shapes = [tuple(part.shape) for part in parts(state)]
-            assert shapes[:len(expected.shape)] == [(3, *shape) for shape in expected.shape]
+            assert shapes[: len(expected.shape)] == [(3, *shape) for shape in expected.shape]
             before = [part.clone() for part in parts(state)]
             following = model.block(t, state)
             assert all(torch.equal(a, b) for a, b in zip(before, parts(state))), "a block must not write to its input"
@@ -56,8 +55,12 @@ def test_states_have_one_shape_and_the_model_is_used_as_it_is(kind):
     assert all("forward" not in m.__dict__ and "_call_impl" not in m.__dict__ for m in model.module.modules())
 
 
-@given(styles=st.lists(st.sampled_from(["skip", "relu", "norm", "inplace", "scaled"]), min_size=2, max_size=5),
-       channels=st.sampled_from([2, 4, 6]), batch=st.integers(1, 4), seed=st.integers(0, 99))
+@given(
+    styles=st.lists(st.sampled_from(["skip", "relu", "norm", "inplace", "scaled"]), min_size=2, max_size=5),
+    channels=st.sampled_from([2, 4, 6]),
+    batch=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=15)
 def test_random_networks(styles, channels, batch, seed):
     class Block(nn.Module):
@@ -78,8 +81,9 @@ def test_random_networks(styles, channels, batch, seed):
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Conv2d(3, channels, 3), *(Block(style) for style in styles), nn.Flatten(),
-                            nn.Linear(channels * 36, 4))
+        net = nn.Sequential(
+            nn.Conv2d(3, channels, 3), *(Block(style) for style in styles), nn.Flatten(), nn.Linear(channels * 36, 4)
+        )
         for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.running_mean.normal_()
     found = discover(net, (3, 8, 8))
@@ -196,8 +200,9 @@ def test_columns_choose_outputs():
         torch.testing.assert_close(model.head(state), model.readout(state))
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "mobilenetv2_050", "levit_128s",
-                                  "efficientformer_l1"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "resnet18", "mobilenetv2_050", "levit_128s", "efficientformer_l1"]
+)
 def test_timm_round_trips(name):
     from stabilitykit_timm.certificate import randomise
     from stabilitykit_timm.loading import input_shape_of, skeleton

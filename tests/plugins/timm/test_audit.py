@@ -9,7 +9,7 @@ import torch
 import stabilitykit
 from stabilitykit.cli import run
 
-NET = '''
+NET = """
 from torch import nn
 from torch.nn import functional
 
@@ -36,7 +36,7 @@ class Hidden(Net):
     def forward(self, x):
         x = self.stem(x)
         return self.head((self.blocks(x) + x.detach().mean()).flatten(1))
-'''
+"""
 
 
 @pytest.fixture
@@ -57,16 +57,19 @@ def test_list_runs(capsys):
     assert "blocks" in out and "197x192" in out and "12 identity" in out
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), [
-    (["timm:densenet121", "--list-runs"], 1, "channels appended"),
-    (["timm:vgg11", "--list-runs", "--mode", "closed"], 1, "no closed run"),
-    (["timm:resnet5", "--list-runs"], 2, "did you mean"),
-    (["resnet50", "--list-runs"], 2, "did you mean timm:resnet50"),
-    (["timm:resnet18"], 2, "--dataset"),
-    (["timm:resnet18", "--normalise", "imagenet", "--list-runs"], 2, "take no --normalise"),
-    (["timm:resnet18", "-d", "digits", "--run", "layer9"], 2, "has no run 'layer9'"),
-    (["hf-hub:timm/resnet18.a1_in1k", "-d", "digits"], 2, "--download"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["timm:densenet121", "--list-runs"], 1, "channels appended"),
+        (["timm:vgg11", "--list-runs", "--mode", "closed"], 1, "no closed run"),
+        (["timm:resnet5", "--list-runs"], 2, "did you mean"),
+        (["resnet50", "--list-runs"], 2, "did you mean timm:resnet50"),
+        (["timm:resnet18"], 2, "--dataset"),
+        (["timm:resnet18", "--normalise", "imagenet", "--list-runs"], 2, "take no --normalise"),
+        (["timm:resnet18", "-d", "digits", "--run", "layer9"], 2, "has no run 'layer9'"),
+        (["hf-hub:timm/resnet18.a1_in1k", "-d", "digits"], 2, "--download"),
+    ],
+)
 def test_mistakes_end_in_one_line(arguments, code, message, capsys):
     assert run(["audit", *arguments]) == code
     error = capsys.readouterr().err
@@ -75,8 +78,28 @@ def test_mistakes_end_in_one_line(arguments, code, message, capsys):
 
 def test_audit_of_a_users_module(folder, capsys):
     properties = ["-p", "expansivity", "-p", "blocks:sample=40", "-p", "lipschitz"]
-    assert run(["audit", "module:their_nets:Net", "--input", "3x32x32", "-d", "digits", "--limit", "60", "--no-cache",
-                *properties, "-q", "-o", "out", "--format", "json"]) == 0
+    assert (
+        run(
+            [
+                "audit",
+                "module:their_nets:Net",
+                "--input",
+                "3x32x32",
+                "-d",
+                "digits",
+                "--limit",
+                "60",
+                "--no-cache",
+                *properties,
+                "-q",
+                "-o",
+                "out",
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
     done = json.loads(capsys.readouterr().out)
     certificate = done["pairs"][0]["certificate"]
     assert certificate["bit_exact"] and certificate["vacuous"] == ["1 of 3 blocks return their input unchanged"]
@@ -89,8 +112,27 @@ def test_audit_of_a_users_module(folder, capsys):
 
 
 def test_a_net_that_is_not_its_blocks_fails(folder, capsys):
-    assert run(["audit", "module:their_nets:Hidden", "--input", "3x32x32", "-d", "digits", "--limit", "20",
-                "--no-cache", "-p", "blocks", "-q", "-o", "out"]) == 1
+    assert (
+        run(
+            [
+                "audit",
+                "module:their_nets:Hidden",
+                "--input",
+                "3x32x32",
+                "-d",
+                "digits",
+                "--limit",
+                "20",
+                "--no-cache",
+                "-p",
+                "blocks",
+                "-q",
+                "-o",
+                "out",
+            ]
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert "the chained blocks are not the model" in error
     assert "warning: certificate of module:" in error
@@ -111,8 +153,10 @@ def test_the_blocks_table_agrees_with_the_trajectory(folder):
 
 def test_convert_command(tmp_path, capsys):
     output = tmp_path / "c.safetensors"
-    assert run(["convert", "timm:resnet18", "--width", "8", "--num-classes", "3", "-o", str(output),
-                "--format", "json"]) == 0
+    assert (
+        run(["convert", "timm:resnet18", "--width", "8", "--num-classes", "3", "-o", str(output), "--format", "json"])
+        == 0
+    )
     facts = json.loads(capsys.readouterr().out)
     assert facts["blocks"] == 8 and facts["dimension"] == 512 and output.exists()
     assert facts["next"].startswith("stabilitykit train converted:resnet18,width=8")
@@ -123,11 +167,32 @@ def test_convert_command(tmp_path, capsys):
 
 def test_train_a_converted_network(tmp_path, capsys):
     output = tmp_path / "trained.safetensors"
-    assert run(["train", "converted:resnet18,width=8", "-d", "digits:train", "--limit", "60", "--epochs", "1",
-                "--batch-size", "30", "-q", "-o", str(output), "--format", "json"]) == 0
+    assert (
+        run(
+            [
+                "train",
+                "converted:resnet18,width=8",
+                "-d",
+                "digits:train",
+                "--limit",
+                "60",
+                "--epochs",
+                "1",
+                "--batch-size",
+                "30",
+                "-q",
+                "-o",
+                str(output),
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
-    done = stabilitykit.evaluate("converted:resnet18,width=8", "digits", ["expansivity"], checkpoint=str(output),
-                                 limit=30, cache=False)
+    done = stabilitykit.evaluate(
+        "converted:resnet18,width=8", "digits", ["expansivity"], checkpoint=str(output), limit=30, cache=False
+    )
     assert done.ok and done.info["pairs"][0]["certificate"]["bit_exact"]
 
 
@@ -138,8 +203,13 @@ def test_resnet20_of_others(shared_data, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "examples"))
     from stabilitykit_timm.models import module_model
 
-    model = module_model("outside_checkpoint:build", input=(3, 32, 32), normalise="imagenet", run="layer3",
-                         checkpoint=str(shared_data / "checkpoints" / "cifar10_resnet20.th"))
+    model = module_model(
+        "outside_checkpoint:build",
+        input=(3, 32, 32),
+        normalise="imagenet",
+        run="layer3",
+        checkpoint=str(shared_data / "checkpoints" / "cifar10_resnet20.th"),
+    )
     with np.load(shared_data / "cifar10" / "test.npz") as data:
         pixels, labels = data["X"][:500], data["y"][:500]
     inputs = model.preprocess(list(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255))
@@ -161,8 +231,16 @@ def test_resnet20_has_its_published_accuracy(shared_data):
     from pathlib import Path
 
     example = Path(__file__).parents[3] / "examples" / "outside_checkpoint.py"
-    done = subprocess.run([sys.executable, str(example), str(shared_data / "checkpoints" / "cifar10_resnet20.th"),
-                           str(shared_data / "cifar10" / "test.npz")], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(example),
+            str(shared_data / "checkpoints" / "cifar10_resnet20.th"),
+            str(shared_data / "cifar10" / "test.npz"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     accuracy = next(line for line in done.stdout.splitlines() if line.split()[1] == "accuracy")
     assert float(accuracy.split()[2]) == 0.9173

@@ -7,7 +7,7 @@ from stabilitykit_timm.certificate import certify, randomise, recalibrate, uncal
 from stabilitykit_timm.discovery import discover
 from torch import nn
 
-from .nets import Leaking, Modular, Noisy, Perceptron, Skip, images, make
+from tests.plugins.timm.nets import Leaking, Modular, Noisy, Perceptron, Skip, images, make
 
 
 def certified(net, shape=(3, 12, 12), count=3, run=0):

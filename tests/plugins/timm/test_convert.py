@@ -11,11 +11,20 @@ from stabilitykit_timm.patching import Patching
 from stabilitykit import UsageProblem
 
 
-@given(rows=st.integers(1, 3), columns=st.integers(1, 3), height=st.integers(1, 3), width=st.integers(1, 3),
-       channels=st.integers(1, 4), kind=st.sampled_from(["tiles", "phases"]))
+@given(
+    rows=st.integers(1, 3),
+    columns=st.integers(1, 3),
+    height=st.integers(1, 3),
+    width=st.integers(1, 3),
+    channels=st.integers(1, 4),
+    kind=st.sampled_from(["tiles", "phases"]),
+)
 def test_patching_permutes_coordinates(rows, columns, height, width, channels, kind):
-    x = torch.arange(2 * channels * rows * height * columns * width).reshape(
-        2, channels, rows * height, columns * width).double()
+    x = (
+        torch.arange(2 * channels * rows * height * columns * width)
+        .reshape(2, channels, rows * height, columns * width)
+        .double()
+    )
     y = Patching(rows, columns, kind)(x)
     assert y.shape == (2, rows * columns * channels, height, width)
     assert torch.equal(y.flatten(1).sort().values, x.flatten(1).sort().values)
@@ -28,11 +37,17 @@ def test_tiles_are_contiguous_and_phases_are_torchs():
     assert torch.equal(ours, torch.nn.functional.pixel_unshuffle(x, 2))
 
 
-@pytest.mark.parametrize(("name", "depth", "options"), [
-    ("resnet18", 8, {"width": 8}), ("torchvision:resnet18", 8, {"width": 8, "patch": "phases"}),
-    ("resnet50", 16, {"width": 16}), ("resnext50_32x4d", 16, {}), ("wide_resnet50_2", 16, {"width": 16}),
-    ("convnext_atto", 12, {"width": 8}),
-])
+@pytest.mark.parametrize(
+    ("name", "depth", "options"),
+    [
+        ("resnet18", 8, {"width": 8}),
+        ("torchvision:resnet18", 8, {"width": 8, "patch": "phases"}),
+        ("resnet50", 16, {"width": 16}),
+        ("resnext50_32x4d", 16, {}),
+        ("wide_resnet50_2", 16, {"width": 16}),
+        ("convnext_atto", 12, {"width": 8}),
+    ],
+)
 def test_all_blocks_join_into_one_exact_run(name, depth, options):
     model = converted_model(name, num_classes=4, **options)
     randomise(model.module)
@@ -55,10 +70,18 @@ def test_groups_follow_the_pieces():
     assert large.stages[3][-1].conv1.weight.numel() == 512 * 512 * 9
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("seresnet50", "SEModule"), ("ecaresnet26t", "Eca"), ("resnetblur50", "BlurPool2d"), ("convnextv2_atto", "Norm"),
-    ("vit_tiny_patch16_224", "VisionTransformer"), ("res2net50_14w_8s", "Bottle2neck"), ("densenet121", "DenseNet"),
-])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("seresnet50", "SEModule"),
+        ("ecaresnet26t", "Eca"),
+        ("resnetblur50", "BlurPool2d"),
+        ("convnextv2_atto", "Norm"),
+        ("vit_tiny_patch16_224", "VisionTransformer"),
+        ("res2net50_14w_8s", "Bottle2neck"),
+        ("densenet121", "DenseNet"),
+    ],
+)
 def test_refuses_what_would_be_dropped(name, message):
     with pytest.raises(UsageProblem, match=message):
         convert(name)

@@ -9,7 +9,7 @@ from stabilitykit_timm.runs import REASONS
 from stabilitykit_timm.tracing import TraceProblem
 from torch import nn
 
-from .nets import NETS, Branches, Growing, Modular, Momentum, make
+from tests.plugins.timm.nets import NETS, Branches, Growing, Modular, Momentum, make
 
 
 @pytest.mark.parametrize("kind", NETS, ids=lambda kind: kind.__name__)
@@ -33,15 +33,18 @@ def test_leaves_the_module_as_it_was():
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-@pytest.mark.parametrize(("name", "run", "depth", "kind", "cost"), [
-    ("timm:vit_tiny_patch16_224", "blocks", 12, "identity", 1.1),
-    ("timm:resnet50", "layer3", 5, "activated", 2.5),
-    ("timm:convnext_tiny", "stages.2.blocks", 9, "identity", 2.6),
-    ("timm:mixer_b16_224", "blocks", 12, "identity", 1.1),
-    ("timm:swin_tiny_patch4_window7_224", "layers.2.blocks", 6, "identity", 2.5),
-    ("timm:efficientnet_b0", "blocks.5", 3, "identity", 2.0),
-    ("torchvision:resnet50", "layer3", 5, "activated", 2.5),
-])
+@pytest.mark.parametrize(
+    ("name", "run", "depth", "kind", "cost"),
+    [
+        ("timm:vit_tiny_patch16_224", "blocks", 12, "identity", 1.1),
+        ("timm:resnet50", "layer3", 5, "activated", 2.5),
+        ("timm:convnext_tiny", "stages.2.blocks", 9, "identity", 2.6),
+        ("timm:mixer_b16_224", "blocks", 12, "identity", 1.1),
+        ("timm:swin_tiny_patch4_window7_224", "layers.2.blocks", 6, "identity", 2.5),
+        ("timm:efficientnet_b0", "blocks.5", 3, "identity", 2.0),
+        ("torchvision:resnet50", "layer3", 5, "activated", 2.5),
+    ],
+)
 def test_known_networks_without_weights(name, run, depth, kind, cost):
     module = skeleton(name)
     assert all(p.device.type == "meta" for p in module.parameters())
@@ -59,10 +62,15 @@ def test_batchnorm_free_coverage_of_side_states():
     assert all(run.side_shapes for run in found.of_mode("open"))
 
 
-@pytest.mark.parametrize(("name", "code"), [
-    ("timm:densenet121", "concatenation growth"), ("timm:rexnet_100", "changing widths"),
-    ("timm:resnet10t", "one block per stage"), ("timm:vgg11", "no skip"),
-])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("timm:densenet121", "concatenation growth"),
+        ("timm:rexnet_100", "changing widths"),
+        ("timm:resnet10t", "one block per stage"),
+        ("timm:vgg11", "no skip"),
+    ],
+)
 def test_names_the_reason(name, code):
     module = skeleton(name)
     found = discover(module, input_shape_of(module))

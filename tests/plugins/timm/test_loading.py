@@ -18,21 +18,34 @@ from stabilitykit import CellProblem, UsageProblem
 SMALL = "resnet18"
 
 
-@pytest.mark.parametrize(("spec", "parts"), [
-    ("timm:resnet50", ("timm", "resnet50")), ("resnet50", ("timm", "resnet50")),
-    ("hf-hub:timm/x", ("timm", "hf-hub:timm/x")), ("module:a.b:c", ("module", "a.b:c")),
-    ("torchvision:vgg11", ("torchvision", "vgg11")),
-])
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("timm:resnet50", ("timm", "resnet50")),
+        ("resnet50", ("timm", "resnet50")),
+        ("hf-hub:timm/x", ("timm", "hf-hub:timm/x")),
+        ("module:a.b:c", ("module", "a.b:c")),
+        ("torchvision:vgg11", ("torchvision", "vgg11")),
+    ],
+)
 def test_specs(spec, parts):
     assert split_spec(spec) == parts
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ("timm:resnet5", "did you mean resnet50"), ("torchvision:resnet5O", "did you mean resnet50"),
-    ("hf-hub:timm/resnet18.a1_in1k", "--download"), ("module:json", "BUILDER"),
-    ("module:no_such_package_here:f", "cannot import"), ("module:json:nothing", "has no nothing"),
-    ("module:json:dumps", "cannot be built"), ("module:os:sep", "is a str"), ("unknown:thing", "expected timm:NAME"),
-])
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("timm:resnet5", "did you mean resnet50"),
+        ("torchvision:resnet5O", "did you mean resnet50"),
+        ("hf-hub:timm/resnet18.a1_in1k", "--download"),
+        ("module:json", "BUILDER"),
+        ("module:no_such_package_here:f", "cannot import"),
+        ("module:json:nothing", "has no nothing"),
+        ("module:json:dumps", "cannot be built"),
+        ("module:os:sep", "is a str"),
+        ("unknown:thing", "expected timm:NAME"),
+    ],
+)
 def test_bad_names(spec, message):
     with pytest.raises(UsageProblem, match=message):
         skeleton(spec)
@@ -166,7 +179,8 @@ def test_modules_of_users(tmp_path, monkeypatch):
         "    def __init__(self):\n        super().__init__(); self.f = nn.Conv2d(4, 4, 3, padding=1)\n"
         "    def forward(self, x):\n        return x + self.f(x)\n"
         "def build(num_classes=10):\n"
-        "    return nn.Sequential(nn.Conv2d(3, 4, 3), Block(), Block(), nn.Flatten(), nn.Linear(400, num_classes))\n")
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), Block(), Block(), nn.Flatten(), nn.Linear(400, num_classes))\n"
+    )
     monkeypatch.chdir(tmp_path)
     model = module_model("their_net:build", input=(3, 12, 12), num_classes=6)
     assert model.num_blocks == 2 and model.num_classes == 6
@@ -179,11 +193,14 @@ def test_modules_of_users(tmp_path, monkeypatch):
         module_model("their_net:build", input=(3, 12, 12), classes=(7, 10))
 
 
-@pytest.mark.parametrize(("body", "message"), [
-    ("raise RuntimeError('no weights')", "the builder raised RuntimeError: no weights"),
-    ("raise SystemExit(3)", "the builder raised SystemExit: 3"),
-    ("return None", "made a NoneType"),
-])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise RuntimeError('no weights')", "the builder raised RuntimeError: no weights"),
+        ("raise SystemExit(3)", "the builder raised SystemExit: 3"),
+        ("return None", "made a NoneType"),
+    ],
+)
 def test_builders_of_users_that_fail(body, message, tmp_path, monkeypatch):
     name = f"failing_{abs(hash(body))}"
     (tmp_path / f"{name}.py").write_text(f"def build():\n    {body}\n")

@@ -24,8 +24,11 @@ def test_all_families_are_measured():
     result = BlockPerturbation(families="all", samples=0).evaluate(tiny_context())
     assert {row[0] for row in result.tables["curve"].rows} == {"gaussian", "bf16", "fp16", "int8", "pruning", "reset"}
     assert len(rows_of(result, "reset")) == 3 and len(rows_of(result, "gaussian")) == 4
-    direct = [row["delta/eps"] for family in ("gaussian", "bf16", "fp16", "int8", "pruning", "reset")
-              for row in rows_of(result, family)]
+    direct = [
+        row["delta/eps"]
+        for family in ("gaussian", "bf16", "fp16", "int8", "pruning", "reset")
+        for row in rows_of(result, family)
+    ]
     assert result["T_g.direct"].value == min(direct)
     sizes = [row["delta"] for row in rows_of(result, "gaussian")]
     assert sizes == sorted(sizes) and sizes[0] > 0
@@ -124,10 +127,15 @@ def test_a_copy_that_still_runs_the_original_is_found_out():
         BlockPerturbation(families="gaussian").evaluate(tiny_context(Bound()))
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"families": "gauss"}, "unknown family"), ({"scales": "a"}, "numbers"), ({"scales": "0"}, r"\(0, inf\]"),
-    ({"fractions": "1.5"}, r"\(0, 1\]"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"families": "gauss"}, "unknown family"),
+        ({"scales": "a"}, "numbers"),
+        ({"scales": "0"}, r"\(0, inf\]"),
+        ({"fractions": "1.5"}, r"\(0, 1\]"),
+    ],
+)
 def test_bad_options_are_named(options, words):
     with pytest.raises(UsageProblem, match=words):
         BlockPerturbation(**options).evaluate(tiny_context())

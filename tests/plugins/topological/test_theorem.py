@@ -18,14 +18,19 @@ def measured(name, value, kind=Kind.ESTIMATE, **more):
 
 
 def results(sh=2.0, sh_kind=Kind.ESTIMATE, lip=4.0, lip_kind=Kind.UPPER, probabilities=True):
-    shadowing = [measured(name, sh, sh_kind, witness={"eps": 0.1, "delta": 0.2})
-                 for name in ("Sh_profile", "Sh_paper", "Sh_best")]
+    shadowing = [
+        measured(name, sh, sh_kind, witness={"eps": 0.1, "delta": 0.2})
+        for name in ("Sh_profile", "Sh_paper", "Sh_best")
+    ]
     lipschitz = [measured("lipschitz", lip, lip_kind)]
     if probabilities:
         lipschitz.append(measured("lipschitz.probabilities", lip / 2, lip_kind))
     expansivity = [measured(f"expansive_constant.{name}", 0.01, Kind.UPPER) for name in ("min", "max", "mean")]
-    return {"shadowing": PropertyResult(shadowing), "lipschitz": PropertyResult(lipschitz),
-            "expansivity": PropertyResult(expansivity, {"t": Table(["a"], [[1]])}, [3, 4])}
+    return {
+        "shadowing": PropertyResult(shadowing),
+        "lipschitz": PropertyResult(lipschitz),
+        "expansivity": PropertyResult(expansivity, {"t": Table(["a"], [[1]])}, [3, 4]),
+    }
 
 
 @pytest.mark.parametrize("sh_kind, lip_kind", list(itertools.product(Kind, Kind)))
@@ -55,13 +60,16 @@ def test_direction_is_said_when_there_is_no_certificate():
     assert made.kind == Kind.ESTIMATE and "no certified upper bound" in made.note
 
 
-@pytest.mark.parametrize("sh, lip, reason", [
-    (measured("Sh", None, note="every orbit is traced exactly"), measured("lipschitz", 1.0), "traced exactly"),
-    (measured("Sh", 1.0), measured("lipschitz", None, note="refused"), "refused"),
-    (measured("Sh", 1.0), None, "Lip.g. is undefined"),
-    (None, measured("lipschitz", 1.0), "Sh is undefined"),
-    (measured("Sh", 1.0), measured("lipschitz", 0.0, Kind.UPPER), "g is constant"),
-])
+@pytest.mark.parametrize(
+    "sh, lip, reason",
+    [
+        (measured("Sh", None, note="every orbit is traced exactly"), measured("lipschitz", 1.0), "traced exactly"),
+        (measured("Sh", 1.0), measured("lipschitz", None, note="refused"), "refused"),
+        (measured("Sh", 1.0), None, "Lip.g. is undefined"),
+        (None, measured("lipschitz", 1.0), "Sh is undefined"),
+        (measured("Sh", 1.0), measured("lipschitz", 0.0, Kind.UPPER), "g is constant"),
+    ],
+)
 def test_undefined_quotients_say_why(sh, lip, reason):
     made = quotient("T_g", sh, lip, 10)
     assert made.value is None

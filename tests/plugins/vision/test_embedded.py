@@ -45,6 +45,7 @@ def test_resize_agrees_with_torch() -> None:
     import torch
 
     images = np.random.default_rng(0).random((4, 8, 8), dtype=np.float32)
-    expected = torch.nn.functional.interpolate(torch.from_numpy(images)[None], size=28, mode="bilinear",
-                                               align_corners=False)[0].numpy()
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(images)[None], size=28, mode="bilinear", align_corners=False
+    )[0].numpy()
     assert np.allclose(resize_bilinear(images, 28), expected, atol=1e-6)

@@ -45,7 +45,8 @@ def test_pixels_and_order(tmp_path: Path, compress: bool) -> None:
     assert not failures(check_dataset(data))
     assert len(mnist(str(tmp_path), "all")) == 80
     assert sorted(p.name for p in (tmp_path / "MNIST" / "raw").iterdir()) == sorted(
-        name + (".gz" if compress else "") for names in FILES.values() for name in names)  # nothing was unpacked
+        name + (".gz" if compress else "") for names in FILES.values() for name in names
+    )  # nothing was unpacked
 
 
 def test_compression_does_not_change_the_fingerprint(tmp_path: Path) -> None:
@@ -72,18 +73,36 @@ def damaged(tmp_path: Path, how: str) -> Path:
     path = tmp_path / "MNIST" / "raw" / (FILES["test"][0] + ".gz")
     data = path.read_bytes()
     raw = gzip.decompress(data)
-    path.write_bytes({
-        "truncated gzip": data[: len(data) // 2], "truncated inside": gzip.compress(raw[:-5]),
-        "longer": gzip.compress(raw + b"x"), "not gzip": b"hello", "other magic": gzip.compress(b"\1" + raw[1:]),
-        "bomb": gzip.compress(bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**31, 28, 28)),
-        "fewer images": gzip.compress(idx(np.zeros((39, 28, 28), np.uint8))),
-        "other size": gzip.compress(idx(np.zeros((40, 20, 28), np.uint8))), "empty": b"",
-    }[how])
+    path.write_bytes(
+        {
+            "truncated gzip": data[: len(data) // 2],
+            "truncated inside": gzip.compress(raw[:-5]),
+            "longer": gzip.compress(raw + b"x"),
+            "not gzip": b"hello",
+            "other magic": gzip.compress(b"\1" + raw[1:]),
+            "bomb": gzip.compress(bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**31, 28, 28)),
+            "fewer images": gzip.compress(idx(np.zeros((39, 28, 28), np.uint8))),
+            "other size": gzip.compress(idx(np.zeros((40, 20, 28), np.uint8))),
+            "empty": b"",
+        }[how]
+    )
     return path
 
 
-@pytest.mark.parametrize("how", ["truncated gzip", "truncated inside", "longer", "not gzip", "other magic", "bomb",
-                                 "fewer images", "other size", "empty"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "truncated gzip",
+        "truncated inside",
+        "longer",
+        "not gzip",
+        "other magic",
+        "bomb",
+        "fewer images",
+        "other size",
+        "empty",
+    ],
+)
 def test_damage_is_one_line_that_names_the_file(tmp_path: Path, how: str) -> None:
     path = damaged(tmp_path, how)
     with pytest.raises(DataProblem) as caught:

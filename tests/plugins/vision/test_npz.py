@@ -26,8 +26,13 @@ def save(path: Path, **arrays: object) -> str:
 
 
 @settings(deadline=None, max_examples=30)
-@given(layout=st.sampled_from(["nhwc", "nchw", "nhw"]), floats=st.booleans(), explicit=st.booleans(),
-       keys=st.sampled_from([("X", "y"), ("images", "labels")]), pad=st.integers(0, 3))
+@given(
+    layout=st.sampled_from(["nhwc", "nchw", "nhw"]),
+    floats=st.booleans(),
+    explicit=st.booleans(),
+    keys=st.sampled_from([("X", "y"), ("images", "labels")]),
+    pad=st.integers(0, 3),
+)
 def test_layouts_and_dtypes_give_the_same_images(tmp_path_factory, layout, floats, explicit, keys, pad) -> None:
     stored = {"nhwc": PIXELS, "nchw": PIXELS.transpose(0, 3, 1, 2), "nhw": PIXELS[..., 0]}[layout]
     if floats:
@@ -39,7 +44,7 @@ def test_layouts_and_dtypes_give_the_same_images(tmp_path_factory, layout, float
     expected = PIXELS[[3, 0, 3]].transpose(0, 3, 1, 2).astype(np.float32) / 255
     if layout == "nhw":
         expected = np.repeat(expected[:, :1], 3, axis=1)
-    assert np.array_equal(images[:, :, pad:pad + 6, pad:pad + 5], expected)
+    assert np.array_equal(images[:, :, pad : pad + 6, pad : pad + 5], expected)
     assert images.sum(dtype=np.float64) == pytest.approx(expected.sum(dtype=np.float64))
 
 
@@ -75,18 +80,22 @@ def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
     assert first.fingerprint() == turned.fingerprint()
     changed = PIXELS.copy()
     changed[11, 5, 4, 2] ^= 1
-    others = [npz(save(tmp_path / "c.npz", X=changed, y=LABELS)),
-              npz(save(tmp_path / "d.npz", X=PIXELS, y=LABELS[::-1].copy())),
-              npz(str(tmp_path / "a.npz"), pad=1)]
+    others = [
+        npz(save(tmp_path / "c.npz", X=changed, y=LABELS)),
+        npz(save(tmp_path / "d.npz", X=PIXELS, y=LABELS[::-1].copy())),
+        npz(str(tmp_path / "a.npz"), pad=1),
+    ]
     assert len({first.fingerprint(), *(o.fingerprint() for o in others)}) == 4
 
 
 NAN, WIDE = PIXELS / 255.0, PIXELS / 100.0
 NAN[4, 0, 0, 0] = np.nan
 BAD = {
-    "no images": ({"y": LABELS}, "no images"), "no labels": ({"X": PIXELS}, "no labels"),
+    "no images": ({"y": LABELS}, "no images"),
+    "no labels": ({"X": PIXELS}, "no labels"),
     "objects": ({"X": PIXELS, "y": np.array([{}] * 12, dtype=object)}, "never loaded"),
-    "NaN": ({"X": NAN, "y": LABELS}, "image 4 holds NaN"), "range": ({"X": WIDE, "y": LABELS}, r"in \[0, 1\]"),
+    "NaN": ({"X": NAN, "y": LABELS}, "image 4 holds NaN"),
+    "range": ({"X": WIDE, "y": LABELS}, r"in \[0, 1\]"),
     "integers": ({"X": PIXELS.astype(np.int32), "y": LABELS}, "expected uint8 or float"),
     "fewer labels": ({"X": PIXELS, "y": LABELS[:-1]}, "one per image"),
     "float labels": ({"X": PIXELS, "y": LABELS / 2}, "expected integers"),
@@ -137,8 +146,9 @@ def test_damaged_files_end_in_one_line(tmp_path_factory, cut: float, flip: list[
 def test_declared_size_is_refused_before_reading(tmp_path: Path) -> None:
     """An archive of a few kilobytes that inflates to 4 GiB, and a header that lies about its size."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False,
-                                                  "shape": (2**12, 1024, 1024, 1)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (2**12, 1024, 1024, 1)}
+    )
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("X.npy", header.getvalue() + bytes(1 << 20))

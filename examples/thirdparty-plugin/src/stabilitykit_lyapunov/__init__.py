@@ -17,8 +17,7 @@ def stabilitykit_properties() -> list[Component]:
                 Option("images", "int", 8, "images, drawn with the run's seed", minimum=1),
                 Option("iterations", "int", 60, "most subspace iterations per Jacobian", minimum=1),
                 Option("tolerance", "float", 1e-6, "relative residual at which an image stops", minimum=0),
-                Option("dtype", "str", "float64", "arithmetic of the network's copy",
-                       choices=("float64", "float32")),
+                Option("dtype", "str", "float64", "arithmetic of the network's copy", choices=("float64", "float32")),
             ),
         )
     ]

@@ -74,28 +74,63 @@ class Lyapunov(Property):
         block, stretched = np.unravel_index(int(spectra.block[:, :, 0].argmax()), spectra.block.shape[:2])
         worst = max(float(spectra.block_residual.max()), float(spectra.cumulative_residual.max()))
         measurements = [
-            Measurement("exponent.max", final[most, 0], Kind.LOWER, count, "1/block",
-                        witness(most) | {"block": depth, "exponents": exponents[:, most, 0].tolist()},
-                        REFERENCE, note=f"largest over the images; {REALISED}"),
+            Measurement(
+                "exponent.max",
+                final[most, 0],
+                Kind.LOWER,
+                count,
+                "1/block",
+                witness(most) | {"block": depth, "exponents": exponents[:, most, 0].tolist()},
+                REFERENCE,
+                note=f"largest over the images; {REALISED}",
+            ),
             *(
-                Measurement(f"exponent.mean.{j + 1}", final[:, j].mean(), Kind.LOWER, count, "1/block",
-                            reference=REFERENCE, note=f"singular value {j + 1}, mean over these images; {REALISED}")
+                Measurement(
+                    f"exponent.mean.{j + 1}",
+                    final[:, j].mean(),
+                    Kind.LOWER,
+                    count,
+                    "1/block",
+                    reference=REFERENCE,
+                    note=f"singular value {j + 1}, mean over these images; {REALISED}",
+                )
                 for j in range(self.k)
             ),
-            Measurement("block_stretch.max", spectra.block[block, stretched, 0], Kind.LOWER, count, "ratio",
-                        witness(int(stretched)) | {"block": int(block)}, "largest singular value of a block's Jacobian",
-                        note=f"bounds the Lipschitz constant of block {int(block)} from below; {REALISED}"),
-            Measurement("residual.max", worst, Kind.EXACT, count, "ratio", reference="||M'u - sigma v|| / sigma_1",
-                        note=self._converged(worst)),
+            Measurement(
+                "block_stretch.max",
+                spectra.block[block, stretched, 0],
+                Kind.LOWER,
+                count,
+                "ratio",
+                witness(int(stretched)) | {"block": int(block)},
+                "largest singular value of a block's Jacobian",
+                note=f"bounds the Lipschitz constant of block {int(block)} from below; {REALISED}",
+            ),
+            Measurement(
+                "residual.max",
+                worst,
+                Kind.EXACT,
+                count,
+                "ratio",
+                reference="||M'u - sigma v|| / sigma_1",
+                note=self._converged(worst),
+            ),
         ]
         tables = {
-            "exponents": _profile(exponents, spectra.cumulative_residual, 1,
-                                  "Finite-time Lyapunov exponents log(sigma_j(M_t)) / t at depth t"),
-            "blocks": _profile(logarithm(spectra.block), spectra.block_residual, 0,
-                               "Stretch log(sigma_j(J_t)) of block t"),
-            "images": Table(["index", *(f"exponent_{j + 1}" for j in range(self.k))],
-                            [[i, *values] for i, values in zip(indices, final.tolist(), strict=True)],
-                            "Exponents of every image at full depth"),
+            "exponents": _profile(
+                exponents,
+                spectra.cumulative_residual,
+                1,
+                "Finite-time Lyapunov exponents log(sigma_j(M_t)) / t at depth t",
+            ),
+            "blocks": _profile(
+                logarithm(spectra.block), spectra.block_residual, 0, "Stretch log(sigma_j(J_t)) of block t"
+            ),
+            "images": Table(
+                ["index", *(f"exponent_{j + 1}" for j in range(self.k))],
+                [[i, *values] for i, values in zip(indices, final.tolist(), strict=True)],
+                "Exponents of every image at full depth",
+            ),
         }
         return PropertyResult(measurements, to_plain_rows(tables), images=[indices[most], indices[int(stretched)]])
 
@@ -125,13 +160,23 @@ class Lyapunov(Property):
         seeds = [int(np.random.default_rng([context.seed, int(i)]).integers(2**62)) for i in context.indices[numbers]]
 
         def top(start: int, stop: int) -> SingularValues:
-            return top_singular_values(flow.between(start, stop), flow.points[start], self.k, seeds,
-                                       iterations=self.iterations, tolerance=self.tolerance)
+            return top_singular_values(
+                flow.between(start, stop),
+                flow.points[start],
+                self.k,
+                seeds,
+                iterations=self.iterations,
+                tolerance=self.tolerance,
+            )
 
         steps = context.progress(range(depth), "Jacobians", depth)
         found = [(top(t, t + 1), top(0, t + 1)) for t in steps]
-        fields = [[b.values for b, _ in found], [c.values for _, c in found],
-                  [b.residuals for b, _ in found], [c.residuals for _, c in found]]
+        fields = [
+            [b.values for b, _ in found],
+            [c.values for _, c in found],
+            [b.residuals for b, _ in found],
+            [c.residuals for _, c in found],
+        ]
         return tuple(torch.stack(field).double().cpu().numpy() for field in fields)
 
     def _rows(self, context: Context) -> np.ndarray:
@@ -173,8 +218,15 @@ def to_plain_rows(tables: dict[str, Table]) -> dict[str, Table]:
 def _profile(values: np.ndarray, residuals: np.ndarray, first: int, title: str) -> Table:
     """(T, N, k) -> one row per depth and singular value: mean, min, max over images, worst residual, N."""
     rows = [
-        [t + first, j + 1, values[t, :, j].mean(), values[t, :, j].min(), values[t, :, j].max(),
-         residuals[t, :, j].max(), values.shape[1]]
+        [
+            t + first,
+            j + 1,
+            values[t, :, j].mean(),
+            values[t, :, j].min(),
+            values[t, :, j].max(),
+            residuals[t, :, j].max(),
+            values.shape[1],
+        ]
         for t in range(values.shape[0])
         for j in range(values.shape[2])
     ]

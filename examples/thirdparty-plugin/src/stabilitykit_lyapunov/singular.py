@@ -31,8 +31,14 @@ class SingularValues:
 
 
 def top_singular_values(
-    function: Map, points: torch.Tensor, k: int, seeds: Sequence[int], *, iterations: int = 60,
-    tolerance: float = 1e-6, guard: int = GUARD,
+    function: Map,
+    points: torch.Tensor,
+    k: int,
+    seeds: Sequence[int],
+    *,
+    iterations: int = 60,
+    tolerance: float = 1e-6,
+    guard: int = GUARD,
 ) -> SingularValues:
     """The k largest singular values of the Jacobian of ``function`` at every point.
 
