@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     State = torch.Tensor | tuple[torch.Tensor, ...]
 
+# Where classes stood whose module has moved: runs recorded before still name them.
+_FORMER_MODULES = {"stabilitykit_adapters.adapter": ("stabilitykit_timm.adapter",)}
+
 
 class Model(ABC):
     """A network seen as a non-autonomous dynamical system h_0 -> phi_0 -> h_1 -> ... -> h_T with a readout g.
@@ -29,6 +33,7 @@ class Model(ABC):
     """
 
     name: str = "model"
+    _kind: str = ""  # what the fingerprint says of the class; empty: its name
 
     @property
     @abstractmethod
@@ -137,8 +142,11 @@ class Model(ABC):
         }
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus type and preprocessing."""
-        digest = hashlib.sha256(f"{type(self).__module__}.{type(self).__qualname__}".encode())
+        """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus class name and preprocessing.
+
+        Returns: hex digest; the module that holds the class is no part of it, so that code may move.
+        """
+        digest = hashlib.sha256((self._kind or type(self).__qualname__).encode())
         digest.update(repr(sorted(dict(self.preprocessing).items(), key=str)).encode())
         digest.update(repr((self.num_blocks, self.num_classes, tuple(self.state_shape))).encode())
         for name, tensor in sorted(self.module.state_dict().items()):
@@ -148,6 +156,15 @@ class Model(ABC):
                 array = array.float()
             digest.update(array.numpy().tobytes())
         return digest.hexdigest()
+
+    def former_fingerprints(self) -> set[str]:
+        """What runs made before 2026-12 recorded for this model: the digest held the module of the class, too."""
+        found = set()
+        for module in (type(self).__module__, *_FORMER_MODULES.get(type(self).__module__, ())):
+            former = copy.copy(self)  # a subclass may add to the fingerprint: its own method is asked
+            former._kind = f"{module}.{type(self).__qualname__}"
+            found.add(former.fingerprint())
+        return found
 
 
 class Dataset(ABC):

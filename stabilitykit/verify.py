@@ -202,7 +202,8 @@ def _path_option(registry: Registry, dataset: str) -> str:
 def _changed(pair: Pair, cell: Cell) -> str:
     """What differs between the run's record and the model and data of today; empty when nothing does."""
     parts = []
-    if pair.fingerprint != _part(cell, "model").get("fingerprint"):
+    recorded = _part(cell, "model").get("fingerprint")
+    if recorded != pair.fingerprint and recorded not in pair.model.former_fingerprints():
         parts.append("the model's weights or preprocessing changed")
     if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
