@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from stabilitykit_timm.models import build
 
-from stabilitykit.readout import HeadReadout
-from stabilitykit.trajectory import batch_logits
+from stabilitykit.dynamics.readout import HeadReadout
+from stabilitykit.dynamics.trajectory import batch_logits
 
 TABLE = Path(__file__).parent / "results" / "adapter_overhead.md"
 MODELS = (

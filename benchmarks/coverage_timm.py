@@ -56,14 +56,14 @@ def _torchvision_family(name: str) -> str:
 
 def build(library: str, name: str, device: str) -> tuple[Any, tuple[int, ...]]:
     """An untrained network on ``device`` and the shape of its input."""
-    from stabilitykit_timm.loading import input_shape_of, skeleton
+    from stabilitykit_timm.names import input_shape_of, skeleton
 
     module = skeleton(f"{library}:{name}", device=device)
     return module, input_shape_of(module)
 
 
 def discover_all(seconds: float) -> None:
-    from stabilitykit_timm.discovery import discover
+    from stabilitykit_adapters.discovery import discover
 
     done = {(row["library"], row["name"]) for row in rows(LINES)}
     start = time.monotonic()
@@ -104,9 +104,9 @@ def discover_all(seconds: float) -> None:
 def certify_all(seconds: float) -> None:
     """Exact round trips of every run of the smallest members of every covered family."""
     import torch
-    from stabilitykit_timm.adapter import AdaptedModel
-    from stabilitykit_timm.certificate import certify, randomise
-    from stabilitykit_timm.discovery import discover
+    from stabilitykit_adapters.adapter import AdaptedModel
+    from stabilitykit_adapters.certificate import certify, randomise
+    from stabilitykit_adapters.discovery import discover
 
     families: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(LINES):

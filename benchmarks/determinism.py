@@ -3,7 +3,7 @@
     python benchmarks/determinism.py --write benchmarks/results/determinism.md
 
 Exit 1 when two equal runs differ in any bit of any result, or a logit moves by more than the bound that every run
-records (``stabilitykit.provenance.LOGIT_BOUND``).
+records (``stabilitykit.runs.provenance.LOGIT_BOUND``).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def constants(text: str) -> dict[str, float]:
 
 
 def main() -> int:
-    from stabilitykit.provenance import LOGIT_BOUND
-    from stabilitykit.readout import to_space
+    from stabilitykit.dynamics.space import to_space
+    from stabilitykit.runs.provenance import LOGIT_BOUND
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 7, 32, 597])

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from adapter_overhead import processor
 
-from stabilitykit.compiled import CompiledForward
-from stabilitykit.plan import choose
-from stabilitykit.readout import HeadReadout, to_space
-from stabilitykit.registry import Registry
-from stabilitykit.trajectory import batch_logits
+from stabilitykit.dynamics.compiled import CompiledForward
+from stabilitykit.dynamics.readout import HeadReadout
+from stabilitykit.dynamics.space import to_space
+from stabilitykit.dynamics.trajectory import batch_logits
+from stabilitykit.evaluation.selection import choose
+from stabilitykit.plugins.registry import Registry
 
 TABLE = Path(__file__).parent / "results" / "extraction.md"
 MODELS = ("timm:vit_tiny_patch16_224", "timm:mixer_s32_224", "timm:resnet50", "timm:efficientnet_b0", "resnet18")

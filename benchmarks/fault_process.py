@@ -114,7 +114,8 @@ def start(arguments: list[str], out: Path, site: Site) -> Child:
 
 def _arm(site: Site) -> None:
     """Watch the child's file operations below the site's folder."""
-    from stabilitykit import cache, files
+    from stabilitykit.base import files
+    from stabilitykit.evaluation import cache
 
     cache.FLUSH_SECONDS = 0.0  # progress after every batch: more moments to be killed at
     if site.file_limit:

@@ -167,7 +167,7 @@ def options(rng: random.Random, folder: Path, bench: Bench) -> Case:
 
 
 def _known_options(flag: str) -> dict[str, list[str]]:
-    from stabilitykit.registry import Registry
+    from stabilitykit.plugins.registry import Registry
 
     kind: Any = {"-m": "model", "-d": "dataset", "-p": "property"}[flag]
     return {c.name: [o.name for o in c.options] for c in Registry.load().components(kind)}

@@ -68,7 +68,7 @@ def main() -> None:
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     import stabilitykit
-    from stabilitykit.registry import Registry
+    from stabilitykit.plugins.registry import Registry
 
     checkpoint, images, *folder = sys.argv[1:]
     model = {

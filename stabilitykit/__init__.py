@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stabilitykit.component import Command, Component, Option, ReportSection
-from stabilitykit.errors import CellProblem, DataProblem, PluginProblem, Refusal, StabilityKitError, UsageProblem
-from stabilitykit.hookspecs import hookimpl
-from stabilitykit.interfaces import Dataset, Model, Property
-from stabilitykit.results import Kind, Measurement, PropertyResult, Table
+from stabilitykit.base.errors import CellProblem, DataProblem, PluginProblem, Refusal, StabilityKitError, UsageProblem
+from stabilitykit.base.results import Kind, Measurement, PropertyResult, Table
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.model import Model
+from stabilitykit.evaluation.property import Property
+from stabilitykit.plugins.component import Command, Component, Option, ReportSection
+from stabilitykit.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from stabilitykit.evaluation import evaluate
+    from stabilitykit.evaluation.evaluate import evaluate
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,7 +43,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # `evaluate` pulls in the machinery of a run; loading it on first use keeps `import stabilitykit` cheap.
     if name == "evaluate":
-        from stabilitykit.evaluation import evaluate
+        from stabilitykit.evaluation.evaluate import evaluate
 
         return evaluate
     raise AttributeError(f"module 'stabilitykit' has no attribute {name!r}")

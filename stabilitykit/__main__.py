@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from stabilitykit.stops import Interrupts
+from stabilitykit.supervision.stops import Interrupts
 
 # Threads and child processes that a plugin left behind are waited for this long at exit.
 STRAY_SECONDS = 5.0

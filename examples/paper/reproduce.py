@@ -74,7 +74,7 @@ def named_classes(path: Path, folder: Path) -> Path:
 
     import numpy as np
 
-    from stabilitykit.files import write_atomic
+    from stabilitykit.base.files import write_atomic
 
     with np.load(path, allow_pickle=False) as opened:
         if "class_names" in opened.files:
@@ -136,10 +136,10 @@ def trained_epochs(weights: Path) -> Any:
 
 def classification(name: str, weights: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Table 1 of one model on its test images."""
-    from stabilitykit.device import choose_device
-    from stabilitykit.metrics import classification_metrics, predict
-    from stabilitykit.pair import choose_indices
-    from stabilitykit.registry import Registry
+    from stabilitykit.evaluation.subject import choose_indices
+    from stabilitykit.machine.device import choose_device
+    from stabilitykit.plugins.registry import Registry
+    from stabilitykit.training.metrics import classification_metrics, predict
 
     registry = Registry.load()
     model = registry.create("model", {"name": architecture(name), "options": {"checkpoint": str(weights)}})

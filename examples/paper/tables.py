@@ -12,10 +12,10 @@ from typing import Any
 
 from paper_values import READINGS, TABLE_1, TABLE_2, TABLE_3, TABLES_4_5, TITLES
 
-from stabilitykit.files import write_atomic, write_json
+from stabilitykit.base.files import write_atomic, write_json
+from stabilitykit.base.results import PropertyResult
 from stabilitykit.reporting.rundata import records
-from stabilitykit.results import PropertyResult
-from stabilitykit.store import RunFolder, load_run
+from stabilitykit.runs.folder import RunFolder, load_run
 
 Rows = list[dict[str, Any]]
 COLUMNS_2 = {
@@ -197,7 +197,7 @@ def strip(images: Sequence[Path], path: Path) -> None:
 
 def figures(runs: Mapping[str, Path], out: Path) -> list[str]:
     """Figures 2 and 3 of every run as SVG files; returns their names."""
-    from stabilitykit.report import write_report
+    from stabilitykit.reporting.page import write_report
 
     names = []
     for name, run in runs.items():

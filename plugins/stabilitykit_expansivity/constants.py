@@ -9,10 +9,10 @@ from functools import reduce
 import numpy as np
 
 from stabilitykit import Kind
-from stabilitykit.distributed import World
+from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.machine.distributed import World
 from stabilitykit.search import ClosestPair, closest_pairs, merge
 from stabilitykit.search.results import ClosestPairs
-from stabilitykit.trajectory import Trajectory
 
 PREFIX = "expansive_constant."
 REDUCTIONS = ("max", "min", "mean")
@@ -92,7 +92,7 @@ def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reductio
 
 def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Constant:
     """The constant at the closest pair ``found``, its distances recomputed from the logits in float64."""
-    from stabilitykit.readout import to_space
+    from stabilitykit.dynamics.space import to_space
 
     rows = (found.first, found.second)
     logits = np.ascontiguousarray(trajectory.logits[:, list(rows)])

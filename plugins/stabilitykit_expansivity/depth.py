@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.search import ClosestPair, MedianDistance, closest_pair, median_cross_distance
-from stabilitykit.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
-from stabilitykit.context import Context
-from stabilitykit.results import to_plain
+from stabilitykit.base.results import to_plain
+from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.evaluation.context import Context
 from stabilitykit.search import closest_pair, median_cross_distance
 from stabilitykit.search.results import ClosestPairs
-from stabilitykit.trajectory import Trajectory
 from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute

@@ -8,7 +8,7 @@ from typing import Any
 from stabilitykit import Measurement, PropertyResult
 from stabilitykit.reporting import PairData, RunData
 from stabilitykit.reporting.rundata import records
-from stabilitykit.store import Cell
+from stabilitykit.runs.folder import Cell
 
 WORDS = {"max": "max over blocks (Definition 1)", "min": "min over blocks (Table 2)", "mean": "mean over blocks"}
 

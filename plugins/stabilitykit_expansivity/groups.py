@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit import CellProblem
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import Measurement, PropertyResult, Table
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 from stabilitykit.search import median_cross_distance
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, pair_distances, reduce_distances
 from stabilitykit_expansivity.depth import decisions, prediction_depth, scale
@@ -54,7 +54,7 @@ def _is_extreme(distances: tuple[float, ...], block: Any, reduction: str) -> boo
 
 def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_pairs: int) -> Verdicts:
     """Normalised values, accuracy and prediction depth from all images; a text per wrong number of a table."""
-    from stabilitykit.readout import to_space
+    from stabilitykit.dynamics.space import to_space
 
     values = context.trajectory.values
     medians = [median_cross_distance(v, groups, context.seed, max_pairs=median_pairs).value for v in values]

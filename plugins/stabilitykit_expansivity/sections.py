@@ -10,7 +10,7 @@ from markupsafe import Markup
 from stabilitykit import Measurement, PropertyResult
 from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, picture, strip, tag
 from stabilitykit.reporting.rundata import as_float
-from stabilitykit.store import Cell
+from stabilitykit.runs.folder import Cell
 from stabilitykit_expansivity.found import WORDS, measurement, place_text, results_of, rows_of, unit_of
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search, steepest
@@ -97,7 +97,7 @@ class Lipschitz(Property):
         """(the steepest states (B, n) seen, smallest powers entering normalisation layers over all, how many)."""
         import torch
 
-        from stabilitykit.readout import state_vector
+        from stabilitykit.dynamics.readout import state_vector
 
         total = len(context.indices)
         rows = np.arange(total) if images is None else np.linspace(0, total - 1, min(total, images)).astype(np.int64)

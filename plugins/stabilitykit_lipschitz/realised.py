@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from stabilitykit import CellProblem
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 
 if TYPE_CHECKING:
-    from stabilitykit.interfaces import State
+    from stabilitykit.dynamics.model import State
 
 REFINED = 6
 """States whose norm is sought by power iteration; all others are only screened: a tail may be a whole network."""

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from stabilitykit import Kind, PropertyResult
 from stabilitykit.reporting import Axis, Curve, RunData, interval_chart, kind_badge, line_chart, note, number, table
 from stabilitykit.reporting.rundata import records
-from stabilitykit.store import Cell
+from stabilitykit.runs.folder import Cell
 
 
 def intervals(run: RunData) -> Markup | None:

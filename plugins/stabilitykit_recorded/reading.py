@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stabilitykit import DataProblem
-from stabilitykit.errors import first_line
+from stabilitykit.base.errors import first_line
 
 # Declared sizes are checked before anything is unpacked: a small file can announce terabytes.
 MAX_BYTES = 16 * 2**30

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
-from stabilitykit.checkpoints import fit_weights, load_weights
+from stabilitykit.training.checkpoints import fit_weights, load_weights
 from stabilitykit_resnets.network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
 
 DIGITS_WEIGHTS = Path(__file__).with_name("weights") / "resnet18-digits.safetensors"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult
-from stabilitykit.context import Context
-from stabilitykit.trajectory import Trajectory
+from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import lower_bounds
 from stabilitykit_shadowing.measure import Shadowed, bracket_of, shadow
 from stabilitykit_shadowing.orbits import PseudoOrbits, distances, nearest_orbits, path_jumps

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from stabilitykit import CellProblem
-from stabilitykit.context import Context
-from stabilitykit.interfaces import Model
-from stabilitykit.readout import Readout, Space, kept_logits, state_vector, to_space, to_space_torch
+from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.readout import Readout, kept_logits, state_vector
+from stabilitykit.dynamics.space import Space, to_space, to_space_torch
+from stabilitykit.evaluation.context import Context
 
 # The maximum over depths is smoothed to this p-norm for its gradient; eps itself is always the true maximum.
 _POWER = 8.0

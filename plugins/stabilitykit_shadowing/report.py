@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import Measurement, PropertyResult, Table
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import Bracket
 from stabilitykit_shadowing.constants import Constant
 from stabilitykit_shadowing.measure import Shadowed

@@ -24,7 +24,7 @@ from stabilitykit.reporting import (
     tag,
 )
 from stabilitykit.reporting.rundata import as_float, records
-from stabilitykit.store import Cell
+from stabilitykit.runs.folder import Cell
 
 # (measurement, role) of the orbit shown first: the smallest eps of all orbits is the image that is traced best.
 SHOWN = (("Sh_paper", "eps"), ("Sh_profile", "eps"))

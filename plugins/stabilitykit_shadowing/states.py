@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stabilitykit.context import Context
-from stabilitykit.lowprecision import LowPrecision
-from stabilitykit.perturbed import PerturbedOrbits, perturbed_orbits
-from stabilitykit.readout import state_vector
+from stabilitykit.dynamics.lowprecision import LowPrecision
+from stabilitykit.dynamics.perturbed import PerturbedOrbits, perturbed_orbits
+from stabilitykit.dynamics.readout import state_vector
+from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.orbits import PseudoOrbits
 
 if TYPE_CHECKING:
-    from stabilitykit.interfaces import State
+    from stabilitykit.dynamics.model import State
 
 
 class PrecisionFamily:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stabilitykit.search import best_tracers, tracing_index
-from stabilitykit.search.queries import TracingIndex
+from stabilitykit.search.nearest.queries import TracingIndex
 from stabilitykit_shadowing.orbits import PseudoOrbits, distances
 
 # Readouts of so many orbits are gathered at a time: 2^22 float64 numbers are 32 MB.

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from stabilitykit.errors import UsageProblem
+from stabilitykit.base.errors import UsageProblem
 
 
 @click.command("convert")
@@ -89,7 +89,7 @@ def command(
 
 
 def _write(built: Any, output: Path, facts: dict[str, Any]) -> None:
-    from stabilitykit.checkpoints import save_weights
+    from stabilitykit.training.checkpoints import save_weights
 
     if output.suffix != ".safetensors":
         raise UsageProblem(f"--output is a .safetensors file; got {output}")

@@ -11,18 +11,20 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from stabilitykit_adapters.adapter import AdaptedModel
+from stabilitykit_adapters.choosing import choose_run
+from stabilitykit_adapters.discovery import discover
+from stabilitykit_adapters.pixels import plain_preprocess
+from stabilitykit_adapters.source import NetworkSource
 from torch import nn
 
 from stabilitykit import CellProblem, UsageProblem
-from stabilitykit.checkpoints import fit_weights, load_weights
-from stabilitykit_timm.loading import skeleton, split_spec
+from stabilitykit.training.checkpoints import fit_weights, load_weights
+from stabilitykit_timm.names import skeleton, split_spec
 from stabilitykit_timm.patching import Patching
-
-if TYPE_CHECKING:
-    from stabilitykit_timm.adapter import AdaptedModel
 
 BLOCKS = ("BasicBlock", "Bottleneck", "ConvNeXtBlock")
 """Classes of timm and torchvision whose parts are all carried over."""
@@ -123,51 +125,70 @@ def convert(
     return net if device == "meta" else net.to_empty(device=device)
 
 
-def converted_model(
-    name: str,
-    *,
-    checkpoint: str | None = None,
-    num_classes: int | None = None,
-    patch: str = "tiles",
-    input: Sequence[int] = (3, 32, 32),
-    width: int | None = None,
-    seed: int = 0,
-) -> AdaptedModel:
-    """The component ``converted``: a converted network seen block by block, trainable with ``stabilitykit train``."""
-    from stabilitykit_timm.adapter import AdaptedModel
-    from stabilitykit_timm.discovery import discover
-    from stabilitykit_timm.models import choose_run
-    from stabilitykit_timm.preprocess import plain_preprocess
+class ConvertedSource(NetworkSource):
+    """``converted:NAME``: a converted network seen block by block, trainable with ``stabilitykit train``."""
 
-    owner = f"converted:{name}"
-    record: dict[str, Any] = {
-        "architecture": owner,
-        "weights": f"untrained (seed {seed})",
-        "options": {"patch": patch, "input": list(input), "width": width},
-    }
-    state = None
-    if checkpoint is not None:
-        state, metadata = load_weights(checkpoint)
-        record["weights"] = {"file": Path(checkpoint).name}
-        trained = metadata.get("model")
-        theirs = trained.get("options") if isinstance(trained, dict) else None
-        if isinstance(theirs, dict) and theirs != record["options"]:
-            raise UsageProblem(f"checkpoint {checkpoint} was trained as {owner} with {theirs}, not {record['options']}")
-        if num_classes is None and "fc.weight" in state:
-            num_classes = int(state["fc.weight"].shape[0])
-    net = convert(name, num_classes=num_classes or 10, patch=patch, input_shape=tuple(input), width=width, device="cpu")
-    initialise(net, seed)
-    if state is not None:
-        fit_weights(net, state, f"{owner} ({checkpoint})")
-    found = discover(net, tuple(input))
-    run = choose_run(found, "longest", "closed", owner)
-    count = sum(type(part).__name__ in BLOCKS for part in net.modules())
-    if count != run.depth:
-        raise CellProblem(f"{owner}: only {run.depth} of {count} blocks join into one run of equal dimension")
-    preprocess, preprocessing = plain_preprocess(tuple(input), "none", False, owner)
-    return AdaptedModel(
-        net, found.program, run, name=owner, preprocess=preprocess, preprocessing=preprocessing, record=record
-    )
+    def outline(
+        self,
+        name: str,
+        *,
+        num_classes: int | None = None,
+        patch: str = "tiles",
+        input: Sequence[int] = (3, 32, 32),
+        width: int | None = None,
+        **options: Any,
+    ) -> tuple[nn.Module, tuple[int, ...]]:
+        net = convert(name, num_classes=num_classes or 10, patch=patch, input_shape=tuple(input), width=width)
+        return net, tuple(input)
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        checkpoint: str | None = None,
+        num_classes: int | None = None,
+        patch: str = "tiles",
+        input: Sequence[int] = (3, 32, 32),
+        width: int | None = None,
+        seed: int = 0,
+    ) -> AdaptedModel:
+        """Options as listed in the plugin's schema."""
+        owner = f"converted:{name}"
+        record: dict[str, Any] = {
+            "architecture": owner,
+            "weights": f"untrained (seed {seed})",
+            "options": {"patch": patch, "input": list(input), "width": width},
+        }
+        state = None
+        if checkpoint is not None:
+            state, metadata = load_weights(checkpoint)
+            record["weights"] = {"file": Path(checkpoint).name}
+            trained = metadata.get("model")
+            theirs = trained.get("options") if isinstance(trained, dict) else None
+            if isinstance(theirs, dict) and theirs != record["options"]:
+                raise UsageProblem(
+                    f"checkpoint {checkpoint} was trained as {owner} with {theirs}, not {record['options']}"
+                )
+            if num_classes is None and "fc.weight" in state:
+                num_classes = int(state["fc.weight"].shape[0])
+        net = convert(
+            name, num_classes=num_classes or 10, patch=patch, input_shape=tuple(input), width=width, device="cpu"
+        )
+        initialise(net, seed)
+        if state is not None:
+            fit_weights(net, state, f"{owner} ({checkpoint})")
+        found = discover(net, tuple(input))
+        run = choose_run(found, "longest", "closed", owner)
+        count = sum(type(part).__name__ in BLOCKS for part in net.modules())
+        if count != run.depth:
+            raise CellProblem(f"{owner}: only {run.depth} of {count} blocks join into one run of equal dimension")
+        preprocess, preprocessing = plain_preprocess(tuple(input), "none", False, owner)
+        return AdaptedModel(
+            net, found.program, run, name=owner, preprocess=preprocess, preprocessing=preprocessing, record=record
+        )
+
+
+converted_model = ConvertedSource()
 
 
 def initialise(module: nn.Module, seed: int) -> None:

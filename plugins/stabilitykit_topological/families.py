@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
-from stabilitykit.lowprecision import LowPrecision, editable_copy
+from stabilitykit.dynamics.lowprecision import LowPrecision, editable_copy
 
 if TYPE_CHECKING:
-    from stabilitykit.interfaces import State
+    from stabilitykit.dynamics.model import State
 
     Block = Callable[[int, State], State]
 

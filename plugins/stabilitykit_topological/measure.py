@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from stabilitykit.context import Context
-from stabilitykit.perturbed import perturbed_orbits
-from stabilitykit.readout import kept_logits, state_vector
+from stabilitykit.dynamics.perturbed import perturbed_orbits
+from stabilitykit.dynamics.readout import kept_logits, state_vector
+from stabilitykit.evaluation.context import Context
 from stabilitykit.search import best_tracers
 
 if TYPE_CHECKING:
-    from stabilitykit.interfaces import State
+    from stabilitykit.dynamics.model import State
 
 _NUMBERS = 1 << 22
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stabilitykit import CellProblem, Kind, Measurement, PropertyResult
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 
 
 def needed_result(context: Context, name: str, owner: str) -> PropertyResult:

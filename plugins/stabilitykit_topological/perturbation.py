@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table, UsageProblem
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 from stabilitykit_topological.families import FAMILIES, Perturbation, plan
 from stabilitykit_topological.measure import Response, respond
 

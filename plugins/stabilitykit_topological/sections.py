@@ -10,7 +10,7 @@ from markupsafe import Markup
 from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, table
 from stabilitykit.reporting.html import short
 from stabilitykit.reporting.rundata import as_float, records
-from stabilitykit.store import Cell
+from stabilitykit.runs.folder import Cell
 
 # The family whose scale is the number of the block that is reset, not a size.
 RESET = "reset"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from stabilitykit import CellProblem, Measurement, Property, PropertyResult, Table
-from stabilitykit.context import Context
+from stabilitykit.evaluation.context import Context
 from stabilitykit_topological.needed import find, needed_result
 
 # column of the paper, property, measurement, is it the number the paper prints

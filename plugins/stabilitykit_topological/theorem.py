@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
-from stabilitykit.context import Context
-from stabilitykit.results import divide_bounds
+from stabilitykit.base.results import divide_bounds
+from stabilitykit.evaluation.context import Context
 from stabilitykit_topological.needed import find, lipschitz_of, needed_result
 
 # name of the quotient, measurement of `shadowing`, is Lip taken into the space of the distances

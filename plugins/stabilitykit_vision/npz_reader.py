@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import DataProblem
-from stabilitykit.errors import first_line
+from stabilitykit.base.errors import first_line
 
 HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,

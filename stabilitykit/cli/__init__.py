@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from stabilitykit import __version__
-from stabilitykit.errors import StabilityKitError, describe
+from stabilitykit.base.errors import StabilityKitError, describe
 
 # Command -> (module:attribute, summary). The module is imported when the command runs, so `--help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
         module, _, attribute = target.partition(":")
         if found is None:
             return getattr(importlib.import_module(module), attribute)
-        from stabilitykit.shield import shielded
+        from stabilitykit.supervision.shield import shielded
 
         try:
             with shielded():
@@ -95,7 +95,7 @@ class LazyGroup(click.Group):
 
     def _plugin_commands(self, ctx: click.Context) -> dict[str, Any]:
         """Commands of plugins by name, loaded once per command line."""
-        from stabilitykit.plugins import load_plugins
+        from stabilitykit.plugins.loading import load_plugins
 
         meta = ctx.find_root().meta
         if "stabilitykit.commands" in meta:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from stabilitykit.compare import Comparison, Entry, Row
+    from stabilitykit.review.compare import Comparison, Entry, Row
 
 CSV_COLUMNS = (
     "property",
@@ -87,8 +87,8 @@ def command(
       stabilitykit compare runs/r18 runs/r50
       stabilitykit compare runs/r18 runs/r50 --paired --format csv
     """
-    from stabilitykit.compare import compare
-    from stabilitykit.progress import make_progress
+    from stabilitykit.cli.progress import make_progress
+    from stabilitykit.review.compare import compare
 
     found = compare(
         runs,
@@ -103,7 +103,7 @@ def command(
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if output_format == "json":
-        from stabilitykit.results import to_plain
+        from stabilitykit.base.results import to_plain
 
         print(json.dumps(to_plain(found.to_json()), indent=1, ensure_ascii=False))
     elif output_format == "csv":
@@ -175,7 +175,7 @@ def _print(found: Comparison) -> None:
 
 
 def _text(row: Row, number: int, entry: Entry | None) -> str:
-    from stabilitykit.display import format_value
+    from stabilitykit.reporting.terminal import format_value
 
     if entry is None:
         return "-"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from stabilitykit.errors import UsageProblem
+from stabilitykit.base.errors import UsageProblem
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", "expansivity"
 
@@ -178,11 +178,11 @@ def run_evaluation(
     registry: Any = None,
 ) -> int:
     """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code."""
-    from stabilitykit.distributed import leave_world
-    from stabilitykit.evaluation import evaluate
-    from stabilitykit.progress import make_progress
-    from stabilitykit.registry import Registry, warn_failures
-    from stabilitykit.store import default_run_path, remove_if_unused, to_csv
+    from stabilitykit.cli.progress import make_progress
+    from stabilitykit.evaluation.evaluate import evaluate
+    from stabilitykit.machine.distributed import leave_world
+    from stabilitykit.plugins.registry import Registry, warn_failures
+    from stabilitykit.runs.folder import default_run_path, remove_if_unused, to_csv
 
     if given["resume"] and given["output"] is None:
         raise UsageProblem("--resume needs the run folder to finish: --output DIR")
@@ -237,11 +237,11 @@ def run_evaluation(
     elif given["output_format"] == "csv":
         sys.stdout.write(to_csv(run.cells))
     else:
-        from stabilitykit.display import print_cells
+        from stabilitykit.reporting.terminal import print_cells
 
         print_cells(run.cells)
     if given["report"]:
-        from stabilitykit.report import write_report
+        from stabilitykit.reporting.page import write_report
 
         print(f"report: {write_report(output)}", file=sys.stderr)
     print(f"run folder: {run.folder}", file=sys.stderr)
@@ -257,7 +257,7 @@ def merge_config(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     path = given.pop("config", None)
     if path is None:
         return given
-    from stabilitykit.config import read_config
+    from stabilitykit.cli.config import read_config
 
     config = read_config(path)
     names = {

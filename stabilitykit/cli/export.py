@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from stabilitykit.errors import UsageProblem
-from stabilitykit.export import FORMATS
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.runs.export import FORMATS
 
 
 @click.command("export")
@@ -29,11 +29,11 @@ def command(run: Path, output_format: str, output: Path | None) -> int:
       stabilitykit export runs/r18 --format parquet -o r18.parquet
       stabilitykit export runs/r18 --format figures -o figures
     """
-    from stabilitykit.export import export
-    from stabilitykit.files import write_atomic
+    from stabilitykit.base.files import write_atomic
+    from stabilitykit.runs.export import export
 
     if output_format == "figures":
-        from stabilitykit.report import write_figures
+        from stabilitykit.reporting.page import write_figures
 
         for path in write_figures(run, output):
             print(path)

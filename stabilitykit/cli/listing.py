@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stabilitykit.component import ComponentKind
+from stabilitykit.plugins.component import ComponentKind
 
 _format = click.option(
     "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
@@ -25,7 +25,7 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
     @_format
     @_strict
     def list_(output_format: str, strict_plugins: bool) -> int:
-        from stabilitykit.registry import Registry, warn_failures
+        from stabilitykit.plugins.registry import Registry, warn_failures
 
         registry = Registry.load(strict=strict_plugins)
         warn_failures(registry.host)
@@ -47,7 +47,7 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
     @click.argument("name")
     @_format
     def show(name: str, output_format: str) -> int:
-        from stabilitykit.registry import Registry
+        from stabilitykit.plugins.registry import Registry
 
         component = Registry.load().resolve_component(kind, name)
         if output_format == "json":
@@ -89,7 +89,7 @@ def plugins() -> None:
 @_format
 @_strict
 def plugins_list(output_format: str, strict_plugins: bool) -> int:
-    from stabilitykit.registry import Registry
+    from stabilitykit.plugins.registry import Registry
 
     host = Registry.load(strict=strict_plugins).host
     if output_format == "json":

@@ -23,7 +23,7 @@ def command() -> None:
 )
 def new_property(name: str, directory: Path) -> int:
     """Write the package stabilitykit-NAME with a working property NAME, its README and its tests."""
-    from stabilitykit.scaffold import new_property
+    from stabilitykit.cli.scaffold import new_property
 
     target = new_property(name, directory)
     click.echo(

@@ -22,8 +22,8 @@ def command(run: Path, output: Path | None, strict_plugins: bool) -> int:
       stabilitykit evaluate -p table2 --output runs/digits
       stabilitykit report runs/digits -o digits.html
     """
-    from stabilitykit.plugins import load_plugins
-    from stabilitykit.report import write_report
+    from stabilitykit.plugins.loading import load_plugins
+    from stabilitykit.reporting.page import write_report
 
     host = load_plugins()
     if strict_plugins:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stabilitykit.errors import UsageProblem
+from stabilitykit.base.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from stabilitykit.interfaces import Dataset
-    from stabilitykit.registry import Registry, Spec
-    from stabilitykit.training import Epoch, Recipe
+    from stabilitykit.dynamics.dataset import Dataset
+    from stabilitykit.plugins.registry import Registry, Spec
+    from stabilitykit.training.training import Epoch, Recipe
 
 LOG_SECONDS = 15.0
 
@@ -64,7 +64,7 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
       stabilitykit train resnet18 -d mnist:root=data,split=train --validation mnist:root=data -o mnist.safetensors
       stabilitykit train resnet18:width=16,stem=conv -d digits:train --validation digits --epochs 30 --lr 1e-3
     """
-    from stabilitykit.registry import Registry, warn_failures
+    from stabilitykit.plugins.registry import Registry, warn_failures
 
     registry = Registry.load()
     warn_failures(registry.host)
@@ -73,8 +73,8 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
     if output.suffix != ".safetensors":
         raise UsageProblem(f"--output is a .safetensors file; got {output}")
 
-    from stabilitykit.files import lock, remove_leftovers
-    from stabilitykit.training import state_path
+    from stabilitykit.base.files import lock, remove_leftovers
+    from stabilitykit.training.training import state_path
 
     with lock(output.with_name(f".{output.name}.lock"), wait=False, what=f"checkpoint {output}"):
         _refuse_overwriting(output, resume)
@@ -96,12 +96,13 @@ def _train(
     resume: bool,
     given: dict[str, Any],
 ) -> dict[str, Any]:
-    from stabilitykit.device import choose_device, make_deterministic
-    from stabilitykit.metrics import classification_metrics, predict
-    from stabilitykit.progress import make_progress
-    from stabilitykit.provenance import package_versions
-    from stabilitykit.settings import choose_indices
-    from stabilitykit.training import Recipe, train
+    from stabilitykit.cli.progress import make_progress
+    from stabilitykit.evaluation.settings import choose_indices
+    from stabilitykit.machine.determinism import make_deterministic
+    from stabilitykit.machine.device import choose_device
+    from stabilitykit.runs.provenance import package_versions
+    from stabilitykit.training.metrics import classification_metrics, predict
+    from stabilitykit.training.training import Recipe, train
 
     recipe = Recipe(given["epochs"], given["batch_size"], given["lr"], given["seed"], given["patience"])
     device = choose_device(given["device"])
@@ -184,7 +185,7 @@ def _with_download(registry: Registry, text: str, download: bool) -> Spec:
 
 def _fitting(spec: Spec, classes: int, seed: int) -> Spec:
     """``spec`` with the dataset's number of classes and the seed, where it has such options not given."""
-    from stabilitykit.registry import Spec
+    from stabilitykit.plugins.registry import Spec
 
     known = {option.name for option in spec.component.options} - set(spec.given)
     extra = {
@@ -196,7 +197,7 @@ def _fitting(spec: Spec, classes: int, seed: int) -> Spec:
 
 
 def _refuse_overwriting(output: Path, resume: bool) -> None:
-    from stabilitykit.training import state_path
+    from stabilitykit.training.training import state_path
 
     state = state_path(output)
     if not resume and (output.exists() or state.exists()):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from stabilitykit.errors import UsageProblem
+from stabilitykit.base.errors import UsageProblem
 
 
 @click.command("verify")
@@ -56,8 +56,8 @@ def command(
     Exit 0 when every recomputed number stands, 1 when one fails, when a cell of the run had failed, or when
     nothing could be recomputed.
     """
-    from stabilitykit.progress import make_progress
-    from stabilitykit.verify import verify
+    from stabilitykit.cli.progress import make_progress
+    from stabilitykit.review.verify import verify
 
     if not relative >= 0:
         raise UsageProblem(f"--relative is a number >= 0; got {relative}")

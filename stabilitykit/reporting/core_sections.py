@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stabilitykit.display import witness_images, witness_text
+from stabilitykit.base.results import Measurement
 from stabilitykit.reporting.html import (
     details,
     dotted,
@@ -24,8 +24,8 @@ from stabilitykit.reporting.html import (
     tag,
 )
 from stabilitykit.reporting.rundata import PairData, RunData
-from stabilitykit.results import Measurement
-from stabilitykit.store import Cell
+from stabilitykit.reporting.terminal import witness_images, witness_text
+from stabilitykit.runs.folder import Cell
 
 TABLE_ROWS = 60
 COLUMNS = ("measurement", "value", "kind", "N", "witness", "recheck")

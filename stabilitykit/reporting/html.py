@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from stabilitykit.results import Kind, Measurement
+from stabilitykit.base.results import Kind, Measurement
 
 MINUS = "−"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stabilitykit.base.results import PropertyResult, Table
 from stabilitykit.reporting.html import pair_heading, tag
 from stabilitykit.reporting.standalone import standalone
-from stabilitykit.results import PropertyResult, Table
-from stabilitykit.store import Cell, RunFolder, load_run
+from stabilitykit.runs.folder import Cell, RunFolder, load_run
 
 # A report stays a file one can mail: images beyond this many bytes in all are left out (and said to be).
 IMAGE_BYTES = 24 << 20

@@ -5,11 +5,11 @@ whatever is skipped is skipped by a proven bound, so the answers equal those of 
 ties included (the lowest indices win). Importing this package imports neither numba nor torch.
 """
 
-from stabilitykit.search.median import MedianDistance, median_cross_distance
-from stabilitykit.search.neighbours import brute_force_nearest_neighbours, nearest_neighbours
-from stabilitykit.search.pairs import brute_force_closest_pairs, closest_pair, closest_pairs
+from stabilitykit.search.nearest.neighbours import brute_force_nearest_neighbours, nearest_neighbours
+from stabilitykit.search.nearest.tracers import best_tracers, brute_force_best_tracers, tracing_index
+from stabilitykit.search.pairs.closest import brute_force_closest_pairs, closest_pair, closest_pairs
+from stabilitykit.search.pairs.median import MedianDistance, median_cross_distance
 from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
-from stabilitykit.search.tracers import best_tracers, brute_force_best_tracers, tracing_index
 
 __all__ = [
     "REDUCTIONS",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from stabilitykit.results import to_plain
+from stabilitykit.base.results import to_plain
 
 
 @dataclass(frozen=True)

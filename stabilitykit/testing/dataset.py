@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabilitykit.interfaces import Dataset
+from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.testing.checks import Check, Checklist, require, require_plain
 
 SAMPLE = 8

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabilitykit.context import Context
-from stabilitykit.interfaces import Dataset, Model
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.model import Model
+from stabilitykit.evaluation.context import Context
 
 if TYPE_CHECKING:
     import torch
 
-    from stabilitykit.readout import Space
+    from stabilitykit.dynamics.space import Space
 
 IMAGE_SHAPE = (3, 4, 4)
 STATE_SHAPE = (4, 2, 2)
@@ -160,8 +161,8 @@ def tiny_context(
     """
     import torch
 
-    from stabilitykit.readout import HeadReadout
-    from stabilitykit.trajectory import Trajectory, extract
+    from stabilitykit.dynamics.readout import HeadReadout
+    from stabilitykit.dynamics.trajectory import Trajectory, extract
 
     model = model or TinyModel()
     dataset = dataset or TinyDataset()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabilitykit.interfaces import Model
+from stabilitykit.dynamics.model import Model
 from stabilitykit.testing.checks import Broken, Check, Checklist, require, require_plain
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stabilitykit.component import Component
-from stabilitykit.errors import UsageProblem
-from stabilitykit.plugins import PluginHost, PluginRecord
-from stabilitykit.registry import Registry, Spec
-from stabilitykit.results import PropertyResult
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.results import PropertyResult
+from stabilitykit.plugins.component import Component
+from stabilitykit.plugins.loading import PluginHost, PluginRecord
+from stabilitykit.plugins.registry import Registry, Spec
 from stabilitykit.testing.checks import Check, Checklist, require
 from stabilitykit.testing.dataset import check_dataset
 from stabilitykit.testing.fixtures import tiny_context

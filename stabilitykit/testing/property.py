@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from stabilitykit.context import Context
-from stabilitykit.errors import StabilityKitError
-from stabilitykit.interfaces import Property
-from stabilitykit.results import Kind, PropertyResult
+from stabilitykit.base.errors import StabilityKitError
+from stabilitykit.base.results import Kind, PropertyResult
+from stabilitykit.evaluation.context import Context
+from stabilitykit.evaluation.property import Property
 from stabilitykit.testing.checks import Check, Checklist, require
 from stabilitykit.testing.fixtures import TinyDataset, tiny_context
 

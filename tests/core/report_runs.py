@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stabilitykit.pictures import png_bytes
-from stabilitykit.results import Kind, Measurement, PropertyResult, Table
-from stabilitykit.store import Cell, RunFolder
+from stabilitykit.base.pictures import png_bytes
+from stabilitykit.base.results import Kind, Measurement, PropertyResult, Table
+from stabilitykit.runs.folder import Cell, RunFolder
 
 CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 HOSTILE = (

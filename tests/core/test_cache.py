@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stabilitykit.cache import TrajectoryCache, content_key, scratch_array, usable_default_root
-from stabilitykit.errors import StabilityKitError
-from stabilitykit.files import write_json
+from stabilitykit.base.errors import StabilityKitError
+from stabilitykit.base.files import write_json
+from stabilitykit.evaluation.cache import TrajectoryCache, content_key, scratch_array, usable_default_root
 
 SHAPE = (3, 10, 2)
 TRUTH = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
@@ -28,7 +28,7 @@ class Filler:
 
 @pytest.fixture(autouse=True)
 def _flush_always(monkeypatch):
-    monkeypatch.setattr("stabilitykit.cache.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("stabilitykit.evaluation.cache.FLUSH_SECONDS", 0.0)
 
 
 def test_hit_after_miss(tmp_path):
@@ -62,7 +62,7 @@ def test_a_flipped_bit_in_an_unfinished_entry_is_seen(tmp_path, capsys):
 
 
 def test_scratch_arrays_have_no_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("stabilitykit.cache.SCRATCH_BYTES", 8)
+    monkeypatch.setattr("stabilitykit.evaluation.cache.SCRATCH_BYTES", 8)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     array = scratch_array(SHAPE, "float32")
     array[:] = TRUTH

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stabilitykit import DataProblem, UsageProblem
-from stabilitykit.checkpoints import fit_weights, load_weights, save_weights
+from stabilitykit.training.checkpoints import fit_weights, load_weights, save_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(4)}
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stabilitykit.base.errors import UsageProblem
 from stabilitykit.cli import run as run_cli
-from stabilitykit.compare import compare
-from stabilitykit.errors import UsageProblem
-from stabilitykit.resampling import bootstrap_difference
-from stabilitykit.store import RunFolder, load_run
+from stabilitykit.review.compare import compare
+from stabilitykit.review.resampling import bootstrap_difference
+from stabilitykit.runs.folder import RunFolder, load_run
 from tests.core.report_runs import make_run
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilitykit import Component, Option, PluginProblem, UsageProblem
-from stabilitykit.plugins import PluginHost
-from stabilitykit.registry import Registry
+from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.plugins.registry import Registry
 
 COMPONENT = Component(
     "model",

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stabilitykit.config import read_config
-from stabilitykit.errors import UsageProblem
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.cli.config import read_config
 
 
 def test_yaml_and_toml_agree(tmp_path):

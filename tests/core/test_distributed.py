@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stabilitykit.distributed import row_bounds
+from stabilitykit.machine.distributed import row_bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 600  # a loaded machine starts several Pythons slowly; a hang still ends

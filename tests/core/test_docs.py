@@ -10,7 +10,7 @@ import click
 import pytest
 import yaml
 
-import stabilitykit.results
+import stabilitykit.base.results
 from stabilitykit.cli import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,11 +71,11 @@ def test_objects_of_the_python_reference_exist():
 
 def test_plugin_page_holds_a_plugin_that_keeps_the_contract(tmp_path, monkeypatch):
     """The page's blocks, put where it says, pass the contract checks, verify, and appear in a report."""
-    from stabilitykit.plugins import PluginHost, PluginRecord
-    from stabilitykit.report import render
+    from stabilitykit.base.results import PropertyResult
+    from stabilitykit.plugins.loading import PluginHost, PluginRecord
     from stabilitykit.reporting import RunData
-    from stabilitykit.results import PropertyResult
-    from stabilitykit.store import Cell
+    from stabilitykit.reporting.page import render
+    from stabilitykit.runs.folder import Cell
     from stabilitykit.testing import check_component, failures, tiny_context
 
     register, measure, section, offer = code("plugin.md", "python")
@@ -107,7 +107,7 @@ def test_tutorial_python_runs(tmp_path, monkeypatch):
 
 
 def test_tutorial_configuration_is_read(tmp_path):
-    from stabilitykit.config import read_config
+    from stabilitykit.cli.config import read_config
 
     (block,) = code("tutorial.md", "yaml")
     path = tmp_path / "run.yaml"
@@ -117,7 +117,7 @@ def test_tutorial_configuration_is_read(tmp_path):
 
 def test_files_page_names_every_key_that_is_written():
     text = (DOCS / "files.md").read_text(encoding="utf-8")
-    for key in stabilitykit.results.Measurement.__dataclass_fields__:
+    for key in stabilitykit.base.results.Measurement.__dataclass_fields__:
         if key not in ("name",):
             assert f"`{key}`" in text, key
 

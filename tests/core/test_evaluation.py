@@ -9,10 +9,10 @@ import torch
 
 import stabilitykit
 from stabilitykit import CellProblem, Component, Kind, Measurement, Option, PropertyResult, UsageProblem
-from stabilitykit.interfaces import Property
-from stabilitykit.plugins import PluginHost
-from stabilitykit.registry import Registry
-from stabilitykit.store import CSV_COLUMNS, RunFolder, load_run
+from stabilitykit.evaluation.property import Property
+from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.plugins.registry import Registry
+from stabilitykit.runs.folder import CSV_COLUMNS, RunFolder, load_run
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 

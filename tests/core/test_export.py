@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.results import Kind, Measurement, PropertyResult
 from stabilitykit.cli import run as run_cli
-from stabilitykit.errors import UsageProblem
-from stabilitykit.export import escape_latex, export, latex_number
-from stabilitykit.results import Kind, Measurement, PropertyResult
-from stabilitykit.store import CSV_COLUMNS, load_run
+from stabilitykit.runs.export import escape_latex, export, latex_number
+from stabilitykit.runs.folder import CSV_COLUMNS, load_run
 from tests.core.report_runs import HOSTILE, make_run
 
 

@@ -10,15 +10,15 @@ import torch
 
 import stabilitykit
 from stabilitykit import CellProblem, Component, Kind, Measurement, PropertyResult
-from stabilitykit.compiled import CompiledForward
-from stabilitykit.extraction_effect import ExtractionEffect
-from stabilitykit.interfaces import Property
-from stabilitykit.plugins import PluginHost
-from stabilitykit.readout import HeadReadout
-from stabilitykit.registry import Registry
-from stabilitykit.results import EXTRACTION_EFFECT
+from stabilitykit.base.results import EXTRACTION_EFFECT
+from stabilitykit.dynamics.compiled import CompiledForward
+from stabilitykit.dynamics.readout import HeadReadout
+from stabilitykit.dynamics.trajectory import batch_logits
+from stabilitykit.evaluation.extraction_effect import ExtractionEffect
+from stabilitykit.evaluation.property import Property
+from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.plugins.registry import Registry
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
-from stabilitykit.trajectory import batch_logits
 
 
 class Largest(Property):

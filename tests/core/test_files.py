@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from stabilitykit.errors import StabilityKitError, UsageProblem
-from stabilitykit.files import lock, read_json, write_atomic, write_json
+from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.base.files import lock, read_json, write_atomic, write_json
 
 
 def test_replaces_and_leaves_no_temporary_file(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stabilitykit.verify import verify
+from stabilitykit.review.verify import verify
 
 FORMER = Path(__file__).parents[1] / "fixtures" / "run-before-the-move"
 

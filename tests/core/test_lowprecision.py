@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stabilitykit import CellProblem, UsageProblem
-from stabilitykit.lowprecision import LowPrecision, editable_copy, quantise, round_to
-from stabilitykit.perturbed import perturbed_orbits
-from stabilitykit.readout import HeadReadout
+from stabilitykit.dynamics.lowprecision import LowPrecision, editable_copy, quantise, round_to
+from stabilitykit.dynamics.perturbed import perturbed_orbits
+from stabilitykit.dynamics.readout import HeadReadout
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabilitykit import DataProblem
-from stabilitykit.metrics import classification_metrics
+from stabilitykit.training.metrics import classification_metrics
 
 
 def reference(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:

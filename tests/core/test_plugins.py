@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from stabilitykit import Command, Component, hookimpl
-from stabilitykit.errors import PluginProblem
-from stabilitykit.plugins import load_plugins
+from stabilitykit.base.errors import PluginProblem
+from stabilitykit.plugins.loading import load_plugins
 
 
 def point(name, load, distribution="some-dist", version="1.2"):
@@ -129,7 +129,7 @@ def test_shipped_plugins_load_by_their_entry_points_without_torch():
 
     code = textwrap.dedent("""
         import sys
-        from stabilitykit.plugins import load_plugins
+        from stabilitykit.plugins.loading import load_plugins
         host = load_plugins()
         assert not host.failures, host.failures
         heavy = {"torch", "torchvision", "timm", "cvxpy", "numba", "scipy", "sklearn", "pandas"} & set(sys.modules)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import stabilitykit.files
+import stabilitykit.base.files
+from stabilitykit.base.errors import StabilityKitError, UsageProblem
 from stabilitykit.cli import run as run_cli
-from stabilitykit.component import ReportSection
-from stabilitykit.errors import StabilityKitError, UsageProblem
-from stabilitykit.plugins import PluginHost, PluginRecord, load_plugins
-from stabilitykit.report import check_balanced, render, write_report
+from stabilitykit.plugins.component import ReportSection
+from stabilitykit.plugins.loading import PluginHost, PluginRecord, load_plugins
 from stabilitykit.reporting import RunData
+from stabilitykit.reporting.page import check_balanced, render, write_report
 from tests.core.report_runs import CLASSES, HOSTILE, make_run
 
 
@@ -196,7 +196,7 @@ def test_written_atomically_or_not_at_all(run_folder, monkeypatch, tmp_path) -> 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stabilitykit.files.os, "fsync", full)
+    monkeypatch.setattr(stabilitykit.base.files.os, "fsync", full)
     with pytest.raises(StabilityKitError, match="No space left"):
         write_report(run_folder)
     assert (run_folder / "report.html").read_bytes() == first
@@ -218,7 +218,7 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys) -> None:
 
 
 def test_a_run_without_cells_pairs_or_provenance_still_gives_a_page(tmp_path) -> None:
-    from stabilitykit.store import RunFolder
+    from stabilitykit.runs.folder import RunFolder
 
     RunFolder(tmp_path).write_run({"status": "interrupted", "cells": []})
     page = page_of(tmp_path)
@@ -234,7 +234,7 @@ def test_output_elsewhere_and_command(run_folder, tmp_path, capsys) -> None:
 
 
 def test_a_read_only_run_can_be_reported_elsewhere(run_folder, tmp_path, monkeypatch, capsys) -> None:
-    import stabilitykit.report as report
+    import stabilitykit.reporting.page as report
 
     real = report.write_atomic
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stabilitykit.report import write_report
+from stabilitykit.reporting.page import write_report
 from tests.core.report_runs import HOSTILE, make_run
 
 FLAGS = (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilitykit import Kind, Measurement, PropertyResult, Table
-from stabilitykit.results import divide_bounds, to_plain
+from stabilitykit.base.results import divide_bounds, to_plain
 
 floats = st.floats(allow_nan=False)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from stabilitykit.device import make_deterministic
-from stabilitykit.shield import shielded
-from stabilitykit.stops import StoppedItself, time_limit
+from stabilitykit.machine.determinism import make_deterministic
+from stabilitykit.supervision.shield import shielded
+from stabilitykit.supervision.stops import StoppedItself, time_limit
 
 
 def process():

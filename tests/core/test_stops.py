@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix
 
 PREAMBLE = """
 import os, signal, sys, time
-from stabilitykit.stops import Interrupts
+from stabilitykit.supervision.stops import Interrupts
 interrupts = Interrupts()
 interrupts.listen()
 class Dropping:

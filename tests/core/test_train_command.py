@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from stabilitykit.checkpoints import load_weights
 from stabilitykit.cli import run
+from stabilitykit.training.checkpoints import load_weights
 
 SMALL = [
     "train",

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stabilitykit import CellProblem, Dataset, Model, UsageProblem
-from stabilitykit.checkpoints import load_weights
-from stabilitykit.metrics import classification_metrics, predict
-from stabilitykit.training import Epoch, Recipe, state_path, train
+from stabilitykit.training.checkpoints import load_weights
+from stabilitykit.training.metrics import classification_metrics, predict
+from stabilitykit.training.training import Epoch, Recipe, state_path, train
 
 
 class Stripes(Dataset):

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from stabilitykit.errors import CellProblem, DataProblem
-from stabilitykit.pair import Pair, Settings, choose_indices
-from stabilitykit.plan import Choice
-from stabilitykit.readout import HeadReadout, state_vector, to_space, to_space_torch
+from stabilitykit.base.errors import CellProblem, DataProblem
+from stabilitykit.dynamics.readout import HeadReadout, state_vector
+from stabilitykit.dynamics.space import to_space, to_space_torch
+from stabilitykit.dynamics.trajectory import extract
+from stabilitykit.evaluation.selection import Choice
+from stabilitykit.evaluation.subject import Pair, Settings, choose_indices
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
-from stabilitykit.trajectory import extract
 
 
 def choice(kind, thing):

@@ -6,9 +6,9 @@ import pytest
 
 import stabilitykit
 from stabilitykit import Component, Option
-from stabilitykit.plugins import PluginHost
-from stabilitykit.registry import Registry
-from stabilitykit.verify import verify
+from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.plugins.registry import Registry
+from stabilitykit.review.verify import verify
 
 
 @pytest.fixture
@@ -76,6 +76,6 @@ def test_red(registry, folder, what, monkeypatch):
 
 
 def _evaluated(limit):
-    from stabilitykit.pair import choose_indices
+    from stabilitykit.evaluation.subject import choose_indices
 
     return choose_indices(24, limit, 0)

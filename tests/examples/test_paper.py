@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stabilitykit.results import Kind, Measurement, PropertyResult, Table
-from stabilitykit.store import load_run
+from stabilitykit.base.results import Kind, Measurement, PropertyResult, Table
+from stabilitykit.runs.folder import load_run
 from tests.core.report_runs import make_run
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "paper"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stabilitykit.pictures import png_bytes
-from stabilitykit.registry import Registry
-from stabilitykit.report import write_report
+from stabilitykit.base.pictures import png_bytes
+from stabilitykit.base.results import Kind, Measurement, PropertyResult
+from stabilitykit.plugins.registry import Registry
 from stabilitykit.reporting import RunData, number
-from stabilitykit.results import Kind, Measurement, PropertyResult
-from stabilitykit.store import Cell, RunFolder
+from stabilitykit.reporting.page import write_report
+from stabilitykit.runs.folder import Cell, RunFolder
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 
 LIPSCHITZ = PropertyResult(
@@ -207,7 +207,7 @@ def test_blocks_that_matter(run_folder, page):
 def test_lipschitz_per_depth_is_drawn_for_probes(run_folder):
     from stabilitykit_lipschitz.sections import intervals
 
-    from stabilitykit.results import Table
+    from stabilitykit.base.results import Table
 
     columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank", "seconds"]
     rows = [[t, 1.0 + t, 1.5 + t, 1.5 + t, "spectral", 0, 0, 0.1] for t in range(4)]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stabilitykit.store import load_run
+from stabilitykit.runs.folder import load_run
 from tests.robustness.conftest import OWNER
 
 LOADING = {
@@ -260,7 +260,7 @@ def test_the_distribution_installs_with_pip(tmp_path):
         timeout=300,
     )
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from stabilitykit.plugins import find\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from stabilitykit.plugins.loading import find\n"
         "print([p.name for p in find() if p.dist.name == 'stabilitykit-broken'])"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from benchmarks.fuzz import fuzz, try_input
 from benchmarks.fuzz_bench import Bench
 from benchmarks.fuzz_inputs import FAMILIES
 from stabilitykit.cli import run
-from stabilitykit.store import load_run
+from stabilitykit.runs.folder import load_run
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,12 @@ def test_the_harness_notices_executed_code(bench, monkeypatch):
 
 def test_unexpected_errors_are_one_line(monkeypatch, capsys):
     """What nobody foresaw is called a bug in one line, with the way to see more."""
-    import stabilitykit.registry
+    import stabilitykit.plugins.registry
 
     def surprise(*_, **__):
         raise KeyError("surprise")
 
-    monkeypatch.setattr(stabilitykit.registry.Registry, "load", surprise)
+    monkeypatch.setattr(stabilitykit.plugins.registry.Registry, "load", surprise)
     assert run(["models", "list"]) == 1
     assert "internal error: KeyError" in capsys.readouterr().err
     monkeypatch.setenv("STABILITYKIT_DEBUG", "1")

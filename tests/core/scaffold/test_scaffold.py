@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from stabilitykit import Component, scaffold
+from stabilitykit import Component
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.cli import scaffold
 from stabilitykit.cli.new import command
-from stabilitykit.errors import UsageProblem
-from stabilitykit.plugins import PluginHost
-from stabilitykit.registry import Registry
+from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.plugins.registry import Registry
 
 NOTHING = Registry(PluginHost())
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabilitykit.search import REDUCTIONS, join, layer, screen, screen_keys
+from stabilitykit.search import REDUCTIONS
+from stabilitykit.search.pairs import join, layer, screen, screen_keys
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
 from tests.core.search.test_pairs import assert_found_by_any_threads, assert_shards_merge

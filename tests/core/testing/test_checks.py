@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from stabilitykit import CellProblem, Component, Kind, Measurement, Option, Property, PropertyResult, Table, hookimpl
-from stabilitykit.errors import DataProblem, UsageProblem
-from stabilitykit.plugins import load_plugins
-from stabilitykit.registry import Registry
+from stabilitykit.base.errors import DataProblem, UsageProblem
+from stabilitykit.plugins.loading import load_plugins
+from stabilitykit.plugins.registry import Registry
 from stabilitykit.testing import (
     TinyDataset,
     TinyModel,
@@ -440,7 +440,7 @@ def test_plugin_checks_name_the_component_and_see_a_heavy_import():
         checks = check_plugin(name, host_of(plugin, "stabilitykit"))
         assert not failures(checks)
         assert {check.name.partition(":")[0] for check in checks} == {"plugin mine", "property p"}
-    heavy = check_plugin("mine", host_of(plugin, "stabilitykit.readout"))
+    heavy = check_plugin("mine", host_of(plugin, "stabilitykit.dynamics.readout"))
     assert failed(heavy) == ["plugin mine: importing it imports no torch"]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from stabilitykit.context import Context
+from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.evaluation.context import Context
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
-from stabilitykit.trajectory import Trajectory
 
 
 class LabelledDataset(TinyDataset):

@@ -10,9 +10,9 @@ from stabilitykit_expansivity import curve, depth
 from stabilitykit_expansivity.constants import FLOAT32_SLACK, REDUCTIONS
 from stabilitykit_expansivity.expansivity import Expansivity
 
-import stabilitykit.trajectory
+import stabilitykit.dynamics.trajectory
 from stabilitykit import CellProblem, Kind, PropertyResult
-from stabilitykit.readout import to_space
+from stabilitykit.dynamics.space import to_space
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 
 # Two outputs, two depths; images 0, 1 of class 0 and 2, 3 of class 1.
@@ -82,7 +82,7 @@ def test_float32_storage_says_upper_bound_with_an_interval_that_holds(context_of
     generator = np.random.default_rng(0)
     logits, labels = generator.normal(size=(4, 60, 5)).astype(np.float32), np.arange(60) % 5
     exact = Expansivity(curve=0).evaluate(context_of(logits, labels, "probabilities"))
-    monkeypatch.setattr(stabilitykit.trajectory, "FLOAT64_LIMIT", 0)
+    monkeypatch.setattr(stabilitykit.dynamics.trajectory, "FLOAT64_LIMIT", 0)
     context = context_of(logits, labels, "probabilities")
     assert context.trajectory.values.dtype == np.float32
     rounded = Expansivity(curve=0).evaluate(context)

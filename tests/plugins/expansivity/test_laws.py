@@ -13,7 +13,7 @@ from stabilitykit_expansivity.constants import REDUCTIONS
 from stabilitykit_expansivity.expansivity import Expansivity
 
 from stabilitykit import CellProblem
-from stabilitykit.readout import to_space
+from stabilitykit.dynamics.space import to_space
 
 laws = settings(deadline=None, max_examples=30)
 SPACES = st.sampled_from(["logits", "probabilities"])

@@ -8,7 +8,7 @@ import torch
 from stabilitykit_lipschitz.property import Lipschitz
 from stabilitykit_lipschitz.realised import largest_jacobian
 
-from stabilitykit.results import Kind
+from stabilitykit.base.results import Kind
 from stabilitykit.testing.fixtures import TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
 

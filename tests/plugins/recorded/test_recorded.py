@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from stabilitykit_recorded.reading import read_recording
 
 import stabilitykit
+from stabilitykit.base.errors import DataProblem
 from stabilitykit.cli import run
-from stabilitykit.errors import DataProblem
 
 
 def write(path, values, labels, **more):

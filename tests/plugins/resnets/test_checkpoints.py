@@ -10,9 +10,9 @@ import torch
 from stabilitykit_resnets.model import DIGITS_WEIGHTS, build
 
 from stabilitykit import DataProblem, UsageProblem
-from stabilitykit.checkpoints import load_weights, save_weights
-from stabilitykit.metrics import classification_metrics, predict
-from stabilitykit.registry import Registry
+from stabilitykit.plugins.registry import Registry
+from stabilitykit.training.checkpoints import load_weights, save_weights
+from stabilitykit.training.metrics import classification_metrics, predict
 
 SMALL = {"width": 8, "depths": (1, 1, 1, 1)}
 

@@ -6,12 +6,13 @@ from stabilitykit_shadowing.property import Shadowing
 from stabilitykit_shadowing.refine import refine_batch
 from stabilitykit_shadowing.states import NoiseFamily, PrecisionFamily, state_orbits
 
-import stabilitykit.trajectory
+import stabilitykit.dynamics.trajectory
 from stabilitykit import CellProblem, Kind
-from stabilitykit.readout import HeadReadout, to_space
+from stabilitykit.dynamics.readout import HeadReadout
+from stabilitykit.dynamics.space import to_space
+from stabilitykit.dynamics.trajectory import batch_logits
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
-from stabilitykit.trajectory import batch_logits
 
 FAMILIES = [
     {},
@@ -69,7 +70,7 @@ def test_headline_witnesses_attain_their_values():
 
 def test_float32_copies_make_no_exact_claims(monkeypatch):
     exact = Shadowing().evaluate(tiny_context())
-    monkeypatch.setattr(stabilitykit.trajectory, "FLOAT64_LIMIT", 0)
+    monkeypatch.setattr(stabilitykit.dynamics.trajectory, "FLOAT64_LIMIT", 0)
     rounded = Shadowing().evaluate(tiny_context())
     assert {m.kind for m in rounded.measurements} == {Kind.ESTIMATE}
     for name in ("eps.min", "delta.max", "smallest_jump"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stabilitykit_timm.certificate import certify, randomise
+from stabilitykit_adapters.certificate import certify, randomise
 from stabilitykit_timm.convert import convert, converted_model
 from stabilitykit_timm.patching import Patching
 
@@ -111,7 +111,7 @@ def test_trains():
 
 
 def test_a_checkpoint_comes_back_exactly(tmp_path):
-    from stabilitykit.checkpoints import save_weights
+    from stabilitykit.training.checkpoints import save_weights
 
     model = converted_model("resnet18", num_classes=3, width=8, seed=5)
     save_weights(tmp_path / "c.safetensors", model.module.state_dict(), {"model": dict(model.describe())})

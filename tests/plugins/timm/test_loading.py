@@ -8,10 +8,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from stabilitykit_timm.loading import input_shape_of, skeleton, split_spec
-from stabilitykit_timm.models import choose_run, module_model, network, timm_model
-from stabilitykit_timm.preprocess import plain_preprocess, timm_preprocess
-from stabilitykit_timm.weights import classes_in, load
+from stabilitykit_adapters.choosing import choose_run
+from stabilitykit_adapters.modules import build_module, module_model
+from stabilitykit_adapters.pixels import plain_preprocess
+from stabilitykit_adapters.weights import load
+from stabilitykit_timm.models import network, timm_model
+from stabilitykit_timm.names import input_shape_of, skeleton, split_spec
+from stabilitykit_timm.preprocess import timm_preprocess
+from stabilitykit_timm.weights import classes_in
 
 from stabilitykit import CellProblem, UsageProblem
 
@@ -24,7 +28,6 @@ SMALL = "resnet18"
         ("timm:resnet50", ("timm", "resnet50")),
         ("resnet50", ("timm", "resnet50")),
         ("hf-hub:timm/x", ("timm", "hf-hub:timm/x")),
-        ("module:a.b:c", ("module", "a.b:c")),
         ("torchvision:vgg11", ("torchvision", "vgg11")),
     ],
 )
@@ -38,17 +41,27 @@ def test_specs(spec, parts):
         ("timm:resnet5", "did you mean resnet50"),
         ("torchvision:resnet5O", "did you mean resnet50"),
         ("hf-hub:timm/resnet18.a1_in1k", "--download"),
-        ("module:json", "BUILDER"),
-        ("module:no_such_package_here:f", "cannot import"),
-        ("module:json:nothing", "has no nothing"),
-        ("module:json:dumps", "cannot be built"),
-        ("module:os:sep", "is a str"),
         ("unknown:thing", "expected timm:NAME"),
     ],
 )
 def test_bad_names(spec, message):
     with pytest.raises(UsageProblem, match=message):
         skeleton(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("json", "BUILDER"),
+        ("no_such_package_here:f", "cannot import"),
+        ("json:nothing", "has no nothing"),
+        ("json:dumps", "cannot be built"),
+        ("os:sep", "is a str"),
+    ],
+)
+def test_bad_builders(name, message):
+    with pytest.raises(UsageProblem, match=message):
+        build_module(name, {})
 
 
 def test_missing_packages_are_named(monkeypatch):
@@ -126,7 +139,7 @@ def test_no_run_gives_every_reason():
 
 
 def test_choosing_a_run():
-    from stabilitykit_timm.discovery import discover
+    from stabilitykit_adapters.discovery import discover
 
     found = discover(skeleton("timm:resnet50"), (3, 224, 224))
     assert choose_run(found, "longest", None, "x").name == "layer3"

@@ -6,7 +6,7 @@ from stabilitykit_topological.measure import respond
 from stabilitykit_topological.perturbation import CURVE, BlockPerturbation
 
 from stabilitykit import CellProblem, UsageProblem
-from stabilitykit.readout import to_space
+from stabilitykit.dynamics.space import to_space
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
 

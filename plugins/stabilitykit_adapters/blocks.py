@@ -1,0 +1,221 @@
+"""The property ``blocks``: which blocks matter, and the certificate that they are the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table
+from stabilitykit.base.results import to_plain
+from stabilitykit.evaluation.context import Context
+
+if TYPE_CHECKING:
+    from stabilitykit.dynamics.model import Model, State
+
+COLUMNS = [
+    "block",
+    "name",
+    "skip",
+    "accuracy",
+    "agrees_with_final",
+    "decided",
+    "closest",
+    "index_i",
+    "index_j",
+    "step",
+    "relative_change",
+    "left_out_changes",
+    "left_out_moves",
+]
+
+
+class Blocks(Property):
+    """One row per depth t: what the readout g says after block t - 1 and what that block did.
+
+    Columns: ``accuracy`` of g(h_t); ``agrees_with_final``, share of images already decided as at the end;
+    ``decided``, share that stays so from here on; ``closest``, smallest distance between images of different
+    class at this depth, with the two images; ``step``, median distance between g(h_{t-1}) and g(h_t);
+    ``relative_change``, median of ||h_t - h_{t-1}|| / ||h_{t-1}||; ``left_out_changes``, share of final
+    decisions that change when this block alone is left out (phi replaced by the identity);
+    ``left_out_moves``, median distance the final readout then moves. The last three on a sample.
+    """
+
+    name = "blocks"
+
+    def __init__(self, sample: int = 256, images: int = 10_000) -> None:
+        self.sample = sample
+        self.images = images
+
+    def evaluate(self, context: Context) -> PropertyResult:
+        """Measure; CellProblem when the certificate shows that the blocks are not the model."""
+        certificate = self._certificate(context)
+        trajectory, model = context.trajectory, context.model
+        chosen = np.stack([np.asarray(part).argmax(axis=1) for part in trajectory.logits])
+        decided = _prediction_depth(chosen)
+        response = _response(context, _sample(len(trajectory), self.sample, context.seed))
+        comparable = trajectory.num_classes == len(context.dataset.class_names)
+        names = _names(model)
+        rows: list[list[Any]] = []
+        for t in range(trajectory.depth + 1):
+            step = None
+            if t:
+                step = _median(
+                    np.linalg.norm(
+                        np.asarray(trajectory.values[t], dtype=np.float64)
+                        - np.asarray(trajectory.values[t - 1], dtype=np.float64),
+                        axis=1,
+                    )
+                )
+            closest = _closest(context, t)
+            rows.append(
+                to_plain(
+                    [
+                        t,
+                        *(names[t - 1] if t else ("before any block", "")),
+                        float((chosen[t] == context.labels).mean()) if comparable else None,
+                        float((chosen[t] == chosen[-1]).mean()),
+                        float((decided <= t).mean()),
+                        *closest,
+                        step,
+                        *(response[t - 1] if t else (None, None, None)),
+                    ]
+                )
+            )
+        count = len(trajectory)
+        result = PropertyResult([], {"blocks": Table(COLUMNS, rows, "What each block does (0: before any block)")})
+        result.measurements.append(
+            Measurement(
+                "certificate.max_abs_difference",
+                certificate["max_abs_difference"],
+                Kind.EXACT,
+                certificate["batch_size"],
+                "logits and states",
+                {"certificate": certificate},
+                note="chained blocks and tail against the plain forward pass at equal batch size; 0 is bit for bit",
+            )
+        )
+        result.measurements.append(
+            Measurement(
+                "prediction_depth.median",
+                float(np.median(decided)),
+                Kind.EXACT,
+                count,
+                "blocks",
+                note="first depth from which the readout's decision stays the final one",
+                reference="Baldock, Maennel and Neyshabur 2021, with this readout",
+            )
+        )
+        matter = [row[COLUMNS.index("left_out_changes")] for row in rows[1:]]
+        weightiest = int(np.argmax(matter)) + 1
+        result.measurements.append(
+            Measurement(
+                "weightiest_block.left_out_changes",
+                matter[weightiest - 1],
+                Kind.EXACT,
+                min(self.sample, count),
+                "share",
+                {"block": weightiest, "name": rows[weightiest][1]},
+                note="share of decisions that change when this block alone is left out; the largest over the blocks",
+            )
+        )
+        result.tables["prediction_depth"] = _depth_table(context, decided, chosen, self.images)
+        result.notes += [f"certificate: {reason}" for reason in certificate.get("vacuous", ())]
+        late = np.argsort(-decided, kind="stable")[:6]
+        result.images = [int(context.indices[i]) for i in late]
+        return result
+
+    def _certificate(self, context: Context) -> dict[str, Any]:
+        rows = np.arange(min(8, len(context.indices)))
+        _, inputs = next(context.batches(rows))
+        certificate: dict[str, Any] = to_plain(dict(context.model.certify(inputs)))
+        again = certificate.get("randomised")
+        if not certificate["bit_exact"] or (again and not again["bit_exact"]):
+            raise CellProblem(
+                f"model {context.model.name}: the chained blocks are not the model (largest difference "
+                f"{certificate['max_abs_difference']}); choose another run with --run"
+            )
+        return certificate
+
+
+def _response(context: Context, rows: np.ndarray) -> list[tuple[float, float, float]]:
+    """Per block: (median relative change of the state, share of decisions changed, median move) when left out."""
+    import torch
+
+    from stabilitykit.dynamics.space import to_space
+
+    model, count = context.model, context.model.num_blocks
+    change: list[list[np.ndarray]] = [[] for _ in range(count)]
+    moved: list[list[np.ndarray]] = [[] for _ in range(count)]
+    flipped: list[list[np.ndarray]] = [[] for _ in range(count)]
+    with torch.inference_mode():
+        for _, inputs in context.batches(rows):
+            states: list[State] = [model.initial_state(inputs)]
+            for t in range(count):
+                states.append(model.block(t, states[-1]))
+            final = context.readout.logits(count, states[-1]).float().cpu().numpy()
+            for t in range(count):
+                change[t].append(_relative(states[t], states[t + 1]))
+                state = states[t]
+                for later in range(t + 1, count):
+                    state = model.block(later, state)
+                other = context.readout.logits(count, state).float().cpu().numpy()
+                flipped[t].append(other.argmax(axis=1) != final.argmax(axis=1))
+                moved[t].append(np.linalg.norm(to_space(other, context.space) - to_space(final, context.space), axis=1))
+    return [
+        (_median(np.concatenate(c)), float(np.concatenate(f).mean()), _median(np.concatenate(m)))
+        for c, f, m in zip(change, flipped, moved)
+    ]
+
+
+def _relative(before: State, after: State) -> np.ndarray:
+    from stabilitykit.dynamics.readout import state_vector
+
+    x, y = state_vector(before).double(), state_vector(after).double()
+    norm = x.norm(dim=1).clamp_min(1e-300)
+    return ((y - x).norm(dim=1) / norm).cpu().numpy()
+
+
+def _closest(context: Context, t: int) -> tuple[float | None, int | None, int | None]:
+    from stabilitykit.search import closest_pair
+
+    if len(np.unique(context.labels)) < 2:
+        return None, None, None
+    found = closest_pair(context.trajectory.values[t : t + 1], context.labels, "min")
+    return found.value, int(context.indices[found.first]), int(context.indices[found.second])
+
+
+def _names(model: Model) -> list[tuple[str, str]]:
+    run = getattr(model, "run", None)
+    if run is None:
+        return [(f"block {t}", "") for t in range(model.num_blocks)]
+    return [(block.name, block.kind) for block in run.blocks]
+
+
+def _prediction_depth(chosen: np.ndarray) -> np.ndarray:
+    """(T+1, N) decisions -> (N,) first depth from which the decision stays the final one."""
+    differs = chosen != chosen[-1]
+    last = len(chosen) - 1 - np.argmax(differs[::-1], axis=0)
+    return np.where(differs.any(axis=0), last + 1, 0).astype(np.int64)
+
+
+def _depth_table(context: Context, decided: np.ndarray, chosen: np.ndarray, rows: int) -> Table:
+    names = context.dataset.class_names
+    return Table(
+        ["index", "class", "prediction_depth", "final_decision"],
+        [
+            [int(context.indices[i]), str(names[int(context.labels[i])]), int(decided[i]), int(chosen[-1, i])]
+            for i in range(min(rows, len(decided)))
+        ],
+        "Depth from which each image is decided",
+    )
+
+
+def _sample(count: int, size: int, seed: int) -> np.ndarray:
+    if count <= size:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:size])
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values))

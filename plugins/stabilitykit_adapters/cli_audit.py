@@ -1,0 +1,203 @@
+"""``stabilitykit audit``: every property of any timm model or nn.Module, as it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stabilitykit.base.errors import CellProblem, UsageProblem
+from stabilitykit.cli.evaluate import evaluation_options, run_evaluation
+
+if TYPE_CHECKING:
+    from stabilitykit.plugins.registry import Registry, Spec
+    from stabilitykit_adapters.runs import Discovery
+
+COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
+
+
+@click.command("audit")
+@click.argument("model")
+@click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
+@click.option(
+    "-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several (default: all)."
+)
+@click.option("--checkpoint", type=click.Path(), help="Weights (.safetensors, or .pth read with weights_only).")
+@click.option("--list-runs", is_flag=True, help="Show runs, shapes, kinds, T and cost, without weights; then stop.")
+@click.option("--run", "run_name", default="longest", show_default=True, help="longest, cheapest or the run's name.")
+@click.option(
+    "--mode",
+    type=click.Choice(["closed", "open", "plain"]),
+    help="Kind of run (default: closed, else open, else plain, for --list-runs all).",
+)
+@click.option("--num-classes", type=click.IntRange(2), help="Classes of the head.")
+@click.option("--img-size", type=click.IntRange(1), help="Image side, for networks that can be built for another size.")
+@click.option("--input", "input_size", help="What one input looks like, as 3x32x32 (module: only).")
+@click.option("--normalise", help="none, imagenet, inception or MEAN/STD (module: only).")
+@click.option("--resize", is_flag=True, help="Resize images of another size (module: only).")
+@click.option("--classes", help="Outputs that stand for the dataset's classes, in their order: 3-17-250.")
+@evaluation_options
+def command(
+    model: str,
+    datasets: tuple[str, ...],
+    properties: tuple[str, ...],
+    checkpoint: str | None,
+    list_runs: bool,
+    run_name: str,
+    mode: str | None,
+    **given: Any,
+) -> int:
+    """Audit MODEL: timm:NAME, torchvision:NAME, hf-hub:ORG/NAME (with --download) or module:PACKAGE.MODULE:BUILDER.
+
+    The network is used as it is. module: imports and runs that code, with your rights.
+
+    \b
+    Examples:
+      stabilitykit audit timm:resnet50 --list-runs
+      stabilitykit audit timm:resnet50 --checkpoint mine.safetensors -d imagefolder:DIR
+      stabilitykit audit module:my_package.nets:build --input 3x32x32 --checkpoint net.pth -d npz:test.npz
+    """
+    from stabilitykit.plugins.registry import Registry, Spec
+
+    registry = Registry.load(strict=given["strict_plugins"])
+    spec = _resolve(registry, model)
+    names = {option.name for option in spec.component.options}
+    wanted = {
+        "num_classes": given.pop("num_classes"),
+        "img_size": given.pop("img_size"),
+        "input": given.pop("input_size"),
+        "normalise": given.pop("normalise"),
+        "resize": given.pop("resize") or None,
+        "classes": given.pop("classes"),
+        "mode": mode,
+        "run": None if run_name == "longest" else run_name,
+        "checkpoint": checkpoint,
+        "download": given["download"] or None,
+    }
+    if "download" not in names:
+        wanted.pop("download")
+    options = {key: value for key, value in wanted.items() if value is not None}
+    for key in options:
+        if key not in names:
+            raise UsageProblem(f"{spec.component.name}: models take no --{key.replace('_', '-')}")
+    spec = Spec(spec.component, dict(spec.given) | options)
+    spec.component.option_values(spec.given)
+    if list_runs:
+        return _list_runs(spec, given["output_format"])
+    if not datasets:
+        raise UsageProblem(
+            "audit needs images: --dataset NAME[:option=value,...] (or --list-runs to look only); see "
+            "`stabilitykit datasets list`"
+        )
+    return run_evaluation(
+        given,
+        models=[spec],
+        datasets=list(datasets),
+        properties=list(properties) or _everything(registry),
+        registry=registry,
+    )
+
+
+def _resolve(registry: Registry, text: str) -> Spec:
+    try:
+        return registry.resolve("model", text)
+    except UsageProblem as error:
+        hint = f"; did you mean timm:{text}?" if ":" not in text else ""
+        raise UsageProblem(
+            f"{error}; audit takes a model by name, as timm:NAME or module:PACKAGE.MODULE:BUILDER{hint}"
+        ) from None
+
+
+def _everything(registry: Registry) -> list[str]:
+    """All installed properties that need no option."""
+    return [c.name for c in registry.components("property") if not any(option.required for option in c.options)]
+
+
+def _list_runs(spec: Spec, output_format: str) -> int:
+    found = _discover(spec)
+    mode = spec.options.get("mode")
+    runs = found.of_mode(mode)
+    if output_format == "json":
+        print(
+            json.dumps(
+                {
+                    "model": spec.label,
+                    "runs": [run.to_json() for run in runs],
+                    "reasons": [{"code": r.code, "candidate": r.candidate, "detail": r.detail} for r in found.reasons],
+                    "gflops": found.flops / 1e9,
+                    "notes": found.notes,
+                },
+                indent=1,
+            )
+        )
+    elif output_format == "csv":
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_rows(found, mode))
+        sys.stdout.write(stream.getvalue())
+    else:
+        _print_runs(spec.label, found, mode)
+    if not runs:
+        reasons = "; ".join(map(str, found.reasons))
+        raise CellProblem(
+            f"model {spec.label} has no {mode or 'closed, open or plain'} run of at least two "
+            f"equal-dimension blocks: {reasons}"
+        )
+    return 0
+
+
+def _discover(spec: Spec) -> Discovery:
+    from stabilitykit_adapters.discovery import discover
+    from stabilitykit_adapters.source import NetworkSource
+    from stabilitykit_adapters.tracing import TraceProblem
+
+    source = spec.component.load()
+    if not isinstance(source, NetworkSource):
+        hint = "" if spec.given else f"; did you mean timm:{spec.label}?"
+        raise UsageProblem(f"model {spec.label} brings its own blocks: there are no runs to choose from{hint}")
+    module, shape = source.outline(**spec.options)
+    try:
+        return discover(module, shape)
+    except TraceProblem as problem:
+        raise CellProblem(f"model {spec.label}: {problem}") from None
+
+
+def _rows(found: Discovery, mode: Any) -> list[tuple[Any, ...]]:
+    rows = []
+    for run in found.of_mode(mode):
+        shape = " + ".join("x".join(map(str, s)) for s in run.shape)
+        if run.side_shapes:
+            shape += " beside " + " + ".join("x".join(map(str, s)) for s in run.side_shapes)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in run.kinds.items())
+        rows.append((run.name, run.mode, run.depth, shape, run.dimension, kinds, f"{run.cost:.2f}"))
+    return rows
+
+
+def _print_runs(label: str, found: Discovery, mode: Any) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    rows = _rows(found, mode)
+    if rows:
+        table = Table(title=f"runs of {escape(label)} (cost in forward passes)", title_justify="left")
+        for column in COLUMNS:
+            number = column in ("T", "dimension", "cost")
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(str(cell)) for cell in row))
+        console.print(table)
+    if found.reasons and rows:
+        console.print("[dim]not in a closed run:[/dim]")
+        for reason in found.reasons:
+            console.print(f"[dim]- {escape(str(reason))}[/dim]", highlight=False)
+    for note in found.notes:
+        console.print(f"[dim]{escape(note)}[/dim]", highlight=False)

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, results, files, text. Standard library and numpy only."""

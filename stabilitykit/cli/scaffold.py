@@ -1,0 +1,113 @@
+"""Start a plugin package: templates filled in, written whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import os
+import re
+import shutil
+import tempfile
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template
+
+from stabilitykit import __version__
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.plugins.registry import Registry
+
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+SUFFIX = ".tmpl"
+
+
+def new_property(name: str, parent: Path, registry: Registry | None = None) -> Path:
+    """Write the plugin package ``stabilitykit-NAME`` with the property ``name`` into ``parent``.
+
+    Arguments:
+        name: snake_case; becomes the property's name and part of the package's.
+        parent: an existing folder.
+        registry: to see which names are taken; default: load the installed plugins.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        UsageProblem: a name that cannot be used or is taken, a target that exists, a folder that cannot be written.
+    """
+    check_name(name)
+    package, distribution = f"stabilitykit_{name}", f"stabilitykit-{name.replace('_', '-')}"
+    registry = registry or Registry.load()
+    taken = [c.owner for c in registry.components("property") if c.name == name]
+    if taken:
+        raise UsageProblem(
+            f"property {name!r} is already provided by {taken[0]}; choose another name "
+            "(`stabilitykit properties list` shows all)"
+        )
+    if importlib.util.find_spec(package) is not None:
+        raise UsageProblem(f"a package {package!r} can already be imported here; choose another name")
+    values = {
+        "name": name,
+        "package": package,
+        "distribution": distribution,
+        "class_name": "".join(part.capitalize() for part in name.split("_")) + "Property",
+        "version": __version__,
+    }
+    return write_package(files("stabilitykit.cli") / "templates" / "property", Path(parent) / distribution, values)
+
+
+def check_name(name: str) -> None:
+    """UsageProblem unless ``name`` is a lower-case Python name."""
+    if keyword.iskeyword(name):
+        raise UsageProblem(f"{name!r} is a word of the Python language; choose another name")
+    if not NAME.fullmatch(name):
+        close = re.sub(r"_+", "_", re.sub(r"[^a-z0-9]+", "_", name.lower())).strip("_")
+        hint = f", e.g. {close}" if NAME.fullmatch(close) and not keyword.iskeyword(close) else ""
+        raise UsageProblem(
+            f"{name!r} is no name for a property: use lower-case letters, digits and single "
+            f"underscores, starting with a letter{hint}"
+        )
+
+
+def write_package(template: Traversable, target: Path, values: dict[str, str]) -> Path:
+    """Fill in every file of ``template`` and put the result at ``target`` in one rename.
+
+    File and folder names may hold ``__key__`` for a key of ``values``; contents use ``$key``.
+    """
+    if not target.parent.is_dir():
+        raise UsageProblem(f"{target.parent} is no folder; create it first or choose another with --directory")
+    if target.exists() or target.is_symlink():
+        raise UsageProblem(f"{target} exists already; nothing was written. Remove it or choose another name")
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UsageProblem(f"cannot write into {target.parent}: {error.strerror or error}") from error
+    try:
+        _fill(template, temporary, values)
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes the folder private
+        os.rename(temporary, target)
+    except OSError as error:
+        raise UsageProblem(f"cannot write {target}: {error.strerror or error}; nothing was written") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _fill(template: Traversable, folder: Path, values: dict[str, str]) -> None:
+    for entry in template.iterdir():
+        name = entry.name.removesuffix(SUFFIX)
+        # A folder's name may look like __package__, which is also a key; __init__ is none.
+        for key, value in values.items():
+            name = name.replace(f"__{key}__", value)
+        if entry.is_dir():
+            (folder / name).mkdir()
+            _fill(entry, folder / name, values)
+        elif entry.name.endswith(SUFFIX):
+            text = Template(entry.read_text(encoding="utf-8")).substitute(values)
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

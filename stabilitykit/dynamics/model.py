@@ -1,0 +1,163 @@
+"""A network seen as a dynamical system: states, blocks and a readout. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabilitykit.base.errors import CellProblem
+
+if TYPE_CHECKING:
+    import torch
+
+    State = torch.Tensor | tuple[torch.Tensor, ...]
+
+# Where classes stood whose module has moved: runs recorded before still name them.
+_FORMER_MODULES = {"stabilitykit_adapters.adapter": ("stabilitykit_adapters.adapter",)}
+
+
+class Model(ABC):
+    """A network seen as a non-autonomous dynamical system h_0 -> phi_0 -> h_1 -> ... -> h_T with a readout g.
+
+    All blocks map R^n to R^n: every state of one image has the same number of elements. States are torch
+    tensors of shape (B, *state_shape) or tuples of such tensors (a product space). Models are in eval mode.
+    """
+
+    name: str = "model"
+    _kind: str = ""  # what the fingerprint says of the class; empty: its name
+
+    @property
+    @abstractmethod
+    def module(self) -> torch.nn.Module:
+        """The whole network: its parameters and buffers are what is fingerprinted, moved and perturbed."""
+
+    @property
+    @abstractmethod
+    def num_blocks(self) -> int:
+        """T, the number of blocks."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """K, the dimension of the readout."""
+
+    @property
+    @abstractmethod
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of h_t for one image, without the batch; a tuple state gives the shape of its first part."""
+
+    @abstractmethod
+    def initial_state(self, inputs: torch.Tensor) -> State:
+        """``inputs`` (B, C, H, W), preprocessed -> h_0: everything before the first block."""
+
+    @abstractmethod
+    def block(self, t: int, state: State) -> State:
+        """phi_t: h_t -> h_{t+1} for t in 0..T-1. Must not modify ``state`` in place."""
+
+    @abstractmethod
+    def readout(self, state: State) -> torch.Tensor:
+        """The model's own classifier g applied to a state of any depth -> logits (B, K)."""
+
+    # What follows has defaults that fit most models.
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The model's plain forward pass, preprocessed inputs (B, C, H, W) -> logits (B, K)."""
+        state = self.initial_state(inputs)
+        for t in range(self.num_blocks):
+            state = self.block(t, state)
+        return self.readout(state)
+
+    def block_modules(self, t: int) -> Sequence[torch.nn.Module]:
+        """Modules whose parameters belong to block t (for perturbing it); empty when unknown."""
+        return ()
+
+    @property
+    def readout_dtype(self) -> str:
+        """``"float64"`` when the network runs in float64 (its first floating-point parameter says), else "float32"."""
+        import torch
+
+        first = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        return "float64" if first is not None and first.dtype == torch.float64 else "float32"
+
+    @property
+    def replayed(self) -> bool:
+        """True when the blocks only replay recorded readouts: distances between readouts mean what they say, but what
+        runs, perturbs or bounds the network would measure the replay."""
+        return False
+
+    @property
+    def head(self) -> torch.nn.Module | None:
+        """g as an nn.Module taking a state (B, *state_shape) to logits, for certified Lipschitz bounds.
+
+        None when g is not available as one module: then only a realised lower bound can be given.
+        """
+        return None
+
+    def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Images, each (C, H, W) float32 in [0, 1] -> one float32 tensor (B, C, H, W) the network takes.
+
+        The default stacks them unchanged and asks for equal sizes.
+        """
+        import torch
+
+        shapes = {tuple(image.shape) for image in images}
+        if len(shapes) > 1:
+            raise CellProblem(
+                f"model {self.name}: images differ in size ({sorted(shapes)[:3]}...); "
+                "give the dataset a fixed size, e.g. imagefolder:DIR,size=32"
+            )
+        return torch.from_numpy(np.ascontiguousarray(np.stack(list(images)), dtype=np.float32))
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """What :meth:`preprocess` does, as plain data; part of cache keys and provenance."""
+        return {"resize": None, "normalise": None}
+
+    def describe(self) -> Mapping[str, Any]:
+        """Plain data for the record: architecture, options, checkpoint, certificate..."""
+        return {}
+
+    def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
+        """Evidence that the blocks are the model: on one batch, is readout(h_T) == logits bit for bit?"""
+        import torch
+
+        with torch.inference_mode():
+            state = self.initial_state(inputs)
+            for t in range(self.num_blocks):
+                state = self.block(t, state)
+            chained, plain = self.readout(state), self.logits(inputs)
+        return {
+            "bit_exact": bool(torch.equal(chained, plain)),
+            "max_abs_difference": float((chained - plain).abs().max()),
+            "batch_size": int(inputs.shape[0]),
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus class and preprocessing.
+
+        Returns: hex digest; the module that holds the class is no part of it, so that code may move.
+        """
+        digest = hashlib.sha256((self._kind or type(self).__qualname__).encode())
+        digest.update(repr(sorted(dict(self.preprocessing).items(), key=str)).encode())
+        digest.update(repr((self.num_blocks, self.num_classes, tuple(self.state_shape))).encode())
+        for name, tensor in sorted(self.module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name}|{tuple(array.shape)}|{array.dtype}|".encode())
+            if array.dtype.itemsize == 2 and array.is_floating_point():
+                array = array.float()
+            digest.update(array.numpy().tobytes())
+        return digest.hexdigest()
+
+    def former_fingerprints(self) -> set[str]:
+        """What runs made before 2026-12 recorded for this model: the digest held the module of the class, too."""
+        found = set()
+        for module in (type(self).__module__, *_FORMER_MODULES.get(type(self).__module__, ())):
+            former = copy.copy(self)  # a subclass may add to the fingerprint: its own method is asked
+            former._kind = f"{module}.{type(self).__qualname__}"
+            found.add(former.fingerprint())
+        return found

@@ -1,0 +1,275 @@
+"""Trajectories G[t, i, :] = g_t(h_t(i)): readouts of every image at every depth, streamed in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from stabilitykit.base.errors import CellProblem, DataProblem
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.readout import Readout
+from stabilitykit.dynamics.space import Space, to_space
+
+if TYPE_CHECKING:
+    from stabilitykit.dynamics.model import State
+
+# Inputs (B, C, H, W) -> logits (B, K) at depths 0..T.
+Forward = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+# Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
+FLOAT64_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Readouts of N images at depths t = 0..T (t = 0: before any block).
+
+    Attributes:
+        logits: float32 or float64 (T+1, N, K), possibly memory-mapped: what the network gave.
+        labels: int64 (N,).
+        indices: int64 (N,), the dataset index of each row.
+        space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
+        class_names: K names.
+        record: plain data on how it was extracted (batch size, dtype, device, cache key...).
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    space: Space
+    class_names: list[str]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(T+1, N, K) in ``space``: float64, or float32 above 1 GiB (see ``storage``). Read-only: all share it."""
+        values = self._computed_values()
+        values.flags.writeable = False
+        return values
+
+    def _computed_values(self) -> np.ndarray:
+        if self.storage == "float64":
+            return np.ascontiguousarray(to_space(self.logits, self.space))
+        if self.space == "logits":
+            return self.logits
+        values: np.ndarray = np.empty(self.logits.shape, dtype=np.float32)
+        for t in range(len(values)):
+            for start in range(0, len(self), 4096):
+                part = slice(start, start + 4096)
+                values[t, part] = to_space(self.logits[t, part], self.space)
+        return values
+
+    @property
+    def storage(self) -> str:
+        """dtype of ``values``: ``"float64"``, or ``"float32"`` for large trajectories."""
+        return "float64" if self.logits.size * 8 <= FLOAT64_LIMIT else "float32"
+
+    @property
+    def rounded(self) -> bool:
+        """True where ``values`` are float32 copies: a distance between two of them is off by up to 2^-23."""
+        return self.storage == "float32" and self.space != "logits"
+
+    @property
+    def depth(self) -> int:
+        """T, the number of blocks."""
+        return self.logits.shape[0] - 1
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+        return self.logits.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """K, the dimension of the readout."""
+        return int(self.logits.shape[-1])
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """int64 (N,): argmax of the final readout (lowest class on ties)."""
+        return np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
+
+    @property
+    def unit(self) -> str:
+        """Unit of distances between values."""
+        return "probability (l2)" if self.space == "probabilities" else "logit (l2)"
+
+
+def batches(
+    model: Model,
+    dataset: Dataset,
+    indices: np.ndarray,
+    batch_size: int,
+    device: torch.device | str,
+    *,
+    start: int = 0,
+    prefetch: bool = True,
+    channels_last: bool = False,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Preprocessed inputs of ``dataset[indices]`` in fixed batches from row ``start`` (a multiple of the batch size).
+
+    Yields (rows as a slice into ``indices``, inputs (B, C, H, W) on ``device``). The next batch is decoded in a
+    thread while the network works on this one. DataProblem for NaN or infinite pixels, naming the image.
+    """
+    device = torch.device(device)
+    pin = device.type == "cuda"
+
+    def load(first: int) -> tuple[slice, torch.Tensor]:
+        rows = slice(first, min(first + batch_size, len(indices)))
+        wanted = indices[rows].tolist()
+        images = dataset.images(wanted)
+        check_images(dataset, wanted, images)
+        inputs = model.preprocess(images)
+        if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != (len(wanted),):
+            raise CellProblem(
+                f"model {model.name}: preprocess gave {_shape(inputs)} for {len(wanted)} images, "
+                f"expected a tensor ({len(wanted)}, ...)"
+            )
+        if model.readout_dtype == "float64" and inputs.is_floating_point():
+            inputs = inputs.double()
+        finite = torch.isfinite(inputs.reshape(inputs.shape[0], -1)).all(dim=1)
+        if not bool(finite.all()):
+            bad = int(indices[rows][int((~finite).nonzero()[0])])
+            raise DataProblem(f"dataset {dataset.name}: image {bad} holds NaN or infinite pixels; remove or repair it")
+        if channels_last and inputs.ndim == 4:
+            inputs = inputs.to(memory_format=torch.channels_last)
+        return rows, inputs.pin_memory() if pin else inputs
+
+    firsts = list(range(start, len(indices), batch_size))
+    if not prefetch or len(firsts) < 2:
+        for first in firsts:
+            rows, inputs = load(first)
+            yield rows, inputs.to(device, non_blocking=pin)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(1)
+    try:
+        pending = pool.submit(load, firsts[0])
+        for position in range(len(firsts)):
+            rows, inputs = pending.result()
+            if position + 1 < len(firsts):
+                pending = pool.submit(load, firsts[position + 1])
+            yield rows, inputs.to(device, non_blocking=pin)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an interruption, a hanging dataset is not waited for
+
+
+@torch.inference_mode()
+def batch_logits(
+    model: Model,
+    readout: Readout,
+    inputs: torch.Tensor,
+    dtype: torch.dtype | None = None,
+    forward: Forward | None = None,
+) -> np.ndarray:
+    """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept.
+
+    ``forward`` stands in for the blocks run one by one (see :mod:`stabilitykit.dynamics.compiled`).
+    """
+    kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
+    with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
+        found = depth_logits(model, readout, inputs) if forward is None else forward(inputs)
+        return torch.stack([logits.to(kept).cpu() for logits in found]).numpy()
+
+
+def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Logits (B, K) at depths 0..T of one batch, block after block; CellProblem for states and readouts that cannot
+    be."""
+    state = model.initial_state(inputs)
+    dimension = _dimension(model, 0, state, inputs)
+    for t in range(model.num_blocks + 1):
+        if t:
+            state = model.block(t - 1, state)
+            if _dimension(model, t, state, inputs) != dimension:
+                raise CellProblem(
+                    f"model {model.name}: block {t - 1} leads from R^{dimension} to "
+                    f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n"
+                )
+        logits = readout.logits(t, state)
+        classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
+        if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
+            raise CellProblem(
+                f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
+                f"({len(inputs)}, {classes})"
+            )
+        yield logits
+
+
+def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:
+    """n, the number of elements of one image's state h_t; CellProblem when it is no batch of states."""
+    parts = state if isinstance(state, tuple) else (state,)
+    for part in parts:
+        if not isinstance(part, torch.Tensor) or part.shape[:1] != inputs.shape[:1]:
+            raise CellProblem(
+                f"model {model.name}: the state at depth {t} is {_shape(part)}, expected a tensor "
+                f"({len(inputs)}, ...) or a tuple of those"
+            )
+    return sum(part[0].numel() for part in parts)
+
+
+def check_images(dataset: Dataset, wanted: list[int], images: Any) -> None:
+    """DataProblem, naming the image, unless ``images`` are floating-point arrays (C, H, W), one per index."""
+    whole = isinstance(images, np.ndarray) and images.ndim == 4
+    try:
+        count = len(images)
+    except TypeError:
+        count = -1
+    if count != len(wanted):
+        raise DataProblem(
+            f"dataset {dataset.name}: images() gave {_shape(images) if count < 0 else count} for the "
+            f"{len(wanted)} indices {wanted[0]}..{wanted[-1]}, expected one (C, H, W) array each"
+        )
+    for index, image in zip(wanted, images[:1] if whole else images):
+        if getattr(image, "ndim", 0) != 3 or not _floating(image):
+            raise DataProblem(
+                f"dataset {dataset.name}: image {index} is {_shape(image)}, expected (C, H, W) floats in [0, 1]"
+            )
+
+
+def _floating(image: Any) -> bool:
+    return image.is_floating_point() if isinstance(image, torch.Tensor) else image.dtype.kind == "f"
+
+
+def _shape(thing: Any) -> str:
+    if isinstance(thing, (np.ndarray, torch.Tensor)):
+        return f"{thing.dtype} of shape {tuple(thing.shape)}"
+    return f"a {type(thing).__name__}"
+
+
+def extract(
+    model: Model,
+    readout: Readout,
+    dataset: Dataset,
+    indices: np.ndarray,
+    out: np.ndarray,
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    channels_last: bool = False,
+    start: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+    forward: Forward | None = None,
+) -> None:
+    """Fill ``out`` (T+1, N, K), float32 or float64, from row ``start``; ``on_batch(rows_done)`` after every batch.
+
+    Raises:
+        DataProblem: NaN or infinite pixels.
+        CellProblem: a readout is NaN or infinite, naming image and depth.
+    """
+    for rows, inputs in batches(model, dataset, indices, batch_size, device, start=start, channels_last=channels_last):
+        logits = batch_logits(model, readout, inputs, dtype, forward)
+        if not np.isfinite(logits).all():
+            t, i, _ = np.argwhere(~np.isfinite(logits))[0]
+            raise CellProblem(
+                f"model {model.name}: the readout of image {indices[rows][i]} at depth {t} is NaN or "
+                "infinite; check the weights and the preprocessing"
+            )
+        out[:, rows] = logits
+        if on_batch is not None:
+            on_batch(rows.stop)

@@ -1,0 +1,1 @@
+"""From choices to cells: build, extract once, measure, recheck."""

@@ -1,0 +1,77 @@
+"""Models and datasets made from choices, and refused where they are not what the core relies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from stabilitykit.base.errors import DataProblem, PluginProblem, UsageProblem
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.model import Model
+from stabilitykit.evaluation.selection import Choice
+from stabilitykit.evaluation.settings import Settings
+
+
+def build_dataset(choice: Choice) -> Dataset:
+    """The dataset of ``choice``; UsageProblem when it is none, and what its own check says."""
+    made = choice.make()
+    if not isinstance(made, Dataset):
+        raise UsageProblem(
+            f"dataset {choice.label} of {choice.plugin['distribution']} built a "
+            f"{type(made).__name__}, expected a stabilitykit.Dataset"
+        )
+    made.check()
+    return made
+
+
+def build_model(
+    choice: Choice, dataset: Dataset, dataset_choice: Choice, settings: Settings, device: torch.device
+) -> Model:
+    """The model of ``choice`` in eval mode on ``device``, with as many classes as ``dataset`` where it can choose.
+
+    Raises:
+        DataProblem: weights that are NaN or infinite.
+        PluginProblem: sizes that cannot be.
+        UsageProblem: it is no model, or its classes are not those of ``dataset``.
+    """
+    extra: dict[str, Any] = {}
+    classes = len(dataset.class_names)
+    if (
+        choice.has_option("num_classes")
+        and choice.options.get("num_classes") is None
+        and choice.options.get("checkpoint") is None
+    ):
+        extra["num_classes"] = classes
+    torch.manual_seed(settings.seed)
+    made = choice.make(**extra)
+    if not isinstance(made, Model):
+        raise UsageProblem(
+            f"model {choice.label} of {choice.plugin['distribution']} built a "
+            f"{type(made).__name__}, expected a stabilitykit.Model"
+        )
+    check_sizes(made)
+    for name, tensor in made.module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
+    if made.num_classes != classes and settings.readout == "head" and not settings.any_classes:
+        raise UsageProblem(
+            f"model {choice.label} tells {made.num_classes} classes apart, dataset "
+            f"{dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
+            "or --any-classes to use labels only for grouping images"
+        )
+    if settings.extract_dtype == "float64":
+        made.module.double()
+    made.module.to(device).eval()
+    return made
+
+
+def check_sizes(model: Model) -> None:
+    """PluginProblem unless T, K and the state's shape are whole numbers that can be."""
+    for what, value, least in (("num_blocks", model.num_blocks, 0), ("num_classes", model.num_classes, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise PluginProblem(f"model {model.name}: {what} is {value!r}, expected a whole number >= {least}")
+    shape = model.state_shape
+    if not isinstance(shape, (tuple, list)) or not all(isinstance(side, (int, np.integer)) for side in shape):
+        raise PluginProblem(f"model {model.name}: state_shape is {shape!r}, expected a tuple of whole numbers")

@@ -1,0 +1,47 @@
+"""A model's certificate: are its blocks and readout, chained, the model itself?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from stabilitykit.base.results import to_plain
+from stabilitykit.evaluation.blame import describe_failure
+from stabilitykit.evaluation.subject import Pair
+from stabilitykit.supervision.stops import TooLong
+
+
+def certify(pair: Pair) -> dict[str, Any]:
+    """What the model says of itself on the first batch; ``error`` where it fails to."""
+    from stabilitykit.dynamics.trajectory import batches
+
+    try:
+        _, inputs = next(
+            batches(
+                pair.model,
+                pair.dataset,
+                pair.indices[: pair.settings.batch_size],
+                pair.settings.batch_size,
+                pair.device,
+            )
+        )
+        return to_plain(dict(pair.model.certify(inputs)))
+    except (KeyboardInterrupt, TooLong):
+        raise
+    except BaseException as error:
+        return {"error": describe_failure(pair.model_choice, error)["message"]}
+
+
+def warn_of(certificate: Mapping[str, Any], owner: str) -> None:
+    """Say so when the blocks are not the model: numbers about them are then numbers about something else."""
+    if "error" in certificate:
+        text = f"could not be made: {certificate['error']}"
+    elif certificate.get("bit_exact", True):
+        return
+    else:
+        text = (
+            f"chained blocks and readout differ from the model's own forward pass by up to "
+            f"{certificate.get('max_abs_difference')}"
+        )
+    print(f"warning: certificate of {owner}: {text}", file=sys.stderr)

@@ -1,0 +1,127 @@
+"""What a Property is given: model, data, trajectory, options, earlier results. Everything is computed on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabilitykit.base.errors import CellProblem
+from stabilitykit.base.progress import no_progress
+from stabilitykit.base.results import PropertyResult
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.model import Model
+from stabilitykit.machine.distributed import World
+
+if TYPE_CHECKING:
+    import torch
+
+    from stabilitykit.dynamics.readout import Readout
+    from stabilitykit.dynamics.space import Space
+    from stabilitykit.dynamics.trajectory import Forward, Trajectory
+
+
+@dataclass
+class Context:
+    """Everything one (model, dataset) pair offers to a property.
+
+    Attributes:
+        model: in eval mode on ``device``. Do not modify it: work on ``copy.deepcopy(model)``.
+        dataset: the full dataset; the evaluated images are ``dataset.images(indices)``.
+        indices: int64 (N,) dataset indices evaluated (all, or the ``--limit`` subset), ascending.
+        readout: g_t for every depth.
+        space: ``"probabilities"`` or ``"logits"``.
+        options: this property's parsed options.
+        seed: base seed; derive generators from it.
+        device, batch_size: how the network is run. Batch size is fixed: it moves logits by about 1e-6.
+        results: results of the properties named in the component's ``needs`` and ``wants``, by name.
+        progress: ``progress(iterable, description, total)`` wraps long loops.
+        world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
+        autocast, channels_last, make_forward: how trajectories were extracted; :meth:`readouts` repeats it.
+    """
+
+    model: Model
+    dataset: Dataset
+    indices: np.ndarray
+    readout: Readout
+    space: Space
+    device: torch.device
+    batch_size: int = 100
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, PropertyResult] = field(default_factory=dict)
+    progress: Callable[..., Iterator[Any]] = no_progress
+    make_trajectory: Callable[[], Trajectory] | None = None
+    world: World = field(default_factory=World)
+    autocast: torch.dtype | None = None
+    channels_last: bool = False
+    make_forward: Callable[[], Forward | None] | None = None
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the pair."""
+        if self.make_trajectory is None:
+            raise CellProblem("this context offers no trajectory")
+        return self.make_trajectory()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,): labels of the evaluated images."""
+        return np.asarray(self.dataset.labels)[self.indices]
+
+    def batches(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(row numbers in 0..N-1, preprocessed inputs (B, C, H, W) on the device) over ``rows`` (default: all N)."""
+        from stabilitykit.dynamics.trajectory import batches
+
+        rows = np.arange(len(self.indices)) if rows is None else np.asarray(rows)
+        for part, inputs in batches(
+            self.model, self.dataset, self.indices[rows], self.batch_size, self.device, channels_last=self.channels_last
+        ):
+            yield rows[part], inputs
+
+    def running(self) -> torch.autocast:
+        """A ``with`` block in which the network runs in the precision the trajectories were extracted in."""
+        import torch
+
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
+    def readouts(self, rows: np.ndarray) -> np.ndarray:
+        """Trajectories of ``rows`` recomputed from model and data -> float64 (T+1, len(rows), K) in ``space``.
+
+        Each row is run inside the same batch as in extraction: only then are the logits bit-identical.
+        """
+        from stabilitykit.dynamics.space import to_space
+        from stabilitykit.dynamics.trajectory import batch_logits
+
+        rows = np.asarray(rows, dtype=np.int64)
+        forward = self.make_forward() if self.make_forward is not None else None
+        found: dict[int, np.ndarray] = {}
+        for number in np.unique(rows // self.batch_size):
+            members = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.indices)))
+            for part, inputs in self.batches(members):
+                logits = batch_logits(self.model, self.readout, inputs, self.autocast, forward)
+                for column, row in enumerate(part):
+                    if row in rows:
+                        found[int(row)] = logits[:, column]
+        return to_space(np.stack([found[int(row)] for row in rows], axis=1), self.space)
+
+    def rows_of(self, dataset_indices: Iterable[int]) -> np.ndarray:
+        """Row numbers (positions in ``indices``) of dataset indices; CellProblem when one was not evaluated."""
+        wanted = np.asarray(list(dataset_indices), dtype=np.int64)
+        rows = np.searchsorted(self.indices, wanted)
+        rows = np.minimum(rows, len(self.indices) - 1)
+        if not np.array_equal(self.indices[rows], wanted):
+            raise CellProblem(f"images {wanted.tolist()} are not all among the {len(self.indices)} evaluated ones")
+        return rows
+
+    def describe_images(self, dataset_indices: Iterable[int]) -> dict[str, list[Any]]:
+        """Witness fields ``indices``, ``classes`` and ``orders`` (0-based position within the class)."""
+        wanted = [int(i) for i in dataset_indices]
+        labels = np.asarray(self.dataset.labels)
+        return {
+            "indices": wanted,
+            "classes": [str(self.dataset.class_names[int(labels[i])]) for i in wanted],
+            "orders": [int(self.dataset.order_in_class[i]) for i in wanted],
+        }

@@ -1,0 +1,227 @@
+"""Evaluate models x datasets x properties: every cell on its own, failures isolated, finished cells safe on disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.progress import no_progress
+from stabilitykit.base.results import PropertyResult
+from stabilitykit.evaluation.job import Job
+from stabilitykit.evaluation.selection import Choice, choose, order_properties
+from stabilitykit.evaluation.settings import Settings
+from stabilitykit.machine.determinism import make_deterministic
+from stabilitykit.machine.device import check_torch_pair, choose_device
+from stabilitykit.machine.distributed import join_world
+from stabilitykit.plugins.registry import Registry
+from stabilitykit.runs.folder import Cell, RunFolder, measurement_rows
+
+if TYPE_CHECKING:
+    import pandas
+
+DEFAULT_PROPERTIES = ("expansivity",)
+
+
+@dataclass
+class Run:
+    """The outcome of :func:`evaluate`.
+
+    Attributes:
+        cells: one per (model, dataset, property), in the order they were run.
+        folder: where they were written, or None.
+        info: run.json's content (request, provenance, pairs).
+    """
+
+    cells: list[Cell]
+    folder: Path | None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return all(cell.ok for cell in self.cells)
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 when a cell failed."""
+        return 0 if self.ok else 1
+
+    def __getitem__(self, name: str) -> PropertyResult:
+        """The result of the first finished cell of property ``name``."""
+        for cell in self.cells:
+            if cell.property.partition(":")[0] == name and cell.result is not None:
+                return cell.result
+        raise KeyError(f"no finished cell of property {name!r}")
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per measurement (see ``stabilitykit.runs.folder.CSV_COLUMNS``)."""
+        import pandas
+
+        return pandas.DataFrame(measurement_rows(self.cells))
+
+
+def evaluate(
+    model: Any,
+    dataset: Any,
+    properties: Any = DEFAULT_PROPERTIES,
+    *,
+    checkpoint: str | Sequence[str] | None = None,
+    readout: str = "head",
+    space: str = "probabilities",
+    device: str = "auto",
+    seed: int = 0,
+    limit: int | None = None,
+    batch_size: int = 100,
+    extract_dtype: str = "float32",
+    channels_last: bool = False,
+    probe_dataset: Any = None,
+    probe_epochs: int = 10,
+    any_classes: bool = False,
+    download: bool = False,
+    output: str | Path | None = None,
+    resume: bool = False,
+    cache: str | Path | bool | None = None,
+    strict_plugins: bool = False,
+    cell_timeout: float | None = None,
+    compile: bool = False,
+    registry: Registry | None = None,
+    progress: Callable[..., Iterator[Any]] = no_progress,
+    on_cell: Callable[[Cell], None] | None = None,
+) -> Run:
+    """Measure properties of models on datasets; several of each give a matrix of cells.
+
+    Args:
+        model: a spec (``"resnet18:stem=patch"``), a :class:`Model` object, or a list of those.
+        dataset: a spec, a :class:`Dataset` object, or a list of those.
+        properties: a spec, a :class:`Property` object, or a list of those.
+        checkpoint: weights for the model (one per model, in order, if several).
+        readout: ``"head"`` (the model's own classifier at every depth) or ``"probe"`` (one trained map per depth).
+        space: where distances are taken, ``"probabilities"`` or ``"logits"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        seed: of the subset, the probes, and whatever a property draws.
+        limit: evaluate a seeded random subset of that many images.
+        batch_size: images run together; fixed for the run, since it moves logits by about 1e-6.
+        extract_dtype: precision of the network during extraction: ``"float32"``, ``"float64"``, ``"bfloat16"``,
+            ``"float16"``.
+        channels_last: run convolutions in NHWC layout.
+        probe_dataset: what probes are trained on; None: the evaluated dataset.
+        probe_epochs: passes over it.
+        any_classes: accept a dataset whose classes are not the model's.
+        download: let datasets and models be fetched.
+        output: run folder to write; None writes nothing.
+        resume: finish an earlier run in ``output``.
+        cache: folder for trajectories; None: the user's cache folder; False: none.
+        strict_plugins: raise when any plugin fails to load.
+        compile: extract with torch.compile (needs a C++ compiler on CPUs); the effect on every number is measured.
+        cell_timeout: seconds after which a cell fails (in the main thread, on POSIX); None: never.
+        registry: components to choose from; None: all installed plugins'.
+        progress: ``progress(iterable, description, total)`` wraps long loops.
+        on_cell: called with every finished cell.
+
+    Returns: a :class:`Run`. A property that fails makes its cell fail, the others go on.
+
+    Raises:
+        UsageProblem: bad names, options, files, device or output folder; nothing has been written then.
+        PluginProblem: a broken plugin under ``strict_plugins``, or a name two plugins claim.
+    """
+    settings = Settings(
+        readout,
+        space,  # type: ignore[arg-type]
+        seed,
+        limit,
+        batch_size,
+        extract_dtype,
+        channels_last,
+        probe_epochs,
+        any_classes,
+        compile,
+    )
+    settings.check()
+    if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
+        raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")
+    registry = registry or Registry.load(strict=strict_plugins)
+    models = _models(registry, _listed(model), checkpoint)
+    datasets = [choose(registry, "dataset", d, _download(registry, d, download)) for d in _listed(dataset)]
+    chosen = [choose(registry, "property", p) for p in _listed(properties)]
+    if not (models and datasets and chosen):
+        raise UsageProblem("give at least one model, one dataset and one property")
+    ordered = order_properties(registry, chosen)
+    probe = None if probe_dataset is None else choose(registry, "dataset", probe_dataset)
+    _refuse_duplicates(models, datasets)
+    target = choose_device(device)
+    check_torch_pair()
+    make_deterministic(seed)
+    world = join_world(target.type)
+    output = world.broadcast(output)
+    folder = None if output is None or not world.leads else RunFolder(Path(output))
+    request = {
+        "models": [m.label for m in models],
+        "datasets": [d.label for d in datasets],
+        "properties": [p.label for p in chosen],
+        "probe_dataset": probe.label if probe else None,
+        "device": target.type,
+        **asdict(settings),
+    }
+    job = Job(
+        registry,
+        models,
+        datasets,
+        ordered,
+        probe,
+        settings,
+        target,
+        _cache_root(cache),
+        folder,
+        resume,
+        request,
+        progress if world.leads else no_progress,
+        on_cell if world.leads else None,
+        world,
+        cell_timeout,
+    )
+    with contextlib.nullcontext() if folder is None else folder.open(resume=resume):
+        info = job.run()
+    return Run(job.cells, folder.path if folder else None, info)
+
+
+def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:
+    checkpoints = (
+        [] if checkpoint is None else [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+    )
+    if checkpoints and len(checkpoints) != len(given):
+        raise UsageProblem(f"{len(checkpoints)} checkpoint(s) for {len(given)} model(s); give one per model, in order")
+    choices = []
+    for number, what in enumerate(given):
+        overrides = {"checkpoint": str(checkpoints[number])} if checkpoints else None
+        choices.append(choose(registry, "model", what, overrides))
+    return choices
+
+
+def _download(registry: Registry, dataset: Any, download: bool) -> dict[str, Any] | None:
+    if not download or not isinstance(dataset, (str, Mapping)):
+        return None
+    choice = choose(registry, "dataset", dataset)
+    return {"download": True} if choice.has_option("download") else None
+
+
+def _refuse_duplicates(models: list[Choice], datasets: list[Choice]) -> None:
+    for choices in (models, datasets):
+        labels = [c.label for c in choices]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise UsageProblem(f"{choices[0].kind} {label} is given twice")
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _cache_root(cache: str | Path | bool | None) -> Path | None:
+    from stabilitykit.evaluation.cache import usable_default_root
+
+    if cache is False:
+        return None
+    return usable_default_root() if cache is None or cache is True else Path(cache)

@@ -1,0 +1,140 @@
+"""What faster extraction does to every number: the property measured both ways on a part of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stabilitykit.base.errors import describe
+from stabilitykit.base.progress import no_progress
+from stabilitykit.base.results import EXTRACTION_EFFECT, PropertyResult, Table
+from stabilitykit.evaluation.settings import Settings
+from stabilitykit.machine.determinism import make_deterministic
+from stabilitykit.supervision.stops import TooLong
+
+if TYPE_CHECKING:
+    from stabilitykit.evaluation.selection import Choice
+    from stabilitykit.evaluation.subject import Pair
+
+# Images on which both are measured.
+SAMPLE = 200
+
+
+def faster_than_plain(settings: Settings) -> str:
+    """What about the extraction may move numbers, in words; empty for plain float32 and float64."""
+    parts = [settings.extract_dtype] if settings.extract_dtype in ("bfloat16", "float16") else []
+    parts += ["NHWC"] if settings.channels_last else []
+    parts += ["compiled"] if settings.compile else []
+    return " ".join(parts)
+
+
+class ExtractionEffect:
+    """Measures the properties of a pair on at most SAMPLE of its images, extracted as asked for and plainly.
+
+    Arguments:
+        pair: whose numbers are at stake.
+        properties: what the run measures; those a property needs are measured on the sample, too.
+
+    Attributes:
+        how, plainly: the two extractions in words.
+        n: images measured on.
+        moved: the largest distance by which a readout moved, once something was measured.
+    """
+
+    def __init__(self, pair: Pair, properties: Sequence[Choice]) -> None:
+        self.pair = pair
+        self.how = faster_than_plain(pair.settings)
+        self.plainly = "float64" if pair.settings.extract_dtype == "float64" else "float32"
+        self.n = min(SAMPLE, len(pair.indices))
+        self.moved: float | None = None
+        self._properties = {choice.name: choice for choice in reversed(properties)}
+        self._twins: tuple[Pair, ...] = ()
+        self._results: tuple[dict[str, PropertyResult], ...] = ({}, {})
+
+    def _made(self) -> tuple[Pair, ...]:
+        """The pair on the sample: (extracted plainly, as asked for)."""
+        if not self._twins:
+            pair = self.pair
+            asked = replace(pair.settings, limit=self.n)
+            plain = replace(asked, extract_dtype=self.plainly, channels_last=False, compile=False)
+            twins = tuple(
+                type(pair)(
+                    pair.model_choice, pair.dataset_choice, settings, pair.device, None, pair.probe_choice, no_progress
+                )
+                for settings in (plain, asked)
+            )
+            # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
+            if pair.settings.readout == "probe":
+                for twin in twins:
+                    twin.share(readout=pair.readout)
+            twins[1].share(forward=pair.forward)
+            self._twins = twins
+        return self._twins
+
+    def measure(self, choice: Choice) -> tuple[PropertyResult, ...]:
+        """The property on the sample: (plain, as asked for); what it needs and wants first."""
+        for name in (*choice.needs, *choice.wants):
+            if name in self._properties and name not in self._results[1]:
+                try:
+                    self.measure(self._properties[name])
+                except Exception:
+                    if name in choice.needs:
+                        raise
+        twins = self._made()
+        if choice.name not in self._results[1]:
+            for pair, results in zip(twins, self._results, strict=True):
+                make_deterministic(pair.settings.seed)
+                results[choice.name] = choice.make().evaluate(pair.context(choice, results))
+        if self.moved is None:
+            plain, asked = (pair.trajectory().values for pair in twins)
+            self.moved = float(np.sqrt(((np.asarray(plain, np.float64) - asked) ** 2).sum(axis=-1)).max())
+        return self._results[0][choice.name], self._results[1][choice.name]
+
+    def stated(self, result: PropertyResult, choice: Choice) -> PropertyResult:
+        """``result`` with the effect in the note of every measurement and as a table; a failure is a note, too."""
+        try:
+            plain, asked = self.measure(choice)
+        except (KeyboardInterrupt, TooLong):
+            raise
+        except BaseException as error:  # the numbers stand without it
+            result.notes.append(
+                f"the effect of {self.how} extraction could not be measured on {self.n} images: {describe(error)}"
+            )
+            return result
+        before = {m.name: m.value for m in plain.measurements}
+        after = {m.name: m.value for m in asked.measurements}
+        rows = []
+        for number, m in enumerate(result.measurements):
+            a, b = before.get(m.name), after.get(m.name)
+            text = f"{self.how} extraction moved it {_change(a, b)} on {self.n} images"
+            if text not in m.note:  # a number taken over from another property says so already
+                result.measurements[number] = replace(m, note=f"{m.note.rstrip('. ')}. {text}" if m.note else text)
+            rows.append([m.name, a, b, None if a is None or b is None else _difference(a, b)])
+        unit = self._twins[0].trajectory().unit
+        result.tables[EXTRACTION_EFFECT] = Table(
+            ["measurement", f"plain {self.plainly}", self.how, "difference"],
+            rows,
+            f"Effect of {self.how} extraction on {self.n} images; it moved readouts by up to {self.moved:.3g} {unit}",
+        )
+        return result
+
+    def close(self) -> None:
+        """Free the two extra models."""
+        for pair in self._twins:
+            pair.close()
+
+
+def _difference(a: float, b: float) -> float:
+    return 0.0 if a == b else b - a  # also of two infinities
+
+
+def _change(a: float | None, b: float | None) -> str:
+    if a is None or b is None:
+        return "in a way that could not be measured"
+    if a == b:
+        return "not at all"
+    relative = f" ({(b - a) / abs(a):+.2g} of it)" if a else ""
+    return f"from {a:.6g} to {b:.6g}{relative}"

@@ -1,0 +1,215 @@
+"""One (model, dataset) pair: built once, its readout, images and trajectory shared by all its properties."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stabilitykit.base.errors import CellProblem, UsageProblem
+from stabilitykit.base.progress import no_progress
+from stabilitykit.base.results import PropertyResult, to_plain
+from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout, Readout
+from stabilitykit.dynamics.trajectory import Forward, Trajectory
+from stabilitykit.evaluation.blame import blaming
+from stabilitykit.evaluation.building import build_dataset, build_model
+from stabilitykit.evaluation.context import Context
+from stabilitykit.evaluation.extraction import extracted
+from stabilitykit.evaluation.selection import Choice
+from stabilitykit.evaluation.settings import EXTRACT_DTYPES, Settings, choose_indices
+from stabilitykit.evaluation.snapshot import Seal
+from stabilitykit.machine.distributed import World
+
+__all__ = ["Pair", "Settings", "choose_indices"]
+
+
+class Pair:
+    """A model and a dataset brought together. Heavy parts are made on first use."""
+
+    def __init__(
+        self,
+        model: Choice,
+        dataset: Choice,
+        settings: Settings,
+        device: torch.device,
+        cache: Path | None,
+        probe_dataset: Choice | None = None,
+        progress: Callable[..., Iterator[Any]] = no_progress,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World()
+        self.model_choice, self.dataset_choice, self.probe_choice = model, dataset, probe_dataset
+        self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
+        self._trajectory: Trajectory | None = None
+        self._readout: Readout | None = None
+        self._forward: Forward | None = None
+        with blaming(dataset):
+            self.dataset = build_dataset(dataset)
+            labels = np.array(self.dataset.labels)
+        with blaming(model):
+            self.model = self._build_model()
+            self._seal = Seal(self.model, labels)
+        self.fingerprint = self._seal.fingerprint
+        self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
+        self.indices.flags.writeable = False
+        self._irreparable = ""
+
+    def parts(self, prop: Any, choice: Choice) -> list[tuple[Any, Choice]]:
+        """Whose code runs in a cell of property ``prop``: objects with their choices."""
+        return [(prop, choice), (self.dataset, self.dataset_choice), (self.model, self.model_choice)]
+
+    def damage(self) -> str:
+        """What a property changed in place although it is shared: text for a message, or nothing."""
+        return self._seal.damage(self.model, self.dataset)
+
+    def repair(self, culprit: str) -> None:
+        """Build model and dataset anew; where that does not bring them back, :meth:`require_intact` refuses."""
+        try:
+            self.dataset = build_dataset(self.dataset_choice)
+            self.model = self._build_model()
+            self._forward = None
+            if isinstance(self._readout, HeadReadout):
+                self._readout = HeadReadout(self.model)
+            left = self.damage()
+        except (Exception, SystemExit) as error:
+            left = f"{type(error).__name__}: {error}"
+        if left:
+            self._irreparable = f"{culprit} modified what this cell needs, and building it anew did not help: {left}"
+
+    def require_intact(self) -> None:
+        """CellProblem when an earlier property spoiled the model or the dataset for good."""
+        if self._irreparable:
+            raise CellProblem(self._irreparable)
+
+    def _build_model(self) -> Model:
+        return build_model(self.model_choice, self.dataset, self.dataset_choice, self.settings, self.device)
+
+    @property
+    def readout(self) -> Readout:
+        if self._readout is None:
+            self._readout = HeadReadout(self.model) if self.settings.readout == "head" else self._fit_probes()
+        return self._readout
+
+    @property
+    def forward(self) -> Forward | None:
+        """The compiled forward pass along depth under ``compile``, else None."""
+        if self._forward is None and self.settings.compile:
+            from stabilitykit.dynamics.compiled import CompiledForward
+
+            self._forward = CompiledForward(self.model, self.readout, self.settings.batch_size)
+        return self._forward
+
+    def share(self, *, readout: Readout | None = None, forward: Forward | None = None) -> None:
+        """Use the readout or the compiled forward pass of another pair of the same model."""
+        self._readout, self._forward = readout or self._readout, forward or self._forward
+
+    def _fit_probes(self) -> ProbeReadout:
+        from stabilitykit.dynamics.probe import fit_probes
+
+        if self.probe_choice is None:
+            dataset, indices = self.dataset, self.indices
+        else:
+            dataset = build_dataset(self.probe_choice)
+            indices = np.arange(len(dataset))
+            if len(dataset.class_names) != len(self.dataset.class_names):
+                raise UsageProblem(
+                    f"probe dataset {self.probe_choice.label} has {len(dataset.class_names)} classes, "
+                    f"{self.dataset_choice.label} has {len(self.dataset.class_names)}"
+                )
+        return fit_probes(
+            self.model,
+            dataset,
+            indices,
+            num_classes=len(self.dataset.class_names),
+            epochs=self.settings.probe_epochs,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            device=self.device,
+            progress=self.progress,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Everything a result of this pair depends on, as plain data."""
+        settings = self.settings
+        probe = None
+        if settings.readout == "probe":
+            probe = {
+                "dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
+                "trained_on_evaluated_images": self.probe_choice is None,
+                "epochs": settings.probe_epochs,
+            }
+        return to_plain(
+            {
+                "model": {
+                    "spec": self.model_choice.label,
+                    "fingerprint": self.fingerprint,
+                    "preprocessing": dict(self.model.preprocessing),
+                    "num_blocks": self.model.num_blocks,
+                    "state_shape": list(self.model.state_shape),
+                    "num_classes": self.model.num_classes,
+                    "plugin": self.model_choice.plugin,
+                    "details": dict(self.model.describe()),
+                },
+                "dataset": {
+                    "spec": self.dataset_choice.label,
+                    "fingerprint": self.dataset.fingerprint(),
+                    "transforms": list(self.dataset.transforms),
+                    "size": len(self.dataset),
+                    "class_names": [str(c) for c in self.dataset.class_names],
+                    "plugin": self.dataset_choice.plugin,
+                    "details": dict(self.dataset.describe()),
+                },
+                "n": len(self.indices),
+                "limit": settings.limit,
+                "seed": settings.seed,
+                "readout": settings.readout,
+                "probe": probe,
+                "space": settings.space,
+                "batch_size": settings.batch_size,
+                "extract_dtype": settings.extract_dtype,
+                "channels_last": settings.channels_last,
+                "compile": settings.compile,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+            }
+        )
+
+    def trajectory(self) -> Trajectory:
+        """Extracted or read from the cache, once."""
+        if self._trajectory is None:
+            self._trajectory = extracted(self)
+        return self._trajectory
+
+    def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
+        """What one property is given; of ``results`` (by property name) those it needs or wants, as copies.
+
+        A property that writes into what it needs must not change what another one measured.
+        """
+        needed = {name: copy.deepcopy(results[name]) for name in (*choice.needs, *choice.wants) if name in results}
+        return Context(
+            self.model,
+            self.dataset,
+            self.indices,
+            self.readout,
+            self.settings.space,
+            self.device,
+            self.settings.batch_size,
+            self.settings.seed,
+            dict(choice.options),
+            needed,
+            self.progress,
+            self.trajectory,
+            self.world,
+            EXTRACT_DTYPES[self.settings.extract_dtype],
+            self.settings.channels_last,
+            lambda: self.forward,
+        )
+
+    def close(self) -> None:
+        """Free what only this pair used."""
+        self._trajectory = None

@@ -1,0 +1,190 @@
+"""What a plugin registers: the *name* of a thing ("module:attribute"), never the thing, so listing stays cheap."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from stabilitykit.base.errors import PluginProblem, UsageProblem, describe
+
+ComponentKind = Literal["model", "dataset", "property"]
+KINDS: tuple[ComponentKind, ...] = ("model", "dataset", "property")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a component, given as ``name=value`` on the command line or as a key in a config file.
+
+    Attributes:
+        name: snake_case.
+        type: ``str``, ``int``, ``float``, ``bool``, ``path`` (as strings) or ``ints`` (``2-2-2-2``).
+        default: used when the option is not given; ``required`` options have none.
+        help: one line.
+        choices: allowed values, if closed.
+        minimum, maximum: inclusive range for numbers.
+        required: the component cannot be built without it.
+    """
+
+    name: str
+    type: Literal["str", "int", "float", "bool", "path", "ints"] = "str"
+    default: Any = None
+    help: str = ""
+    choices: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    required: bool = False
+
+    def parse(self, value: Any, owner: str) -> Any:
+        """``value`` (a string or already typed) converted and checked; UsageProblem if it does not fit."""
+        try:
+            parsed = self._convert(value)
+        except (TypeError, ValueError):
+            raise UsageProblem(f"{owner}: option {self.name} expects {self.type}, got {value!r}") from None
+        if parsed is None:
+            return None
+        if self.choices is not None and parsed not in self.choices:
+            allowed = ", ".join(map(str, self.choices))
+            raise UsageProblem(f"{owner}: option {self.name} is one of {allowed}; got {value!r}")
+        if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
+            if parsed != parsed:
+                raise UsageProblem(f"{owner}: option {self.name} is NaN")
+            if (self.minimum is not None and parsed < self.minimum) or (
+                self.maximum is not None and parsed > self.maximum
+            ):
+                low = "-inf" if self.minimum is None else self.minimum
+                high = "inf" if self.maximum is None else self.maximum
+                raise UsageProblem(f"{owner}: option {self.name} lies in [{low}, {high}]; got {value!r}")
+        return parsed
+
+    def _convert(self, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value.lower() in {"none", "null"} and self.default is None):
+            return None
+        if self.type == "bool":
+            if isinstance(value, bool):
+                return value
+            text = str(value).strip().lower()
+            if text in {"1", "true", "yes", "on"}:
+                return True
+            if text in {"0", "false", "no", "off"}:
+                return False
+            raise ValueError(value)
+        if self.type == "int":
+            if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+                raise ValueError(value)
+            return int(value)
+        if self.type == "float":
+            if isinstance(value, bool):
+                raise ValueError(value)
+            return float(value)
+        if self.type == "ints":
+            parts = str(value).replace("-", " ").replace("x", " ").split() if isinstance(value, str) else value
+            if isinstance(parts, int):
+                parts = [parts]
+            return tuple(int(p) for p in parts)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered model, dataset or property.
+
+    Attributes:
+        kind: ``"model"``, ``"dataset"`` or ``"property"``.
+        name: what users type; unique per kind (a clash is an error that names both distributions).
+        target: ``"package.module:attribute"``, imported only when the component is used. Called with the
+            parsed options as keyword arguments it returns a Model, Dataset or Property.
+        summary: one line for ``list``.
+        options: the options schema.
+        primary: option fed by a bare value, so that ``timm:resnet50`` means ``timm:name=resnet50``.
+        reference: where the thing is defined ("Definition 1").
+        needs: for properties, the names of other properties whose results it reads; when one fails, so does it.
+        wants: the same, but it is evaluated without the results of those that failed.
+        distribution, version: filled in by the loader.
+        runs_code: building it imports and runs code that an option names; a run folder may not ask for that unasked.
+    """
+
+    kind: ComponentKind
+    name: str
+    target: str
+    summary: str
+    options: Sequence[Option] = ()
+    primary: str | None = None
+    reference: str = ""
+    needs: Sequence[str] = ()
+    wants: Sequence[str] = ()
+    distribution: str = ""
+    version: str = ""
+    runs_code: bool = False
+
+    def option_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All option values: defaults overlaid with ``given``, parsed and checked."""
+        known = {option.name: option for option in self.options}
+        owner = f"{self.kind} {self.name}"
+        for key in given:
+            if key not in known:
+                raise UsageProblem(
+                    f"{owner}: unknown option {key!r}{_did_you_mean(key, known)}; options: {', '.join(known) or 'none'}"
+                )
+        values = {}
+        for name, option in known.items():
+            if name in given:
+                values[name] = option.parse(given[name], owner)
+            elif option.required:
+                raise UsageProblem(f"{owner}: option {name} is required ({option.help or option.type})")
+            else:
+                values[name] = option.default
+        return values
+
+    def load(self) -> Any:
+        """Import the target; PluginProblem naming the distribution when that fails."""
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            thing: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                thing = getattr(thing, part)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise PluginProblem(
+                f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: {describe(error)}"
+            ) from error
+        return thing
+
+    @property
+    def owner(self) -> str:
+        return f"{self.distribution or 'unknown distribution'} {self.version}".strip()
+
+    def owned_by(self, distribution: str, version: str) -> Component:
+        return replace(self, distribution=distribution, version=version)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A CLI command a plugin adds: ``target`` names a click.Command, imported only when it is run."""
+
+    name: str
+    target: str
+    summary: str
+    distribution: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A section of the HTML report: ``target`` names ``render(run: RunData) -> str | None`` (HTML or nothing)."""
+
+    name: str
+    title: str
+    target: str
+    order: int = 100
+    distribution: str = ""
+    version: str = ""
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,0 +1,193 @@
+"""One offline HTML file about a run: sections of the core and of the plugins, each isolated from the others."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+from markupsafe import Markup
+
+from stabilitykit import __version__
+from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.base.files import write_atomic
+from stabilitykit.plugins.component import ReportSection
+from stabilitykit.plugins.loading import PluginHost, load_plugins
+from stabilitykit.reporting import core_sections
+from stabilitykit.reporting.html import short
+from stabilitykit.reporting.rundata import RunData
+from stabilitykit.reporting.standalone import CHART_CSS, DARK_VARIABLES, LIGHT_VARIABLES
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+REPORT_FILE = "report.html"
+Render = Callable[[RunData], str | None]
+# Elements that never close.
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One section of the page: ``error`` names what went wrong and who ships the section."""
+
+    identifier: str
+    title: str
+    html: Markup
+    error: str = ""
+
+
+def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHost | None = None) -> Path:
+    """Write the report of a run and its charts as SVG files.
+
+    Arguments:
+        run_folder: a folder written by ``evaluate``.
+        output: the HTML file; default ``report.html`` in the run folder. Charts go to ``figures`` in the run folder.
+        host: loaded plugins; default :func:`stabilitykit.plugins.loading.load_plugins`.
+
+    Returns: the path of the HTML file. Both kinds of files are written atomically.
+
+    Raises:
+        UsageProblem: ``run_folder`` is no run, or ``output`` is a folder.
+    """
+    run = RunData.read(Path(run_folder))
+    path = run.path / REPORT_FILE if output is None else Path(output)
+    if path.is_dir():
+        raise UsageProblem(f"{path} is a folder; give the name of an HTML file")
+    page = render(run, host)
+    write_atomic(path, page)
+    try:
+        for name, svg in run.figures.items():
+            write_atomic(run.path / "figures" / f"{name}.svg", svg)
+    except StabilityKitError as error:
+        if output is None:
+            raise
+        print(f"warning: the report is written, its figures are not: {error}", file=sys.stderr)
+    return path
+
+
+def write_figures(run_folder: Path, output: Path | None = None, *, host: PluginHost | None = None) -> list[Path]:
+    """Write the charts of a run's report as SVG files into ``output`` (default: ``figures`` in the run folder)."""
+    run = RunData.read(Path(run_folder))
+    folder = run.path / "figures" if output is None else Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageProblem(f"{folder} is a file; give the name of a folder")
+    render(run, host)
+    paths = [folder / f"{name}.svg" for name in run.figures]
+    for path, svg in zip(paths, run.figures.values()):
+        write_atomic(path, svg)
+    return paths
+
+
+def render(run: RunData, host: PluginHost | None = None) -> str:
+    """The whole page. A section that raises is shown as failed, with its distribution and version."""
+    import jinja2
+
+    host = load_plugins() if host is None else host
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        title=_title(run),
+        sections=_sections(run, host),
+        version=__version__,
+        status=run.info.get("status", "unknown"),
+        created=run.info.get("provenance", {}).get("created", ""),
+        failed=[c for c in run.cells if not c.ok],
+        broken=host.failures,
+        style=Markup(
+            f":root{{{LIGHT_VARIABLES}}}@media (prefers-color-scheme:dark){{:root{{{DARK_VARIABLES}}}}}" + CHART_CSS
+        ),
+    )
+
+
+def _sections(run: RunData, host: PluginHost) -> list[Rendered]:
+    known = {r.distribution: r.owner for r in host.records}
+    planned = [
+        (s.order, s.name, s.title, f"stabilitykit {__version__}", partial(_same, s.render))
+        for s in core_sections.SECTIONS
+    ]
+    for offered in host.sections:
+        owner = known.get(offered.distribution, offered.distribution or "unknown distribution")
+        planned.append((offered.order, offered.name, offered.title, owner, partial(_imported, offered)))
+    done: list[Rendered] = []
+    used: set[str] = set()
+    for _, name, title, owner, load in sorted(planned, key=lambda p: p[0]):
+        identifier = _identifier(name, used)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                html = load()(run)
+            if html is None or html == "":
+                continue
+            if not isinstance(html, str):
+                raise TypeError(f"render returned {type(html).__name__}, expected HTML text or None")
+            check_balanced(html)
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            done.append(Rendered(identifier, title, Markup(""), f"section {name} of {owner} failed: {reason}"))
+            print(f"warning: report section {name} of {owner} failed: {reason}", file=sys.stderr)
+            continue
+        done.append(Rendered(identifier, title, Markup(html)))
+    return done
+
+
+def _same(render: Render) -> Render:
+    return render
+
+
+def _imported(section: ReportSection) -> Render:
+    module, _, attribute = section.target.partition(":")
+    found: Render = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def _identifier(name: str, used: set[str]) -> str:
+    base = re.sub(r"[^a-z0-9-]+", "-", str(name).lower()).strip("-") or "section"
+    identifier, counter = base, 1
+    while identifier in used:
+        counter += 1
+        identifier = f"{base}-{counter}"
+    used.add(identifier)
+    return identifier
+
+
+def _title(run: RunData) -> str:
+    pairs = [f"{short(p.model)} on {short(p.dataset)}" for p in run.pairs]
+    return "; ".join(pairs[:2]) + (f" and {len(pairs) - 2} more" if len(pairs) > 2 else "") or "an empty run"
+
+
+class _Balance(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            raise ValueError(f"its HTML closes <{tag}> where it is not open")
+
+
+def check_balanced(html: str) -> None:
+    """ValueError unless every element that is opened is closed: a section must not swallow those after it."""
+    parser = _Balance()
+    parser.feed(html)
+    parser.close()
+    if parser.open:
+        raise ValueError(f"its HTML leaves <{parser.open[-1]}> open")

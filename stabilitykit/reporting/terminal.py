@@ -1,0 +1,118 @@
+"""Results on a terminal: a table in which every number says its kind, its N and its witness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stabilitykit.base.results import EXTRACTION_EFFECT, Measurement
+from stabilitykit.runs.folder import Cell
+
+
+def format_value(value: float | None) -> str:
+    """Four significant digits, enough to compare; files hold all of them."""
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def witness_images(witness: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a witness that names images (``indices``): itself, or the first of its orbits that does."""
+    if witness.get("indices"):
+        return witness
+    return next((part for part in witness.values() if isinstance(part, Mapping) and part.get("indices")), witness)
+
+
+def witness_text(witness: Mapping[str, Any]) -> str:
+    """One line about a witness: ``4 #171 (image 1234) ~ 6 #37 (image 5) at block 3``."""
+    named = witness_images(witness)
+    indices = named.get("indices")
+    parts = []
+    if indices:
+        classes = named.get("classes") or [""] * len(indices)
+        orders = named.get("orders") or [None] * len(indices)
+        names = [
+            f"{c} #{o} (image {i})" if o is not None else f"{c} image {i}".strip()
+            for i, c, o in zip(indices[:3], classes, orders)
+        ]
+        parts.append(" ~ ".join(names) + (" ..." if len(indices) > 3 else ""))
+    if witness.get("block") is not None and witness.get("block") != -1:
+        parts.append(f"at block {witness['block']}")
+    for key in ("eps", "delta"):
+        if isinstance(witness.get(key), (int, float)):
+            parts.append(f"{key} {witness[key]:.4g}")
+    if isinstance(witness.get("perturbation"), str):
+        parts.append(witness["perturbation"])
+    return ", ".join(parts or [text for key, value in list(witness.items())[:4] if (text := _plain_text(key, value))])
+
+
+def _plain_text(key: str, value: Any) -> str:
+    """What is not an image: a number, another measurement (``{"name", "value", "kind"}``), a long state."""
+    if isinstance(value, Mapping) and isinstance(value.get("value"), (int, float)):
+        return f"{value.get('name', key)} {value['value']:.4g} ({value.get('kind', '')})"
+    if isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value):
+        return f"{key} of {len(value)} numbers"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return ""
+    return f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+
+
+def interval_text(measurement: Measurement) -> str:
+    """``[lower, upper]`` or nothing."""
+    if measurement.interval is None:
+        return ""
+    low, high = measurement.interval
+    return f" [{'-' if low is None else format_value(low)}, {'-' if high is None else format_value(high)}]"
+
+
+def _effects(cell: Cell) -> dict[str, str]:
+    """What faster extraction did to each measurement on the images where both ways were run, relative where it can."""
+    table = cell.result.tables.get(EXTRACTION_EFFECT) if cell.result else None
+    found = {}
+    for name, before, _, difference in table.rows if table else ():
+        usable = isinstance(before, float) and isinstance(difference, (int, float))
+        found[str(name)] = "" if not usable else f"{difference / abs(before):+.1%}" if before else f"{difference:+.3g}"
+    return found
+
+
+def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
+    """Rich tables on stdout, one per (model, dataset); failed cells as red lines naming the culprit."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(width=width) if width else Console()
+    if not console.is_terminal and width is None:
+        console = Console(width=140)
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    for (model, dataset), members in groups.items():
+        table = Table(title=f"{escape(model)} on {escape(dataset)}", title_justify="left", show_lines=False)
+        effects = {cell.property: _effects(cell) for cell in members}
+        shown = ["effect of extraction"] if any(effects.values()) else []
+        for column in ("property", "measurement", "value", "kind", "N", *shown, "witness"):
+            table.add_column(
+                column,
+                justify="right" if column in ("value", "N") else "left",
+                overflow="fold" if column == "witness" else "ellipsis",
+                no_wrap=column != "witness",
+            )
+        for cell in members:
+            for number, m in enumerate(cell.result.measurements if cell.result else ()):
+                table.add_row(
+                    escape(cell.property) if number == 0 else "",
+                    escape(m.name),
+                    format_value(m.value) + interval_text(m),
+                    str(m.kind),
+                    str(m.n),
+                    *(effects[cell.property].get(m.name, "") for _ in shown),
+                    escape(witness_text(m.witness) or (m.note if m.value is None else "")),
+                )
+        if table.row_count:
+            console.print(table)
+        for cell in members:
+            if not cell.ok:
+                console.print(
+                    f"[red]failed[/red] {escape(cell.property)}: {escape(cell.error['message'])} "
+                    f"[dim]({escape(cell.error['culprit'])})[/dim]",
+                    highlight=False,
+                )

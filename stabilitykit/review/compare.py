@@ -1,0 +1,263 @@
+"""Runs side by side: the same constants of several models or datasets, with what makes them comparable or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.progress import no_progress
+from stabilitykit.base.results import Measurement, Table
+from stabilitykit.runs.folder import Cell, load_run
+
+# What has to be equal for two numbers to be comparable: (key in the record, words).
+CONDITIONS = (
+    ("n", "N"),
+    ("space", "space"),
+    ("readout", "readout"),
+    ("probe", "probe"),
+    ("extract_dtype", "precision"),
+    ("batch_size", "batch size"),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One (run, model, dataset)."""
+
+    run: Path
+    model: str
+    dataset: str
+    cells: Sequence[Cell]
+    info: Mapping[str, Any]
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        return next((c.record for c in self.cells if c.record), {})
+
+    @property
+    def label(self) -> str:
+        return f"{self.run.name}: {self.model} on {self.dataset}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of one column against the first: of the ``difference`` or of the ``ratio`` of two values.
+
+    ``method`` says how: ``"bootstrap"`` (means over images) or ``"subsamples of M images"`` (minima, which a
+    bootstrap cannot judge); ``paired``: both were computed over the same images each time.
+    """
+
+    of: str
+    low: float
+    high: float
+    method: str
+    resamples: int
+    paired: bool
+
+
+@dataclass
+class Entry:
+    """One value of one column."""
+
+    value: float | None
+    kind: str
+    n: int
+    unit: str = ""
+    interval: Interval | None = None
+    note: str = ""
+
+
+@dataclass
+class Row:
+    """One measurement over all columns; None where a run has not measured it."""
+
+    property: str
+    measurement: str
+    entries: list[Entry | None]
+
+    def ratio(self, column: int) -> float | None:
+        """Value over that of the first column."""
+        first, other = self.entries[0], self.entries[column]
+        if first is None or other is None or first.value is None or other.value is None or first.value == 0:
+            return None
+        found = other.value / first.value
+        return found if math.isfinite(found) else None
+
+
+@dataclass
+class Comparison:
+    """The outcome of :func:`compare`."""
+
+    columns: list[Column]
+    rows: list[Row]
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, one object per measurement."""
+        return {
+            "columns": [
+                {
+                    "run": str(c.run),
+                    "model": c.model,
+                    "dataset": c.dataset,
+                    **{key: c.record.get(key) for key, _ in CONDITIONS},
+                }
+                for c in self.columns
+            ],
+            "warnings": self.warnings,
+            "rows": [
+                {
+                    "property": r.property,
+                    "measurement": r.measurement,
+                    "entries": [
+                        None
+                        if e is None
+                        else {
+                            **vars(e),
+                            "interval": None if e.interval is None else vars(e.interval),
+                            "ratio_to_first": r.ratio(k) if k else None,
+                        }
+                        for k, e in enumerate(r.entries)
+                    ],
+                }
+                for r in self.rows
+            ],
+        }
+
+
+def compare(
+    runs: Sequence[Path | str],
+    *,
+    paired: bool = False,
+    subsamples: int = 40,
+    resamples: int = 2000,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Callable[..., Iterator[Any]] = no_progress,
+    trust: bool = False,
+) -> Comparison:
+    """Put the measurements of ``runs`` side by side; the first (model, dataset) is what others are compared with.
+
+    Arguments:
+        paired: rebuild models and data (trajectories come from the cache where they still are) and give intervals
+            over the same images of both: a bootstrap for means over images, ratios over subsamples for minima.
+        subsamples: how many random subsets give the interval of a minimum.
+        resamples: how many bootstrap samples give that of a mean.
+        cache: folder of cached trajectories; None: the user's.
+        trust: with ``paired``, build also models that run code named in a run, or download.
+
+    Raises:
+        UsageProblem: fewer than two (model, dataset) pairs, a folder that is no run, or one that cannot be rebuilt.
+    """
+    columns = [column for run in runs for column in _columns(Path(run))]
+    if len(columns) < 2:
+        raise UsageProblem("compare needs at least two models or datasets: give two runs, or one with several")
+    rows = _rows(columns) + _common_n(columns)
+    found = Comparison(columns, rows, _warnings(columns))
+    if paired:
+        from stabilitykit.review.resampling import add_intervals
+
+        found.warnings += add_intervals(
+            found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache, progress=progress, trust=trust
+        )
+    return found
+
+
+def _columns(path: Path) -> list[Column]:
+    info, cells = load_run(path)
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    if not groups:
+        raise UsageProblem(f"{path} holds no finished cell; finish it with --resume")
+    return [Column(path, *key, members, info) for key, members in groups.items()]
+
+
+def _measurements(column: Column) -> dict[tuple[str, str], Measurement]:
+    return {(c.property, m.name): m for c in column.cells if c.result for m in c.result.measurements}
+
+
+def _rows(columns: Sequence[Column]) -> list[Row]:
+    found = [_measurements(column) for column in columns]
+    names = dict.fromkeys(name for one in found for name in one)
+    rows = []
+    for name in names:
+        entries = [None if (m := one.get(name)) is None else Entry(m.value, str(m.kind), m.n, m.unit) for one in found]
+        rows.append(Row(*name, entries))
+    return rows
+
+
+def _common_n(columns: Sequence[Column]) -> list[Row]:
+    """Constants read off the subsample curves at the largest N that all columns reach, where their N differ."""
+    curves = [_curves(column) for column in columns]
+    shared = [key for key in curves[0] if all(key in one for one in curves)]
+    rows = []
+    for prop, reduction in shared:
+        lines = [one[(prop, reduction)] for one in curves]
+        ends = [max(line) for line in lines]
+        common = min(ends)
+        if max(ends) == common:
+            continue
+        entries: list[Entry | None] = []
+        for line in lines:
+            value, exact = _read(line, common)
+            note = "" if exact else "interpolated on the subsample curve"
+            entries.append(Entry(value, "estimate", common, note=note))
+        rows.append(Row(prop, f"{reduction} at N = {common}", entries))
+    return rows
+
+
+def _curves(column: Column) -> dict[tuple[str, str], dict[int, float]]:
+    """(property, reduction) -> {N: value} of tables named ``curve`` with columns N, reduction, value."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for cell in column.cells:
+        table: Table | None = cell.result.tables.get("curve") if cell.result else None
+        if table is None or not {"N", "reduction", "value"} <= set(table.columns):
+            continue
+        for row in table.rows:
+            entry = dict(zip(table.columns, row))
+            if entry["value"] is not None and float(entry["value"]) >= 0:
+                found.setdefault((cell.property, str(entry["reduction"])), {})[int(entry["N"])] = float(entry["value"])
+    return found
+
+
+def _read(line: Mapping[int, float], at: int) -> tuple[float | None, bool]:
+    """(value at N, whether N is a point of the curve): straight lines between points of the logarithms."""
+    if at in line:
+        return line[at], True
+    below, above = (max((n for n in line if n < at), default=None), min((n for n in line if n > at), default=None))
+    if below is None or above is None:
+        return None, False
+    if line[below] <= 0 or line[above] <= 0:
+        return line[above], False
+    share = math.log(at / below) / math.log(above / below)
+    return math.exp((1 - share) * math.log(line[below]) + share * math.log(line[above])), False
+
+
+def _warnings(columns: Sequence[Column]) -> list[str]:
+    """What makes the columns incomparable, one line each."""
+    found = []
+    first = columns[0]
+    for column in columns[1:]:
+        for key, words in CONDITIONS:
+            a, b = first.record.get(key), column.record.get(key)
+            if a != b:
+                consequence = "a minimum falls with N: compare the rows at equal N" if key == "n" else "not comparable"
+                found.append(f"{words} differs: {a} in {first.label}, {b} in {column.label}; {consequence}")
+        a, b = ((c.record.get("dataset") or {}).get("fingerprint") for c in (first, column))
+        if a != b:
+            found.append(
+                f"the images differ between {first.label} and {column.label}: constants of different data, "
+                "look at the normalised values"
+            )
+    for column in columns:
+        bad = [c.property for c in column.cells if not c.ok]
+        if bad:
+            found.append(f"failed in {column.label}: {', '.join(bad)}")
+        if column.info.get("status") not in (None, "complete"):
+            found.append(f"{column.label} is not complete ({column.info.get('status')})")
+    return found

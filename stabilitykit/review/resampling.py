@@ -1,0 +1,197 @@
+"""Intervals for comparisons: the same resampled images for both sides.
+
+A mean over images is bootstrapped. A minimum over pairs is not smooth, so a bootstrap says nothing about it; its ratio
+between two models is computed over random halves of the images instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabilitykit.base.errors import StabilityKitError, UsageProblem
+
+if TYPE_CHECKING:
+    from stabilitykit.evaluation.context import Context
+    from stabilitykit.evaluation.property import Property
+    from stabilitykit.evaluation.subject import Pair
+    from stabilitykit.review.compare import Column, Comparison
+
+LEVEL = 0.95
+
+
+@dataclass
+class _Side:
+    """One column with its pair rebuilt."""
+
+    column: Column
+    pair: Pair
+    properties: dict[str, tuple[Property, Context]]
+
+
+def add_intervals(
+    comparison: Comparison,
+    *,
+    subsamples: int,
+    resamples: int,
+    seed: int,
+    cache: Path | None,
+    progress: Callable[..., Iterator[Any]],
+    trust: bool = False,
+) -> list[str]:
+    """Fill in the intervals of every column against the first; returns warnings."""
+    from stabilitykit.evaluation.cache import default_cache_root
+    from stabilitykit.plugins.registry import Registry
+
+    registry = Registry.load()
+    root = cache or default_cache_root()
+    warnings = []
+    first = _rebuild(registry, comparison.columns[0], root, progress, trust)
+    try:
+        for number in range(1, len(comparison.columns)):
+            other = _rebuild(registry, comparison.columns[number], root, progress, trust)
+            try:
+                same = _same_images(first.pair, other.pair)
+                if not same:
+                    warnings.append(
+                        f"{first.column.label} and {other.column.label} were measured over different "
+                        "images: their intervals are not paired"
+                    )
+                _fill(comparison, number, first, other, same, subsamples, resamples, seed, progress)
+            finally:
+                other.pair.close()
+    finally:
+        first.pair.close()
+    return warnings
+
+
+def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]], trust: bool) -> _Side:
+    from stabilitykit.evaluation.selection import choose, choose_recorded
+    from stabilitykit.evaluation.settings import Settings
+    from stabilitykit.evaluation.subject import Pair
+    from stabilitykit.machine.determinism import make_deterministic
+    from stabilitykit.machine.device import choose_device
+
+    request = column.info.get("request")
+    if not isinstance(request, Mapping):
+        raise UsageProblem(f"{column.run}: run.json holds no request; intervals need model and data")
+    settings = Settings(**{k: request[k] for k in Settings.__dataclass_fields__ if k in request})
+    settings.check()
+    make_deterministic(settings.seed)
+    probe = request.get("probe_dataset")
+    with contextlib.redirect_stdout(sys.stderr):
+        pair = Pair(
+            choose_recorded(registry, "model", column.model, trust=trust),
+            choose_recorded(registry, "dataset", column.dataset, trust=trust),
+            settings,
+            choose_device(str(request.get("device", "auto"))),
+            cache,
+            choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
+            progress,
+        )
+        recorded = (column.record.get("model") or {}).get("fingerprint")
+        if recorded not in (None, pair.fingerprint):
+            pair.close()
+            raise UsageProblem(
+                f"the weights of {column.model} are no longer those of {column.run}; "
+                "compare without --paired, or evaluate again"
+            )
+        properties = {}
+        for cell in column.cells:
+            if cell.ok:
+                with contextlib.suppress(StabilityKitError):  # a property that is not installed any more
+                    choice = choose(registry, "property", cell.property)
+                    properties[cell.property] = (choice.make(), pair.context(choice, {}))
+    return _Side(column, pair, properties)
+
+
+def _same_images(a: Pair, b: Pair) -> bool:
+    return a.dataset.fingerprint() == b.dataset.fingerprint() and np.array_equal(a.indices, b.indices)
+
+
+def _fill(
+    comparison: Comparison,
+    number: int,
+    first: _Side,
+    other: _Side,
+    same: bool,
+    subsamples: int,
+    resamples: int,
+    seed: int,
+    progress: Callable[..., Iterator[Any]],
+) -> None:
+    from stabilitykit.review.compare import Interval
+
+    for label in first.properties:
+        if label not in other.properties:
+            continue
+        (prop_a, context_a), (prop_b, context_b) = first.properties[label], other.properties[label]
+        found: dict[str, Interval] = {}
+        a, b = prop_a.per_image(context_a), prop_b.per_image(context_b)
+        for name in a:
+            if name in b:
+                low, high = bootstrap_difference(a[name], b[name], paired=same, resamples=resamples, seed=seed)
+                found[name] = Interval("difference", low, high, "bootstrap", resamples, same)
+        found |= _subsampled(prop_a, context_a, prop_b, context_b, same, subsamples, seed, progress)
+        for row in comparison.rows:
+            entry = row.entries[number]
+            if row.property == label and row.measurement in found and entry is not None:
+                entry.interval = found[row.measurement]
+
+
+def bootstrap_difference(
+    a: np.ndarray, b: np.ndarray, *, paired: bool, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Percentile interval of mean(b) - mean(a), one value per image: float (N,) each, of equal length if paired."""
+    rng = np.random.default_rng(seed)
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    differences = np.empty(resamples)
+    for k in range(resamples):
+        rows = rng.integers(0, len(a), len(a))
+        differences[k] = b[rows if paired else rng.integers(0, len(b), len(b))].mean() - a[rows].mean()
+    return _percentiles(differences)
+
+
+def _subsampled(
+    prop_a: Property,
+    context_a: Context,
+    prop_b: Property,
+    context_b: Context,
+    same: bool,
+    count: int,
+    seed: int,
+    progress: Callable[..., Iterator[Any]],
+) -> dict[str, Any]:
+    """Ratios b / a over random halves of the images, for what the properties can recompute on a subset."""
+    from stabilitykit.review.compare import Interval
+
+    size = min(len(context_a.indices), len(context_b.indices)) // 2
+    if size < 2 or count < 2:
+        return {}
+    rng = np.random.default_rng([seed, 2])
+    ratios: dict[str, list[float]] = {}
+    for _ in progress(range(count), f"subsamples of {size} images", count):
+        rows_a = np.sort(rng.choice(len(context_a.indices), size, replace=False))
+        rows_b = rows_a if same else np.sort(rng.choice(len(context_b.indices), size, replace=False))
+        a, b = prop_a.on_subset(context_a, rows_a), prop_b.on_subset(context_b, rows_b)
+        if not a:
+            return {}
+        for name in a:
+            if a[name] and b.get(name) is not None:
+                ratios.setdefault(name, []).append(b[name] / a[name])
+    return {
+        name: Interval("ratio", *_percentiles(np.array(values)), f"subsamples of {size} images", len(values), same)
+        for name, values in ratios.items()
+        if len(values) >= 2
+    }
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

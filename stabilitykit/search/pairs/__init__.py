@@ -1,0 +1,1 @@
+"""The closest pairs of images of different groups."""

@@ -1,0 +1,192 @@
+"""The window join of two groups, in numba.
+
+For groups a and b the projection on (e_a - e_b) / sqrt(2) is 1-Lipschitz. Where the readout tells the groups apart,
+it is large on a and small on b, and only images near the border, or on its wrong side, can have a partner: with
+key = the projection on a and its negative on b, d(i, j) >= key(i) + key(j), so one of the two keys is at most half
+of the bound. Those images look for partners among the images of the other group, sorted by that group's own
+coordinate, which is a 1-Lipschitz key, too: a window.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stabilitykit.search.jit import jit
+from stabilitykit.search.pairs.bounds import images_value, limit_of
+from stabilitykit.search.pairs.sweep_kernels import BLOCK, rounding_of, row_limit, screen
+from stabilitykit.search.pairs.tree_kernels import keep
+
+ROOT = 0.7071067811865476
+UNDERFLOW = 1e-160
+# A search for a window costs as much as this many candidates.
+LOOK = 20
+
+
+@jit
+def keys_of_group(columns, start, stop, own, other, keys):
+    """keys[i] = (own coordinate - other coordinate) / sqrt(2) of the images at start..stop-1; the smallest."""
+    smallest = np.inf
+    for p in range(start, stop):
+        key = (np.float64(columns[own, p]) - np.float64(columns[other, p])) * ROOT
+        keys[p - start] = key
+        smallest = min(smallest, key)
+    return smallest
+
+
+@jit
+def lowest(keys, count, places):
+    """places[:n] = where the n <= len(places) lowest of keys[:count] are, ascending."""
+    found = 0
+    size = len(places)
+    for i in range(count):
+        if found == size and keys[i] >= keys[places[size - 1]]:
+            continue
+        m = min(found, size - 1)
+        while m > 0 and keys[places[m - 1]] > keys[i]:
+            places[m] = places[m - 1]
+            m -= 1
+        places[m] = i
+        found = min(found + 1, size)
+    return found
+
+
+@jit
+def seed_pairs(
+    columns, order, starts, pairs, cells, seeds, values, depths, code, owner, owners, bound, value, first, second
+):
+    """Measure, for every two groups, the images with the lowest keys, deepest among the others.
+
+    Each against those of the other group that are nearest in that group's own coordinate, and against its lowest.
+    """
+    keys_a = np.empty(columns.shape[1])
+    keys_b = np.empty(columns.shape[1])
+    low_a = np.empty(seeds, dtype=np.int64)
+    low_b = np.empty(seeds, dtype=np.int64)
+    for n in range(len(pairs)):
+        a, b = pairs[n]
+        keys_of_group(columns, starts[a], starts[a + 1], a, b, keys_a)
+        keys_of_group(columns, starts[b], starts[b + 1], b, a, keys_b)
+        count_a = lowest(keys_a, starts[a + 1] - starts[a], low_a)
+        count_b = lowest(keys_b, starts[b + 1] - starts[b], low_b)
+        cell = cells[n]
+        for side in range(2):
+            mine, other = (a, b) if side == 0 else (b, a)
+            own = columns[other, starts[other] : starts[other + 1]]
+            for x in range(count_a if side == 0 else count_b):
+                p = starts[mine] + (low_a[x] if side == 0 else low_b[x])
+                middle = np.searchsorted(own, columns[other, p])
+                begin = max(0, min(middle - seeds // 2, len(own) - seeds))
+                lows = min(count_b, seeds // 2) if side == 0 else 0
+                for y in range(min(seeds, len(own)) + lows):
+                    q = starts[other] + (begin + y if y < len(own) and y < seeds else low_b[y - min(seeds, len(own))])
+                    i, j = (order[p], order[q]) if side == 0 else (order[q], order[p])
+                    if owners > 1 and i % owners != owner:
+                        continue
+                    limit = limit_of(min(bound[cell], value[cell]), code, values.shape[0])
+                    found = images_value(values, i, j, depths, code, limit, -1, -1)
+                    if found >= 0.0:
+                        keep(found, i, j, cell, bound, value, first, second)
+
+
+@jit
+def window(own, x, reach):
+    """Where the ascending `own` is within reach of x: (first, last + 1)."""
+    return np.searchsorted(own, x - reach), np.searchsorted(own, x + reach, side="right")
+
+
+@jit
+def count_join(columns, starts, pairs, cells, error, bound, most, counts):
+    """counts[n]: candidates of the join of the n-th two groups within their bound, and LOOK for each window.
+
+    Stops counting above most[n].
+    """
+    keys_a = np.empty(columns.shape[1])
+    keys_b = np.empty(columns.shape[1])
+    for n in range(len(pairs)):
+        a, b = pairs[n]
+        low_a = keys_of_group(columns, starts[a], starts[a + 1], a, b, keys_a)
+        low_b = keys_of_group(columns, starts[b], starts[b + 1], b, a, keys_b)
+        reach = bound[cells[n]] * (1.0 + 1e-12) + error + UNDERFLOW
+        total = 0
+        if reach == np.inf:
+            total = (starts[a + 1] - starts[a]) * (starts[b + 1] - starts[b])
+        for side in range(2):
+            mine, other = (a, b) if side == 0 else (b, a)
+            keys, low = (keys_a, low_b) if side == 0 else (keys_b, low_a)
+            own = columns[other, starts[other] : starts[other + 1]]
+            half = min(reach / 2, reach - low)
+            for p in range(starts[mine], starts[mine + 1]):
+                if total > most[n]:
+                    break
+                if keys[p - starts[mine]] <= half:
+                    begin, end = window(own, np.float64(columns[other, p]), reach)
+                    total += end - begin + LOOK
+        counts[n] = total
+
+
+@jit
+def join(
+    columns,
+    order,
+    starts,
+    pairs,
+    cells,
+    part,
+    parts,
+    error,
+    row_error,
+    values,
+    depths,
+    code,
+    owner,
+    owners,
+    bound,
+    value,
+    first,
+    second,
+):
+    """All pairs of the given groups within their bounds.
+
+    columns (readout, images) in the order of `order`: by group, and within a group by its own coordinate.
+    Of the images every parts-th looks for partners, beginning with part. error: of a key difference;
+    row_error: of the layer's points. Only pairs whose image of the lower group is congruent to owner are kept.
+    """
+    keys_a = np.empty(columns.shape[1])
+    keys_b = np.empty(columns.shape[1])
+    total_depths = values.shape[0]
+    loose, least = rounding_of(columns)
+    squares = np.empty(BLOCK, dtype=columns.dtype)
+    top = np.empty(1, dtype=columns.dtype)
+    for n in range(len(pairs)):
+        a, b = pairs[n]
+        cell = cells[n]
+        low_a = keys_of_group(columns, starts[a], starts[a + 1], a, b, keys_a)
+        low_b = keys_of_group(columns, starts[b], starts[b + 1], b, a, keys_b)
+        for side in range(2):
+            mine, other = (a, b) if side == 0 else (b, a)
+            keys, low = (keys_a, low_b) if side == 0 else (keys_b, low_a)
+            own = columns[other, starts[other] : starts[other + 1]]
+            for p in range(starts[mine] + part, starts[mine + 1], parts):
+                best = min(bound[cell], value[cell])
+                reach = best * (1.0 + 1e-12) + error + UNDERFLOW
+                key = keys[p - starts[mine]]
+                if key > reach / 2 or key + low > reach:
+                    continue
+                begin, end = window(own, np.float64(columns[other, p]), reach)
+                for start in range(starts[other] + begin, starts[other] + end, BLOCK):
+                    stop = min(start + BLOCK, starts[other] + end)
+                    top[0] = row_limit(best, row_error) * loose + least
+                    if screen(columns, p, start, stop, top[0], squares) == 0:
+                        continue
+                    for q in range(start, stop):
+                        # An overflown square decides nothing.
+                        if top[0] < squares[q - start] < np.inf:
+                            continue
+                        i = order[p]
+                        j = order[q]
+                        if owners > 1 and (i if side == 0 else j) % owners != owner:
+                            continue
+                        limit = limit_of(min(bound[cell], value[cell]), code, total_depths)
+                        found = images_value(values, i, j, depths, code, limit, -1, -1)
+                        if found >= 0.0 and keep(found, i, j, cell, bound, value, first, second):
+                            top[0] = row_limit(min(bound[cell], value[cell]), row_error) * loose + least

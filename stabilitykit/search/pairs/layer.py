@@ -1,0 +1,260 @@
+"""Search of one layer: all pairs whose images may lie within the bounds at one depth, or in the mean readout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
+from stabilitykit.search.pairs.join import Join, joinable
+from stabilitykit.search.pairs.state import Found, Search
+from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
+from stabilitykit.search.parallel import run, spans
+from stabilitykit.search.trees.tree import Forest, grow
+
+# Candidates per image: of a sweep that only seeks bounds; of one within bounds so loose that it is worth
+# seeking better ones first; of one that needs no comparison with the trees; of the largest one; and of a join
+# that is taken without asking whether a sweep has fewer.
+SEED_CANDIDATES = 40
+LOOSE_CANDIDATES = 1000
+CHEAP_CANDIDATES = 250
+MOST_CANDIDATES = 40_000
+FEW_CANDIDATES = 20
+# These numbers are those of readouts this long; candidates of longer ones cost proportionally more.
+USUAL_READOUT = 10
+# Nanoseconds per image and per candidate of a sweep, per candidate of a join, and per step and depth of a tree search,
+# measured; they choose, they never prune. Several depths under "max" cost half as much each: most steps end early.
+IMAGE_COST = 300.0
+SWEEP_COST = 2.4
+JOIN_COST = 4.0
+TREE_COST = 35.0
+GROW_COST = 8.0
+PROBES = 128
+# Readouts at least this long are compared at the two groups' own coordinates first, boxes only there.
+LONG_READOUT = 200
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A 1-Lipschitz image of the trajectories, and the depths that count.
+
+    Attributes:
+        points: (images, readout); two points are never farther apart than the reduced distance, but for
+            `error`, the rounding of points that were computed.
+        depths: the depths over which pairs are reduced (one depth for "min").
+        boxed: the depths of which trees keep boxes.
+    """
+
+    points: np.ndarray
+    error: float
+    depths: np.ndarray
+    boxed: np.ndarray
+
+
+def search_layer(
+    search: Search,
+    layer: Layer,
+    owner: int,
+    owners: int,
+    found: Found,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """A join at the border of groups; a small sweep for bounds if they are loose; then what remains by a sweep,
+    by matrix products or by trees.
+
+    Shards: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
+    """
+    images = len(layer.points)
+    cells = search.cell_of(search.pairs)
+    keys = forecast = join = None
+    left = np.ones(len(cells), dtype=bool)
+    if joinable(search):
+        arguments = (search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
+        join = Join(*arguments)
+        if not join.cheap.all() and search.improve_once():
+            join = Join(*arguments)
+        expected = int(join.counts[join.cheap].sum())
+        if expected > FEW_CANDIDATES * images:
+            keys = keys_of(layer.points)
+            forecast = Forecast(keys)
+            rival = forecast.candidates(search.widest(), expected)
+        if expected <= FEW_CANDIDATES * images or not rival < expected:
+            join.run(join.cheap)
+            left = ~join.cheap
+            if not left.any():
+                if progress:
+                    progress(1, 1)
+                return
+    keys = keys or keys_of(layer.points)
+    forecast = forecast or Forecast(keys)
+
+    def swept(bound: float, cap: float) -> bool:
+        ready = plan(keys, bound + layer.error, cap)
+        if ready is not None:
+            sweep(search, layer, ready, owner, owners, found, threads)
+        return ready is not None
+
+    widest = float(search.bound[cells[left]].max())
+    if forecast.candidates(widest, LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
+        reach = forecast.reach(SEED_CANDIDATES * images)
+        if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
+            left &= search.bound[cells] > reach
+    if left.any():
+        search_left(search, layer, owner, owners, found, threads, left, join, forecast, swept, progress)
+    elif progress:
+        progress(1, 1)
+
+
+def search_left(
+    search: Search,
+    layer: Layer,
+    owner: int,
+    owners: int,
+    found: Found,
+    threads: int,
+    left: np.ndarray,
+    join: Join | None,
+    forecast: Forecast,
+    swept: Callable[[float, float], bool],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """The pairs of groups that remain, by whatever is forecast to be cheaper."""
+    images = len(layer.points)
+    pairs = search.pairs[left]
+    widest = float(search.bound[search.cell_of(pairs)].max())
+    length = max(1.0, layer.points.shape[1] / USUAL_READOUT)
+    candidates = forecast.candidates(widest, MOST_CANDIDATES * images)
+    if candidates * length <= CHEAP_CANDIDATES * images and swept(widest, 4 * candidates + images):
+        if progress:
+            progress(1, 1)
+        return
+    sweep_cost = IMAGE_COST * images + SWEEP_COST * candidates * length
+    screening = screen_keys.forecast(search, layer.points, layer.error)
+    join_cost = np.inf if join is None else JOIN_COST * join.candidates(left)
+    cheapest = min(sweep_cost, screening.cost, join_cost)
+    forest = None
+    if cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
+        forest = forest_of(search, layer, pairs, threads)
+        step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
+        steps = tree_kernels.probe(
+            search.values,
+            layer.boxed,
+            forest.arrays,
+            forest.root,
+            search.groups,
+            search.by_group[:: max(1, images // PROBES)],
+            search.width if search.cells > 1 else 0,
+            search.code,
+            search.bound,
+            int(min(cheapest / step * 2 * PROBES / images, 1e15)),
+        )
+        if steps >= 0:
+            search_trees(search, forest, layer.depths, pairs, found, threads, owner, owners, progress)
+            return
+    if join is not None and join_cost <= cheapest:
+        join.run(left)
+        if progress:
+            progress(1, 1)
+    elif sweep_cost <= screening.cost and swept(widest, 4 * candidates + images):
+        if progress:
+            progress(1, 1)
+    elif np.isfinite(screening.cost):
+        screen.search_screen(
+            search, layer.points, layer.error, layer.depths, screening, owner, owners, found, threads, progress
+        )
+    else:
+        forest = forest or forest_of(search, layer, pairs, threads)
+        search_trees(search, forest, layer.depths, pairs, found, threads, owner, owners, progress)
+
+
+def forest_of(search: Search, layer: Layer, pairs: np.ndarray, threads: int) -> Forest:
+    """Trees of the groups in `pairs`."""
+    sizes = np.diff(search.starts)
+    needed = np.isin(np.arange(search.width), pairs)
+    by_group = search.by_group[np.repeat(needed, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes * needed)])
+    return grow(search.values, by_group, starts, layer.boxed, threads=threads)
+
+
+def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, found: Found, threads: int) -> None:
+    """Run a planned sweep over the images of a layer."""
+    kinds = search.groups[ready.order]
+    columns = np.empty(layer.points.shape[::-1], dtype=layer.points.dtype)
+    sweep_kernels.gather_columns(layer.points, ready.order, columns)
+    ceiling = search.ceiling()
+
+    def work(span: tuple[int, int]) -> Found:
+        mine = Found(search.cells)
+        sweep_kernels.sweep(
+            ready.codes,
+            ready.offsets,
+            ready.window,
+            *span,
+            columns,
+            layer.error,
+            search.values,
+            layer.depths,
+            search.code,
+            ready.order,
+            kinds,
+            owner,
+            owners,
+            0 if search.overall else search.width,
+            ceiling,
+            search.bound,
+            mine.value,
+            mine.first,
+            mine.second,
+        )
+        return mine
+
+    for mine in run(work, spans(len(kinds), 8 * threads if threads > 1 else 1), threads):
+        found.take(mine)
+
+
+def search_trees(
+    search: Search,
+    forest: Forest,
+    depths: np.ndarray,
+    pairs: np.ndarray,
+    found: Found,
+    threads: int,
+    owner: int,
+    owners: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Search the trees of all given pairs of groups."""
+    own = pairs if LONG_READOUT <= search.values.shape[2] >= search.width else np.full_like(pairs, -1)
+    tasks = np.column_stack([forest.root[pairs], search.cell_of(pairs), own])
+    pieces = min(len(tasks), 8 * threads) if threads > 1 or progress else 1
+
+    def work(piece: int) -> Found:
+        mine = Found(search.cells)
+        done = np.zeros(1, dtype=np.int64)
+        part = np.ascontiguousarray(tasks[piece::pieces])
+        room = 1024
+        while not tree_kernels.search_tasks(
+            search.values,
+            forest.depths,
+            depths,
+            forest.arrays,
+            part,
+            search.code,
+            owner,
+            owners,
+            search.bound,
+            mine.value,
+            mine.first,
+            mine.second,
+            np.empty((room, 2), dtype=np.int64),
+            np.empty(room, dtype=np.int64),
+            done,
+        ):
+            room *= 4
+        return mine
+
+    for mine in run(work, list(range(pieces)), threads, progress):
+        found.take(mine)

@@ -1,0 +1,142 @@
+"""Keys for screening by matrix products, and the forecast of what screening costs.
+
+Readouts are projected on the m directions in which they spread most, and the norm of what the projection leaves
+out is kept as one more coordinate: (P x, ||x - P x||) is 1-Lipschitz, so distances of these keys never exceed
+distances of readouts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabilitykit.search.pairs.state import Search
+
+# Images that choose the directions, and the pairs that choose how many of them are used.
+SAMPLE = 512
+ROWS = 128
+WIDTHS = (8, 16, 32, 64, 128, 256, 512)
+CHUNK = 4096
+UNIT = 2.0**-24
+# Readouts that spread less are left to the other methods: their scale would overflow.
+SMALLEST = 1e-100
+# Nanoseconds per pair, per pair and direction, per pair measured and per coordinate of it; they choose, they
+# never prune.
+PAIR_COST = 1.2
+DIRECTION_COST = 0.035
+MEASURE_COST = 100.0
+COORDINATE_COST = 0.6
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Directions for the keys of one layer, and the forecast of what screening with them costs.
+
+    Attributes:
+        center: (readout,) float64. directions: (readout, m) float64 with orthonormal columns.
+        scale: squared units: keys are multiplied by sqrt(scale), a power of two, so that none exceeds 1.
+        cost: forecast nanoseconds of one thread.
+    """
+
+    center: np.ndarray
+    directions: np.ndarray
+    scale: float
+    cost: float
+
+
+def forecast(search: Search, points: np.ndarray, error: float) -> Screen:
+    """Choose how many directions pay for the bounds known by now, from a sample of the pairs."""
+    images, readout = points.shape
+    sizes = np.diff(search.starts)
+    pairs = (float(images) ** 2 - float((sizes.astype(np.float64) ** 2).sum())) / 2 / search.world
+    chosen = np.unique(np.linspace(0, images - 1, min(images, SAMPLE)).astype(np.int64))
+    center = points[chosen].astype(np.float64).mean(axis=0)
+    sample = points[chosen].astype(np.float64) - center
+    # Of all images: larger keys than 1 could overflow.
+    size = (max(float(points.max()), -float(points.min())) + float(np.abs(center).max())) * np.sqrt(readout)
+    if not SMALLEST < np.abs(sample).max() <= size:
+        return Screen(center, np.zeros((readout, 0)), 1.0, np.inf)
+    factor = 2.0 ** -np.ceil(np.log2(size))
+    sample *= factor
+    directions = principal_directions(sample, min(readout, len(sample), WIDTHS[-1]))
+    keys = sample @ directions
+    squares = (sample * sample).sum(axis=1)
+    rows = np.arange(0, len(sample), max(1, len(sample) // ROWS))
+    groups = search.groups[chosen]
+    cross = groups[rows][:, None] != groups[None, :]
+    if not cross.any():
+        return Screen(center, directions[:, :0], factor**2, np.inf)
+    exact = (squares[rows][:, None] + squares[None, :] - 2.0 * sample[rows] @ sample.T)[cross]
+    limit = _limits(search, groups[rows], groups, cross, error, exact, pairs, factor)
+    best = Screen(center, directions[:, :0], factor**2, np.inf)
+    for m in sorted({min(w, directions.shape[1]) for w in WIDTHS}):
+        part = keys[:, :m]
+        left = np.sqrt(np.maximum(squares - (part * part).sum(axis=1), 0.0))
+        key = np.column_stack([part, left])
+        norms = (1 - margin(m)) * (key * key).sum(axis=1)
+        lower = (norms[rows][:, None] + norms[None, :] - 2.0 * key[rows] @ key.T)[cross]
+        measured = pairs * float((lower <= limit).mean())
+        cost = pairs * (PAIR_COST + DIRECTION_COST * m) + measured * (MEASURE_COST + COORDINATE_COST * readout)
+        if cost < best.cost:
+            best = Screen(center, np.ascontiguousarray(directions[:, :m]), factor**2, cost)
+    return best
+
+
+def principal_directions(sample: np.ndarray, most: int) -> np.ndarray:
+    """(readout, m) orthonormal float64: the directions in which the sample spreads most, m <= most."""
+    if sample.shape[1] <= sample.shape[0]:
+        _, vectors = np.linalg.eigh(sample.T @ sample)
+        found = vectors[:, ::-1][:, :most]
+    else:
+        weights, vectors = np.linalg.eigh(sample @ sample.T)
+        # Directions of small weight would be rounding noise.
+        useful = max(1, int((weights > 1e-12 * weights[-1]).sum()))
+        found = sample.T @ vectors[:, ::-1][:, : min(most, useful)]
+    return np.linalg.qr(found)[0]
+
+
+def margin(m: int) -> float:
+    """By how much, relative to the sum of squared norms, distances of float32 keys are lowered.
+
+    |fl(<a, b>) - <a, b>| <= gamma(m + 1) ||a|| ||b|| in any order of summation, with or without fused operations;
+    keys rounded to float32 move their distance by at most u (||a|| + ||b||); norms, their sum and the difference
+    are rounded once each. (m + 41) u bounds the sum of these; 1.05 covers gamma, terms of second order and the
+    rounding of the float64 projection.
+    """
+    return 1.05 * (m + 41) * UNIT
+
+
+def keys_of(points: np.ndarray, order: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
+    """float32 keys (images, m + 1) in the given order, and their squared norms lowered by the margin."""
+    m = screen.directions.shape[1]
+    keys = np.empty((len(order), m + 1), dtype=np.float32)
+    for start in range(0, len(order), CHUNK):
+        part = (points[order[start : start + CHUNK]].astype(np.float64) - screen.center) * np.sqrt(screen.scale)
+        projected = part @ screen.directions
+        # Not from the squares: their difference would lose what a small remainder has.
+        part -= projected @ screen.directions.T
+        keys[start : start + CHUNK, :m] = projected
+        keys[start : start + CHUNK, m] = np.sqrt((part * part).sum(axis=1))
+    squares = np.einsum("ij,ij->i", keys, keys, dtype=np.float64)
+    return keys, (squares * (1 - margin(m))).astype(np.float32)
+
+
+def _limits(
+    search: Search,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    cross: np.ndarray,
+    error: float,
+    exact: np.ndarray,
+    pairs: float,
+    factor: float,
+) -> np.ndarray:
+    """Scaled squared bounds of the sampled pairs; where none is known, what the closest of as many pairs has."""
+    lower = np.minimum(rows[:, None], columns[None, :])[cross]
+    higher = np.maximum(rows[:, None], columns[None, :])[cross]
+    cells = search.cell_of(np.column_stack([lower, higher]))
+    share = min(1.0, (1 if search.overall else len(search.pairs)) / max(pairs, 1.0))
+    likely = max(0.0, float(np.quantile(exact, share)))
+    bound = search.bound[cells]
+    return np.where(np.isfinite(bound), ((bound + error) * factor) ** 2, likely)

@@ -1,0 +1,168 @@
+"""The fast search of closest pairs: bounds from a part of the images, then layer after layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from stabilitykit.search.pairs import tree_kernels
+from stabilitykit.search.pairs.bounds import LONG
+from stabilitykit.search.pairs.join import joinable
+from stabilitykit.search.pairs.layer import Layer, search_layer
+from stabilitykit.search.pairs.state import Found, Search
+from stabilitykit.search.pairs.sweep import Forecast, keys_of
+from stabilitykit.search.parallel import run, spans
+from stabilitykit.search.results import ClosestPairs
+
+# Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
+BOX_BYTES = 600 * 2**20
+SAMPLE_IMAGES = 192
+# Larger sets are first searched with every STRIDE-th image, if that leaves enough of each group: the
+# answers are upper bounds.
+STRIDE = 16
+LARGE = 16_000
+PART_OF_GROUP = 32
+PROBE_IMAGES = 8192
+
+
+def find(
+    values: np.ndarray,
+    groups: np.ndarray,
+    width: int,
+    reduction: str,
+    *,
+    overall: bool,
+    threads: int,
+    shard: tuple[int, int],
+    progress: Callable[[int, int], None] | None,
+) -> ClosestPairs:
+    """The answer as matrices; with `overall` only the cell (0, 0) is filled, by the overall closest pair."""
+    search = Search(values, groups, width, reduction, overall, threads, *shard)
+    found = Found(search.cells)
+    if len(search.pairs):
+        depths, apart = depth_orders(search)
+        present = np.count_nonzero(np.diff(search.starts))
+        if values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
+            search.improve = lambda: bounds_from_part(search)
+            if not joinable(search):  # a join seldom needs it
+                search.improve_once()
+        if reduction == "min":
+            search_depths(search, apart, found, progress)
+        else:
+            search_layer(search, best_layer(search, depths), search.rank, search.world, found, threads, progress)
+    block = np.full(search.cells, -1, dtype=np.int64)
+    run(
+        lambda span: tree_kernels.finish(values, search.code, *span, found.value, found.first, found.second, block),
+        spans(search.cells, threads),
+        threads,
+    )
+    found.value[found.first < 0] = np.nan
+    shape = (1, 1) if overall else (width, width)
+    return ClosestPairs(
+        found.value.reshape(shape),
+        found.first.reshape(shape),
+        found.second.reshape(shape),
+        block.reshape(shape),
+        reduction,
+    )
+
+
+def bounds_from_part(search: Search) -> None:
+    """Set the bounds to the answers for every STRIDE-th image."""
+    part = find(
+        np.ascontiguousarray(search.values[:, ::STRIDE]),
+        np.ascontiguousarray(search.groups[::STRIDE]),
+        search.width,
+        search.reduction,
+        overall=search.overall,
+        threads=search.threads,
+        shard=(0, 1),
+        progress=None,
+    )
+    upper = part.value.ravel()
+    np.copyto(search.bound, np.fmin(search.bound, upper))
+
+
+def search_depths(
+    search: Search, depths: np.ndarray, found: Found, progress: Callable[[int, int], None] | None
+) -> None:
+    """min over depths: the first depth on all threads for bounds, then the others side by side.
+
+    Long readouts: one depth after the other, since matrix products use all threads and much memory.
+    Shards: with at least as many depths as shards each takes whole depths, otherwise several share one.
+    """
+    owners = -(-search.world // len(depths))
+    units = [(int(t), owner) for t in depths for owner in range(owners)][search.rank :: search.world]
+
+    def one(unit: tuple[int, int], threads: int, mine: Found) -> Found:
+        only = np.array([unit[0]], dtype=np.int64)
+        search_layer(search, Layer(search.values[unit[0]], 0.0, only, only), unit[1], owners, mine, threads, None)
+        return mine
+
+    if units:
+        one(units[0], search.threads, found)
+        if progress:
+            progress(1, len(units))
+        report = (lambda done, total: progress(done + 1, total + 1)) if progress else None
+        if search.values.shape[2] >= LONG:
+            run(lambda unit: one(unit, search.threads, found), units[1:], 1, report)
+            return
+        for mine in run(lambda unit: one(unit, 1, Found(search.cells)), units[1:], search.threads, report):
+            found.take(mine)
+
+
+def best_layer(search: Search, depths: np.ndarray) -> Layer:
+    """max: the depth at which fewest pairs lie within the bound; mean: the mean readout over depths.
+
+    The mean readout is 1-Lipschitz: || mean of differences || is at most the mean of their norms.
+    """
+    values = search.values
+    boxed = depths[: boxes_that_fit(search)]
+    if search.reduction == "mean":
+        points = values.mean(axis=0, dtype=np.float64)
+        largest = max(float(values.max()), -float(values.min()))
+        # Rounding of the mean, and of the sum of squares of a difference of means.
+        error = 4 * sum(values.shape[::2], 8) * 2.0**-52 * np.sqrt(values.shape[2]) * largest
+        return Layer(points, error, depths, boxed)
+    widest = search.widest()
+    chosen = int(depths[0])
+    if np.isfinite(widest):
+        part = values[:, :: max(1, values.shape[1] // PROBE_IMAGES)]
+        forecasts = [Forecast(keys_of(part[t])).candidates(widest, np.inf) for t in range(len(values))]
+        chosen = int(np.argmin(forecasts))
+    # Pairs that are measured lie within the bound at the chosen depth already.
+    last = np.concatenate([depths[depths != chosen], depths[depths == chosen]])
+    return Layer(values[chosen], 0.0, last, boxed)
+
+
+def boxes_that_fit(search: Search) -> int:
+    """How many depths get boxes within BOX_BYTES, at least one."""
+    depths, images, readout = search.values.shape
+    nodes = min(2 * images, images // 2 + 2 * search.width)
+    return int(max(1, min(depths, BOX_BYTES // (2 * nodes * readout * search.values.itemsize))))
+
+
+def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
+    """(depths by how many sample pairs they alone rule out, greedily; depths by their median distance)."""
+    images = search.values.shape[1]
+    sample = np.unique(np.linspace(0, images - 1, min(images, SAMPLE_IMAGES)).astype(np.int64))
+    squares = np.empty((len(search.values), len(sample) ** 2 // 2 + 1))
+    count = tree_kernels.sample_distances(search.values, sample, search.groups, squares)
+    if count == 0:
+        natural = np.arange(len(squares))[::-1].copy()
+        return natural, natural
+    distances = np.sqrt(squares[:, :count])
+    # Where groups lie far apart the search is cheap, and its answers bound the other depths.
+    apart = np.argsort(-np.median(distances, axis=1), kind="stable")
+    # The whole set is far larger than the sample, and its closest pair nearer: half of the sample's.
+    threshold = 0.5 * (distances.max(axis=0) if search.reduction == "max" else distances.mean(axis=0)).min()
+    ruled_out = distances > threshold
+    open_pairs = np.ones(count, dtype=bool)
+    order: list[int] = []
+    while len(order) < len(squares):
+        gains = [(-1 if t in order else int(ruled_out[t, open_pairs].sum())) for t in range(len(squares))]
+        best = int(np.argmax(gains))
+        order.append(best)
+        open_pairs &= ~ruled_out[best]
+    return np.array(order, dtype=np.int64), apart.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Bounding-box trees, one per group of images."""

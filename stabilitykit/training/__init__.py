@@ -1,0 +1,1 @@
+"""Training of models: recipes, checkpoints, metrics."""
