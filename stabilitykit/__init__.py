@@ -2,48 +2,65 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stabilitykit.base.errors import CellProblem, DataProblem, PluginProblem, Refusal, StabilityKitError, UsageProblem
-from stabilitykit.base.results import Kind, Measurement, PropertyResult, Table
-from stabilitykit.dynamics.dataset import Dataset
-from stabilitykit.dynamics.model import Model
-from stabilitykit.evaluation.property import Property
-from stabilitykit.plugins.component import Command, Component, Option, ReportSection
-from stabilitykit.plugins.hookspecs import hookimpl
-
 if TYPE_CHECKING:
-    from stabilitykit.evaluation.evaluate import evaluate
+    from stabilitykit.base.errors import CellProblem as CellProblem
+    from stabilitykit.base.errors import DataProblem as DataProblem
+    from stabilitykit.base.errors import PluginProblem as PluginProblem
+    from stabilitykit.base.errors import Refusal as Refusal
+    from stabilitykit.base.errors import StabilityKitError as StabilityKitError
+    from stabilitykit.base.errors import UsageProblem as UsageProblem
+    from stabilitykit.base.results import Kind as Kind
+    from stabilitykit.base.results import Measurement as Measurement
+    from stabilitykit.base.results import PropertyResult as PropertyResult
+    from stabilitykit.base.results import Table as Table
+    from stabilitykit.dynamics.dataset import Dataset as Dataset
+    from stabilitykit.dynamics.model import Model as Model
+    from stabilitykit.evaluation.evaluate import evaluate as evaluate
+    from stabilitykit.evaluation.property import Property as Property
+    from stabilitykit.plugins.component import Command as Command
+    from stabilitykit.plugins.component import Component as Component
+    from stabilitykit.plugins.component import Option as Option
+    from stabilitykit.plugins.component import ReportSection as ReportSection
+    from stabilitykit.plugins.hookspecs import hookimpl as hookimpl
 
 __version__ = "0.1.0"
-__all__ = [
-    "CellProblem",
-    "Command",
-    "Component",
-    "DataProblem",
-    "Dataset",
-    "Kind",
-    "Measurement",
-    "Model",
-    "Option",
-    "PluginProblem",
-    "Property",
-    "PropertyResult",
-    "Refusal",
-    "ReportSection",
-    "StabilityKitError",
-    "Table",
-    "UsageProblem",
-    "__version__",
-    "evaluate",
-    "hookimpl",
-]
+
+# Name -> its module, imported when the name is first used: the command must be able to answer Ctrl-C before numpy is
+# there, and `import stabilitykit` in a plugin must cost nothing.
+_PUBLIC = {
+    "CellProblem": "base.errors",
+    "Command": "plugins.component",
+    "Component": "plugins.component",
+    "DataProblem": "base.errors",
+    "Dataset": "dynamics.dataset",
+    "Kind": "base.results",
+    "Measurement": "base.results",
+    "Model": "dynamics.model",
+    "Option": "plugins.component",
+    "PluginProblem": "base.errors",
+    "Property": "evaluation.property",
+    "PropertyResult": "base.results",
+    "Refusal": "base.errors",
+    "ReportSection": "plugins.component",
+    "StabilityKitError": "base.errors",
+    "Table": "base.results",
+    "UsageProblem": "base.errors",
+    "evaluate": "evaluation.evaluate",
+    "hookimpl": "plugins.hookspecs",
+}
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    # `evaluate` pulls in the machinery of a run; loading it on first use keeps `import stabilitykit` cheap.
-    if name == "evaluate":
-        from stabilitykit.evaluation.evaluate import evaluate
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'stabilitykit' has no attribute {name!r}")
+    thing = getattr(import_module(f"stabilitykit.{_PUBLIC[name]}"), name)
+    globals()[name] = thing
+    return thing
 
-        return evaluate
-    raise AttributeError(f"module 'stabilitykit' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

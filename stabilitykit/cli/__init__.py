@@ -11,6 +11,7 @@ import click
 
 from stabilitykit import __version__
 from stabilitykit.base.errors import StabilityKitError, describe
+from stabilitykit.base.watch import task, watch
 
 # Command -> (module:attribute, summary). The module is imported when the command runs, so `--help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -42,18 +43,15 @@ class LazyGroup(click.Group):
         module, _, attribute = target.partition(":")
         if found is None:
             return getattr(importlib.import_module(module), attribute)
-        from stabilitykit.supervision.shield import shielded
-
+        culprit = f"command {name} of {found.distribution} {found.version}"
+        watch().blame(culprit)
         try:
-            with shielded():
+            with task("command", name, culprit):
                 command = getattr(importlib.import_module(module), attribute)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise click.ClickException(
-                f"command {name} of {found.distribution} {found.version} cannot be loaded from "
-                f"{target}: {describe(error)}"
-            ) from error
+            raise click.ClickException(f"{culprit} cannot be loaded from {target}: {describe(error)}") from error
         if not isinstance(command, click.Command):
             raise click.ClickException(f"{target} is no click command")
         return command

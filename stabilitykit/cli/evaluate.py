@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,21 +174,29 @@ def run_evaluation(
     registry: Any = None,
 ) -> int:
     """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code."""
+    from stabilitykit.base.watch import watch
+    from stabilitykit.cli.printing import show_run
     from stabilitykit.cli.progress import make_progress
     from stabilitykit.evaluation.evaluate import evaluate
     from stabilitykit.machine.distributed import leave_world
     from stabilitykit.plugins.registry import Registry, warn_failures
-    from stabilitykit.runs.folder import default_run_path, remove_if_unused, to_csv
+    from stabilitykit.runs.recorder import FolderRecorder, Recorder
+    from stabilitykit.supervision.worker import Worker
 
     if given["resume"] and given["output"] is None:
         raise UsageProblem("--resume needs the run folder to finish: --output DIR")
     registry = registry or Registry.load(strict=given["strict_plugins"])
     warn_failures(registry.host)
-    leads = os.environ.get("RANK", "0") == "0"
-    made = default_run_path() if given["output"] is None and leads else None
-    output = made or Path(given["output"] or "runs")
-    run_now = partial(
-        evaluate,
+    printing = {"format": given["output_format"], "report": given["report"]}
+    output, resume, worker = given["output"], given["resume"], watch()
+    records: list[Recorder] = []
+
+    def recorder() -> Recorder:
+        made = worker.recorder(output, resume, printing) if isinstance(worker, Worker) else None
+        records.append(made or FolderRecorder(output, resume))
+        return records[0]
+
+    run = evaluate(
         models,
         datasets,
         properties,
@@ -210,45 +214,17 @@ def run_evaluation(
         probe_epochs=given["probe_epochs"],
         any_classes=given["any_classes"],
         download=given["download"],
-        output=output,
-        resume=given["resume"],
         cache=False if given["no_cache"] else given["cache"],
         cell_timeout=given["cell_timeout"],
         registry=registry,
         progress=make_progress(given["quiet"]),
+        recorder=recorder,
     )
-    try:
-        run = run_now()
-    except BaseException:
-        if made is not None:  # a folder the user chose is left as it is
-            remove_if_unused(made)
-        raise
-    if not leads:
-        leave_world()
-        return run.exit_code  # under torchrun only rank 0 speaks
-    if given["output_format"] == "json":
-        print(
-            json.dumps(
-                {"folder": str(run.folder), **run.info, "cells": [c.to_json() for c in run.cells]},
-                indent=1,
-                ensure_ascii=False,
-            )
-        )
-    elif given["output_format"] == "csv":
-        sys.stdout.write(to_csv(run.cells))
-    else:
-        from stabilitykit.reporting.terminal import print_cells
-
-        print_cells(run.cells)
-    if given["report"]:
-        from stabilitykit.reporting.page import write_report
-
-        print(f"report: {write_report(output)}", file=sys.stderr)
-    print(f"run folder: {run.folder}", file=sys.stderr)
     leave_world()
-    for cell in run.cells:
-        if not cell.ok:
-            print(f"failed: {cell.property} on {cell.model} x {cell.dataset}: {cell.error['message']}", file=sys.stderr)
+    if records and not isinstance(worker, Worker):  # under torchrun only rank 0 speaks; a worker's supervisor does
+        write_report = show_run(records[0], printing)
+        if write_report is not None:
+            write_report()
     return run.exit_code
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stabilitykit.base.errors import StabilityKitError
+from stabilitykit.base.watch import watch
 from stabilitykit.evaluation.selection import Choice
 
 MAX_MESSAGE = 600
@@ -17,7 +18,9 @@ _BLAMED = "_stabilitykit_blamed"
 
 @contextlib.contextmanager
 def blaming(choice: Choice) -> Iterator[None]:
-    """Whatever the body raises is ``choice``'s fault, for :func:`culprit_of` further up."""
+    """Whatever the body raises is ``choice``'s fault, for :func:`culprit_of` further up; so is a death in it."""
+    listener = watch()
+    listener.blame(choice.culprit)
     try:
         yield
     except BaseException as error:
@@ -25,6 +28,17 @@ def blaming(choice: Choice) -> Iterator[None]:
             with contextlib.suppress(AttributeError, TypeError):
                 setattr(error, _BLAMED, choice)
         raise
+    finally:
+        listener.blame(None)
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise ``error`` again where it is the user's Ctrl-C; anything else is somebody's failure and is described.
+
+    A worker process is interrupted by its supervisor, from outside: there it is a plugin's own.
+    """
+    if isinstance(error, KeyboardInterrupt) and not watch().supervised:
+        raise error
 
 
 def culprit_of(error: BaseException, default: Choice, parts: Sequence[tuple[Any, Choice]] = ()) -> Choice:
@@ -65,11 +79,12 @@ def describe_failure(choice: Choice, error: BaseException) -> dict[str, str]:
     except Exception:  # an exception whose __str__ fails is still somebody's failure
         lines = []
     text = (lines[0] if lines else name)[:MAX_MESSAGE].encode("utf-8", "replace").decode()
-    plugin = choice.plugin
+    if isinstance(error, KeyboardInterrupt):
+        text, expected = "raised KeyboardInterrupt, and nobody pressed Ctrl-C", False
     found = {
         "type": name,
         "message": text if expected or text == name else f"{name}: {text}",
-        "culprit": f"{choice.kind} {choice.name} of {plugin['distribution']} {plugin['version']}".strip(),
+        "culprit": choice.culprit,
     }
     if not expected:
         with contextlib.suppress(Exception):

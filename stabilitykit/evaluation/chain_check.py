@@ -9,7 +9,6 @@ from typing import Any
 from stabilitykit.base.results import to_plain
 from stabilitykit.evaluation.blame import describe_failure
 from stabilitykit.evaluation.subject import Pair
-from stabilitykit.supervision.stops import TooLong
 
 
 def certify(pair: Pair) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def certify(pair: Pair) -> dict[str, Any]:
             )
         )
         return to_plain(dict(pair.model.certify(inputs)))
-    except (KeyboardInterrupt, TooLong):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
         return {"error": describe_failure(pair.model_choice, error)["message"]}

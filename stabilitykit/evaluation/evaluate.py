@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult
+from stabilitykit.base.watch import watch
 from stabilitykit.evaluation.job import Job
 from stabilitykit.evaluation.selection import Choice, choose, order_properties
 from stabilitykit.evaluation.settings import Settings
@@ -18,7 +18,8 @@ from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.device import check_torch_pair, choose_device
 from stabilitykit.machine.distributed import join_world
 from stabilitykit.plugins.registry import Registry
-from stabilitykit.runs.folder import Cell, RunFolder, measurement_rows
+from stabilitykit.runs.folder import Cell, measurement_rows
+from stabilitykit.runs.recorder import FolderRecorder, Recorder
 
 if TYPE_CHECKING:
     import pandas
@@ -90,6 +91,7 @@ def evaluate(
     registry: Registry | None = None,
     progress: Callable[..., Iterator[Any]] = no_progress,
     on_cell: Callable[[Cell], None] | None = None,
+    recorder: Callable[[], Recorder] | None = None,
 ) -> Run:
     """Measure properties of models on datasets; several of each give a matrix of cells.
 
@@ -116,10 +118,11 @@ def evaluate(
         cache: folder for trajectories; None: the user's cache folder; False: none.
         strict_plugins: raise when any plugin fails to load.
         compile: extract with torch.compile (needs a C++ compiler on CPUs); the effect on every number is measured.
-        cell_timeout: seconds after which a cell fails (in the main thread, on POSIX); None: never.
+        cell_timeout: seconds after which a cell fails, where the process is supervised (the command line); None: never.
         registry: components to choose from; None: all installed plugins'.
         progress: ``progress(iterable, description, total)`` wraps long loops.
         on_cell: called with every finished cell.
+        recorder: makes what takes the finished cells, in place of ``output``; called when all input is checked.
 
     Returns: a :class:`Run`. A property that fails makes its cell fail, the others go on.
 
@@ -156,7 +159,6 @@ def evaluate(
     make_deterministic(seed)
     world = join_world(target.type)
     output = world.broadcast(output)
-    folder = None if output is None or not world.leads else RunFolder(Path(output))
     request = {
         "models": [m.label for m in models],
         "datasets": [d.label for d in datasets],
@@ -165,26 +167,28 @@ def evaluate(
         "device": target.type,
         **asdict(settings),
     }
-    job = Job(
-        registry,
-        models,
-        datasets,
-        ordered,
-        probe,
-        settings,
-        target,
-        _cache_root(cache),
-        folder,
-        resume,
-        request,
-        progress if world.leads else no_progress,
-        on_cell if world.leads else None,
-        world,
-        cell_timeout,
-    )
-    with contextlib.nullcontext() if folder is None else folder.open(resume=resume):
-        info = job.run()
-    return Run(job.cells, folder.path if folder else None, info)
+    if not world.leads or (recorder is None and output is None):
+        recorder = Recorder
+    with FolderRecorder(Path(output or ""), resume) if recorder is None else recorder() as records:
+        job = Job(
+            registry,
+            models,
+            datasets,
+            ordered,
+            probe,
+            settings,
+            target,
+            _cache_root(cache),
+            request,
+            records,
+            progress if world.leads else no_progress,
+            on_cell if world.leads else None,
+            world,
+            cell_timeout,
+            watch().lost,
+        )
+        job.run()
+    return Run(records.cells, records.path, records.content())
 
 
 def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:

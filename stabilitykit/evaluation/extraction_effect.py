@@ -13,7 +13,6 @@ from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import EXTRACTION_EFFECT, PropertyResult, Table
 from stabilitykit.evaluation.settings import Settings
 from stabilitykit.machine.determinism import make_deterministic
-from stabilitykit.supervision.stops import TooLong
 
 if TYPE_CHECKING:
     from stabilitykit.evaluation.selection import Choice
@@ -97,7 +96,7 @@ class ExtractionEffect:
         """``result`` with the effect in the note of every measurement and as a table; a failure is a note, too."""
         try:
             plain, asked = self.measure(choice)
-        except (KeyboardInterrupt, TooLong):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # the numbers stand without it
             result.notes.append(

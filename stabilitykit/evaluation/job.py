@@ -1,4 +1,4 @@
-"""Run cells one after the other: each fails on its own, and is on disk as soon as it is finished."""
+"""Run cells one after the other: each fails on its own, and is recorded as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from stabilitykit.base.errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
 from stabilitykit.base.results import PropertyResult, to_plain
-from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure
+from stabilitykit.base.watch import task, watch
+from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure, pass_on
 from stabilitykit.evaluation.chain_check import certify, warn_of
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect, faster_than_plain
 from stabilitykit.evaluation.outcome import rechecked, stored_form
@@ -19,11 +20,12 @@ from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings
 from stabilitykit.evaluation.subject import Pair
+from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.distributed import World
+from stabilitykit.machine.process_state import Functions, ProcessState
 from stabilitykit.plugins.registry import Registry
-from stabilitykit.runs.folder import Cell, RunFolder
-from stabilitykit.supervision.shield import shielded
-from stabilitykit.supervision.stops import TooLong, time_limit
+from stabilitykit.runs.folder import Cell
+from stabilitykit.runs.recorder import Recorder
 
 
 @dataclass
@@ -32,10 +34,11 @@ class Job:
 
     Attributes:
         properties: ordered so that each comes after those it needs.
-        folder: where cells are written when they are finished; None writes nothing (and on ranks but the first).
         request: what was asked for, as run.json keeps it; ``resume`` goes on only with an equal one.
-        cells: those finished so far, in the order they were run.
-        pairs, provenance: as run.json keeps them.
+        recorder: is given each cell when it is finished, and knows those that earlier workers of this run finished.
+        cell_timeout: seconds after which a worker may be killed; None: never.
+        lost: cells that cost an earlier worker its life, by slug, with their error.
+        subjects, provenance: as run.json keeps them.
     """
 
     registry: Registry
@@ -46,48 +49,66 @@ class Job:
     settings: Settings
     device: Any
     cache: Path | None
-    folder: RunFolder | None
-    resume: bool
     request: dict[str, Any]
+    recorder: Recorder
     progress: Callable[..., Iterator[Any]]
     on_cell: Callable[[Cell], None] | None
     world: World
     cell_timeout: float | None = None
-    cells: list[Cell] = field(default_factory=list)
-    pairs: list[dict[str, Any]] = field(default_factory=list)
+    lost: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    subjects: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     _effect: ExtractionEffect | None = None
+    _left: int = 0  # cells that are not finished
+    _spoiled: str = ""  # what the last cell modified although it is shared
 
-    def run(self) -> dict[str, Any]:
-        """Run all cells -> run.json's content.
+    def run(self) -> None:
+        """Run all cells that are not finished yet.
 
         Raises:
             UsageProblem: the folder to resume holds another request.
-            StabilityKitError: the only pair could not be built.
+            StabilityKitError: the only subject could not be built.
         """
         from stabilitykit.runs.provenance import provenance
 
         earlier = self._earlier()
-        self.provenance = provenance(self.registry.host, self.device, self.settings.seed)
+        self.subjects = list(self.recorder.info.get("pairs", []))
+        self.provenance = self.recorder.info.get("provenance") or provenance(
+            self.registry.host, self.device, self.settings.seed
+        )
+        done = {cell.slug: cell for cell in self.recorder.cells}
         alone = len(self.models) * len(self.datasets) == 1
+        self._left = len(self.models) * len(self.datasets) * len(self.properties) - len(done)
         status = "interrupted"
+        functions = Functions()
         try:
             for model in self.models:
                 for dataset in self.datasets:
-                    self._run_pair(model, dataset, earlier, alone)
+                    self._run_subject(model, dataset, done, earlier, functions, alone)
             status = "complete"
         finally:
-            # A pair that could not even be built leaves no folder behind (its error is raised instead).
-            if self.folder is not None and self.cells:
-                self._write(status)
-                self.folder.complete(self.cells)
-                self.folder.write_csv(self.cells)
-        return self._info(status)
+            self.recorder.close(status, self._info())
 
-    def _run_pair(self, model: Choice, dataset: Choice, earlier: dict[str, Cell], alone: bool) -> None:
-        pair = None
+    def _run_subject(
+        self,
+        model: Choice,
+        dataset: Choice,
+        done: dict[str, Cell],
+        earlier: dict[str, Cell],
+        functions: Functions,
+        alone: bool,
+    ) -> None:
+        cells = {choice.label: self._blank(model, dataset, choice) for choice in self.properties}
+        waiting = [choice for choice in self.properties if cells[choice.label].slug not in done]
+        if all(cells[choice.label].slug in self.lost for choice in waiting):
+            for choice in waiting:
+                self._finish(self._lost(cells[choice.label]))
+            return
+        before, pair = ProcessState.now(), None
         try:
-            with shielded(self.settings.seed), self._limited(model):
+            make_deterministic(self.settings.seed)
+            slugs = [cell.slug for cell in cells.values()]
+            with task("subject", slugs, model.culprit, self.cell_timeout):
                 pair = Pair(
                     model, dataset, self.settings, self.device, self.cache, self.probe, self.progress, self.world
                 )
@@ -101,57 +122,72 @@ class Job:
                             f"model {model.label} of {model.plugin['distribution']}: running it "
                             f"changed {what}; blocks are functions of their input alone"
                         )
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
+                replaced = functions.replaced()
+                if replaced:
+                    raise PluginProblem(f"building {model.label} and {dataset.label} replaced {replaced}")
+        except BaseException as error:
+            pass_on(error)
             if alone and isinstance(error, StabilityKitError):
                 raise
             culprit = culprit_of(error, model, pair.parts(None, model) if pair else ())
-            if isinstance(error, TooLong):
-                error = self._overtime()
-            for choice in self.properties:
-                self._finish(
-                    self._failed(
-                        Cell(model.label, dataset.label, choice.label, requested=choice.requested), culprit, error
-                    )
-                )
+            for choice in waiting:
+                self._finish(self._failed(cells[choice.label], culprit, error))
+            self._check_process(functions, before, culprit.culprit)
             return
         try:
-            self.pairs.append(
-                {"model": model.label, "dataset": dataset.label, "certificate": certificate, "record": record}
-            )
-            results: dict[str, PropertyResult] = {}
-            failed: dict[str, str] = {}
-            for choice in self.properties:
-                cell = self._run_cell(pair, choice, record, results, failed, earlier)
-                if cell.result is not None:
-                    results.setdefault(choice.name, cell.result)
-                else:
-                    failed.setdefault(choice.name, cell.error["message"])
-                self._finish(cell)
-                self._save_images(pair, cell)
+            if not any((s["model"], s["dataset"]) == (model.label, dataset.label) for s in self.subjects):
+                self.subjects.append(
+                    {"model": model.label, "dataset": dataset.label, "certificate": certificate, "record": record}
+                )
+            self._check_process(functions, before, f"building {model.label} and {dataset.label}")
+            self._run_cells(pair, cells, record, done, earlier, functions)
         finally:
             pair.close()
             if self._effect is not None:
                 self._effect.close()
             self._effect = None
 
+    def _run_cells(
+        self,
+        pair: Pair,
+        cells: Mapping[str, Cell],
+        record: Mapping[str, Any],
+        done: Mapping[str, Cell],
+        earlier: Mapping[str, Cell],
+        functions: Functions,
+    ) -> None:
+        results: dict[str, PropertyResult] = {}
+        failed: dict[str, str] = {}
+        for choice in self.properties:
+            cell = cells[choice.label]
+            finished = cell.slug in done
+            state = ProcessState.now()
+            if finished:
+                cell = done[cell.slug]
+            elif cell.slug in self.lost:
+                cell = self._lost(cell)
+            else:
+                cell = self._run_cell(pair, cell, choice, record, results, failed, earlier, functions)
+            if cell.result is not None:
+                results.setdefault(choice.name, cell.result)
+            else:
+                failed.setdefault(choice.name, cell.error["message"])
+            if not finished:
+                self._finish(cell)
+                self._save_images(pair, cell)
+                self._check_process(functions, state, choice.culprit)
+
     def _run_cell(
         self,
         pair: Pair,
+        cell: Cell,
         choice: Choice,
         record: Mapping[str, Any],
         results: dict[str, PropertyResult],
         failed: dict[str, str],
-        earlier: dict[str, Cell],
+        earlier: Mapping[str, Cell],
+        functions: Functions,
     ) -> Cell:
-        cell = Cell(
-            pair.model_choice.label,
-            pair.dataset_choice.label,
-            choice.label,
-            plugin=choice.plugin,
-            requested=choice.requested,
-        )
         cell.record = {
             **record,
             "property": {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin},
@@ -163,8 +199,9 @@ class Job:
             if need in failed:
                 return self._failed(cell, choice, CellProblem(f"needs property {need}, which failed: {failed[need]}"))
         start, prop = time.perf_counter(), None
+        make_deterministic(self.settings.seed)
         try:
-            with shielded(self.settings.seed), self._limited(choice):
+            with task("cell", cell.slug, choice.culprit, self.cell_timeout):
                 pair.require_intact()
                 prop = choice.make()
                 if not isinstance(prop, Property):
@@ -179,30 +216,36 @@ class Job:
                 if faster_than_plain(self.settings) and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(pair, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin's SystemExit or own BaseException is no reason to stop the others
-            culprit = culprit_of(error, choice, pair.parts(prop, choice))
-            self._failed(cell, culprit, self._overtime() if isinstance(error, TooLong) else error)
+        except BaseException as error:
+            pass_on(error)
+            self._failed(cell, culprit_of(error, choice, pair.parts(prop, choice)), error)
         cell.seconds = time.perf_counter() - start
-        with shielded(self.settings.seed):
-            what = pair.damage()
-            if what:
-                cell.result = None
-                self._failed(
-                    cell,
-                    choice,
-                    PluginProblem(f"modified {what}; a property works on copies, e.g. copy.deepcopy(context.model)"),
-                )
+        what, replaced = pair.damage(), functions.replaced()
+        if what:
+            text = f"modified {what}; a property works on copies, e.g. copy.deepcopy(context.model)"
+            self._failed(cell, choice, PluginProblem(text))
+            if not watch().supervised:
                 pair.repair(cell.error["culprit"])
+        elif replaced:
+            self._failed(cell, choice, PluginProblem(f"replaced {replaced}, which every other number passes through"))
+        self._spoiled = replaced or (what if watch().supervised else "")
         return self._shared(cell)
 
-    def _overtime(self) -> CellProblem:
-        return CellProblem(f"took longer than {self.cell_timeout:g} s (--cell-timeout)")
+    def _check_process(self, functions: Functions, before: ProcessState, culprit: str) -> None:
+        """A process that plugin code left changed is no place for the cells that are still to come."""
+        changed = ProcessState.now().changed_since(before)
+        changed = [self._spoiled, *changed] if self._spoiled else changed
+        self._spoiled = ""
+        if changed and self._left > 0:
+            watch().give_up(culprit, ", ".join(changed))
 
-    def _limited(self, choice: Choice) -> Any:
-        who = f"{choice.kind} {choice.name} of {choice.plugin['distribution']} {choice.plugin['version']}".strip()
-        return time_limit(self.cell_timeout, TooLong, who)
+    @staticmethod
+    def _blank(model: Choice, dataset: Choice, choice: Choice) -> Cell:
+        return Cell(model.label, dataset.label, choice.label, plugin=choice.plugin, requested=choice.requested)
+
+    def _lost(self, cell: Cell) -> Cell:
+        cell.status, cell.error, cell.result = "failed", dict(self.lost[cell.slug]), None
+        return cell
 
     def _shared(self, cell: Cell | None) -> Cell:
         """Rank 0's cell on every rank, so that all hold the same results."""
@@ -213,70 +256,49 @@ class Job:
 
     def _failed(self, cell: Cell, choice: Choice, error: BaseException) -> Cell:
         """Mark ``cell`` as failed: one line for people, the culprit, and for plugin bugs the end of the traceback."""
-        cell.status = "failed"
+        cell.status, cell.result = "failed", None
         cell.error = describe_failure(choice, error)
         return cell
 
     def _finish(self, cell: Cell) -> None:
-        self.cells.append(cell)
-        if self.folder is not None:
-            if len(self.cells) == 1:
-                self._write("running")
-            self.folder.write_cell(cell)
+        self._left -= 1
+        self.recorder.finish(cell, self._info())
         if self.on_cell is not None:
             self.on_cell(cell)
 
     def _earlier(self) -> dict[str, Cell]:
-        if self.folder is None or not self.resume or not (self.folder.path / "run.json").exists():
-            return {}
-        before = self.folder.read_run().get("request")
-        if before is not None and before != to_plain(self.request):
-            if not isinstance(before, Mapping):
-                raise UsageProblem(
-                    f"--resume: the request in {self.folder.path}/run.json is damaged; choose another folder"
-                )
-            changed = [k for k in self.request if before.get(k) != to_plain(self.request)[k]]
+        """Finished cells of the run to resume, by slug."""
+        before, cells = self.recorder.earlier()
+        request = to_plain(self.request)
+        if before is not None and before != request:
+            changed = [k for k in request if before.get(k) != request[k]]
             raise UsageProblem(
-                f"--resume: {self.folder.path} was made with another request "
+                f"--resume: {self.recorder.path} was made with another request "
                 f"({', '.join(changed)} differ); repeat its options or choose another folder"
             )
-        return {
-            cell.slug: cell
-            for cell in self.folder.read_cells(lambda text: print(f"warning: {text}; computed again", file=sys.stderr))
-        }
+        return {cell.slug: cell for cell in cells}
 
     def _save_images(self, pair: Pair, cell: Cell) -> None:
-        if self.folder is None or cell.result is None:
+        if cell.result is None:
             return
         from stabilitykit.base.pictures import png_bytes
 
         for index in cell.result.images[:400]:
-            if self.folder.image_path(cell.dataset, index).exists():
+            if not self.recorder.wants_image(cell.dataset, index):
                 continue
             try:
-                with shielded(self.settings.seed):
+                with task("images", [cell.model, cell.dataset], pair.dataset_choice.culprit):
                     if not 0 <= index < len(pair.dataset):
                         continue
                     png = png_bytes(pair.dataset.images([index])[0])
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # not a picture, or not there any more: the numbers stand without it
+                pass_on(error)
                 print(
                     f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({describe(error)})",
                     file=sys.stderr,
                 )
                 return
-            self.folder.write_image(cell.dataset, index, png)
+            self.recorder.image(cell.dataset, index, png)
 
-    def _info(self, status: str) -> dict[str, Any]:
-        return {
-            "status": status,
-            "request": to_plain(self.request),
-            "provenance": self.provenance,
-            "pairs": self.pairs,
-            "cells": [[c.model, c.dataset, c.property] for c in self.cells],
-        }
-
-    def _write(self, status: str) -> None:
-        assert self.folder is not None
-        self.folder.write_run(self._info(status))
+    def _info(self) -> dict[str, Any]:
+        return {"request": to_plain(self.request), "provenance": self.provenance, "pairs": self.subjects}

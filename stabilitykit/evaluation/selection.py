@@ -38,6 +38,12 @@ class Choice:
             return {"distribution": "given as an object", "version": ""}
         return {"distribution": self.component.distribution, "version": self.component.version}
 
+    @property
+    def culprit(self) -> str:
+        """``property expansivity of stabilitykit 0.1.0``."""
+        plugin = self.plugin
+        return f"{self.kind} {self.name} of {plugin['distribution']} {plugin['version']}".strip()
+
     def has_option(self, name: str) -> bool:
         return self.component is not None and any(o.name == name for o in self.component.options)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,11 +18,11 @@ from typing import Any
 import pluggy
 
 from stabilitykit.base.errors import PluginProblem, describe
+from stabilitykit.base.watch import task, watch
+from stabilitykit.machine.process_state import Functions, ProcessState
 from stabilitykit.plugins import hookspecs
 from stabilitykit.plugins.component import KINDS, Command, Component, ReportSection
 from stabilitykit.plugins.contract import check_command, check_component, check_section
-from stabilitykit.supervision.shield import shielded
-from stabilitykit.supervision.stops import TooLong, time_limit
 
 GROUP = hookspecs.PROJECT
 TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
@@ -115,16 +116,18 @@ def _find_one_by_one() -> list[Any]:
 
 
 def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None = None) -> PluginHost:
-    """Load every plugin in isolation.
+    """Load every plugin; one that fails is a record with its reason.
+
+    In a worker process of the command line, a plugin whose import ends or hangs the process costs that worker; the
+    next one is told (:attr:`Watch.broken`) and leaves the plugin out.
 
     Args:
         points: entry points (anything with ``name``, ``value``, ``load()`` and ``dist``); default :func:`find`.
-        timeout: seconds one plugin may take to import and answer its hooks; default
-            ``STABILITYKIT_PLUGIN_TIMEOUT`` or 20. Enforced by an alarm in the main thread on POSIX.
+        timeout: seconds one plugin may take to import and answer its hooks, where the process is supervised; default
+            ``STABILITYKIT_PLUGIN_TIMEOUT`` or 20.
     """
-    if timeout is None:
-        timeout = _timeout_from_environment()
-    host = PluginHost()
+    limit = _timeout_from_environment() if timeout is None else timeout
+    host, listener, functions = PluginHost(), watch(), Functions()
     seen: set[tuple[str, str, str]] = set()
     for point in find() if points is None else points:
         record = PluginRecord(point.name, point.value, _distribution(point), _version(point))
@@ -132,18 +135,19 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
             continue  # The same distribution found twice on sys.path (editable install run from its own folder).
         seen.add((record.name, record.target, record.distribution))
         start = time.perf_counter()
+        key = f"{record.name} = {record.target} ({record.distribution})"
         try:
-            who = f"plugin {record.name} of {record.owner}"
-            with time_limit(timeout, TooLong, f"{who}, still loading,", code=PluginProblem.exit_code), shielded():
-                offers = _answers(point.load(), record)
-        except TooLong:
-            record.status = "failed"
-            record.error = f"still loading after {timeout:g} s; raise {TIMEOUT_VARIABLE} if that is expected"
-        except KeyboardInterrupt:
-            raise
+            if key in listener.broken:
+                raise PluginProblem(listener.broken[key])
+            with task("plugin", key, f"plugin {record.name} of {record.owner}", limit):
+                offers = _untampered(point, record, functions)
         except BaseException as error:  # SystemExit, or a BaseException of the plugin's own
+            if isinstance(error, KeyboardInterrupt) and not listener.supervised:
+                raise
             record.status = "failed"
-            record.error = describe(error)
+            record.error = str(error) if isinstance(error, PluginProblem) else describe(error)
+            if isinstance(error, _Tampered):
+                listener.give_up(f"plugin {record.name} of {record.owner}", str(error), plugin=key)
         else:
             host.components += offers[0]
             host.commands += offers[1]
@@ -151,6 +155,29 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
         record.seconds = time.perf_counter() - start
         host.records.append(record)
     return host
+
+
+class _Tampered(PluginProblem):
+    """Importing a plugin changed what all share."""
+
+
+def _untampered(point: Any, record: PluginRecord, functions: Functions) -> Any:
+    """What the plugin offers; _Tampered when loading it changed the process or replaced somebody else's function."""
+    before, modules = ProcessState.now(), set(sys.modules)
+    offers = _answers(point.load(), record)
+    changed = ProcessState.now().changed_since(before)
+    root = record.target.partition(":")[0].partition(".")[0]
+    own = {
+        str(getattr(module, "__file__", None))
+        for name, module in list(sys.modules.items())
+        if name not in modules and name.partition(".")[0] == root
+    }
+    replaced = functions.replaced() or functions.written_in(own)
+    if replaced:
+        changed = [f"the function {replaced}", *changed]
+    if changed:
+        raise _Tampered(f"importing it changed {', '.join(changed)}; plugins register names, nothing else")
+    return offers
 
 
 def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[Command], list[ReportSection]]:

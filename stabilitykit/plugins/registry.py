@@ -11,7 +11,6 @@ from typing import Any
 from stabilitykit.base.errors import PluginProblem, StabilityKitError, UsageProblem, describe
 from stabilitykit.plugins.component import Component, ComponentKind
 from stabilitykit.plugins.loading import PluginHost, load_plugins
-from stabilitykit.supervision.shield import shielded
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ class Spec:
         """Import the target and call it with the options. PluginProblem when the plugin raises its own errors."""
         options = self.options | overrides
         try:
-            with shielded():
-                return self.component.load()(**options)
+            return self.component.load()(**options)
         except (StabilityKitError, KeyboardInterrupt):
             raise
         except BaseException as error:

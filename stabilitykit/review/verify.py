@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.base.errors import CellProblem, StabilityKitError, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
+from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import choose, choose_recorded
@@ -25,7 +26,6 @@ from stabilitykit.machine.device import choose_device
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.review.consistency import changed_rows, inconsistent, missing_cells
 from stabilitykit.runs.folder import Cell, load_run
-from stabilitykit.supervision.shield import shielded
 
 # A recomputation on the machine and batch size of the run is bit-equal; other hardware moves logits by about 1e-6.
 RELATIVE_TOLERANCE = 1e-9
@@ -238,7 +238,10 @@ def _verify_cell(
     recomputed: dict[str, float | str | None] = {}
     if not changed:
         try:
-            with shielded(pair.settings.seed):
+            if cell.slug in watch().lost:
+                raise CellProblem(watch().lost[cell.slug]["message"])
+            make_deterministic(pair.settings.seed)
+            with task("cell", cell.slug, f"the verification of {cell.property}"):
                 pair.require_intact()
                 choice = choose(registry, "property", cell.property)
                 recomputed = _recompute(choice.make(), pair.context(choice, results), cell.result, witnesses_only)

@@ -1,0 +1,78 @@
+"""Whose code runs now? Told to whoever supervises this process, so that a death has a culprit.
+
+In a worker process of the command line, the supervisor listens. In a plain Python process nobody does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+
+class Watch:
+    """Listens to nothing; the base of those that do.
+
+    Attributes:
+        supervised: True in a worker process. There nobody presses Ctrl-C, so a KeyboardInterrupt is a plugin's own.
+        broken: entry points that cost an earlier worker its life -> why. They are not loaded.
+        lost: cells that cost an earlier worker its life, by slug -> ``type``, ``message``, ``culprit``.
+    """
+
+    supervised: bool = False
+    broken: Mapping[str, str] = {}
+    lost: Mapping[str, Mapping[str, str]] = {}
+
+    def begin(self, kind: str, key: Any, culprit: str, limit: float | None) -> None:
+        """Plugin code of ``culprit`` starts.
+
+        Arguments:
+            kind: what is lost if the process dies now: ``"plugin"``, ``"subject"`` (a model and a dataset with all
+                their cells), ``"cell"`` or ``"images"`` (nothing but pictures).
+            key: which one: an entry point, slugs of cells, or the slug of one.
+            limit: seconds after which the process may be killed; None: never.
+        """
+
+    def end(self) -> None:
+        """The task begun last is over."""
+
+    def blame(self, culprit: str | None) -> None:
+        """Within the task, code of another plugin (None: of the task's own again) runs from here on."""
+
+    def give_up(self, culprit: str, why: str, plugin: str = "") -> None:
+        """The process is not what it was: a worker ends here, and a fresh one takes over, without ``plugin``.
+
+        Outside a worker process this is a warning.
+        """
+        print(f"warning: {culprit} changed {why}; what runs after it in this process finds it so", file=sys.stderr)
+
+
+_WATCH: ContextVar[Watch] = ContextVar("stabilitykit_watch", default=Watch())  # noqa: B039 - it holds no state
+
+
+def watch() -> Watch:
+    """The watch of this process."""
+    return _WATCH.get()
+
+
+@contextlib.contextmanager
+def watched_by(listener: Watch) -> Iterator[None]:
+    """Let ``listener`` be told what happens in the body."""
+    token = _WATCH.set(listener)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+@contextlib.contextmanager
+def task(kind: str, key: Any, culprit: str, limit: float | None = None) -> Iterator[None]:
+    """The body runs plugin code; see :meth:`Watch.begin`. Tasks do not nest."""
+    listener = watch()
+    listener.begin(kind, key, culprit, limit)
+    try:
+        yield
+    finally:
+        listener.end()

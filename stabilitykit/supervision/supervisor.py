@@ -1,0 +1,326 @@
+"""The process a user starts: owns terminal, run folder and exit code, and runs no plugin code itself.
+
+It forks a worker for the command. A worker that dies, overruns its time or spoiled its process costs the task it was
+at (a plugin that was loading, a model and dataset that were being built, a cell), with the culprit's name; a fresh
+worker goes on with the rest. Only signals stop the command, and they stop it at any moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stabilitykit.supervision.channel import JSON, Channel, Closed
+from stabilitykit.supervision.death import how_it_ended
+from stabilitykit.supervision.worker import Inheritance, run_worker
+
+if TYPE_CHECKING:
+    from stabilitykit.runs.recorder import Recorder
+
+    Show = Callable[[Recorder, dict[str, Any]], Callable[[], int] | None]
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+# A worker that is done has this long to let its libraries clean up; one that closed its connection, to die.
+GRACE = 2.0
+
+
+def supervise(command: Callable[[], int], show: Show) -> int:
+    """Run ``command`` in a worker process -> exit code.
+
+    Arguments:
+        command: runs the command line in the worker; it finds its :class:`Worker` with :func:`watch`.
+        show: prints a finished run, given its recorder and how it is to be shown; called in this process. It returns
+            what is still to be run in a worker (the report, which is made by plugins), or None.
+    """
+    return Supervisor(command, show).run()
+
+
+class Supervisor:
+    """One command, from its start to its exit code."""
+
+    def __init__(self, command: Callable[[], int], show: Show, inheritance: Inheritance | None = None) -> None:
+        self._command, self._show = command, show
+        self._inheritance = inheritance or Inheritance()
+        self._recorder: Recorder | None = None
+        self._printing: dict[str, Any] = {}
+        self._signal = 0
+        self._wake, self._woken = os.pipe()
+        self._spoke = False  # something of the command's own output is printed: it cannot be run again
+        self._status = "interrupted"
+
+    def run(self) -> int:
+        self._listen()
+        code: int | None = None
+        try:
+            while code is None:
+                code = self._run_worker()
+            return self._finished(code)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # let the interpreter's own flush at exit succeed
+            return 1
+        finally:
+            self._close_run()
+
+    def _listen(self) -> None:
+        """Signals only leave a note; one that the parent chose to ignore (nohup, a background job) stays ignored."""
+
+        def note(number: int, frame: Any) -> None:
+            self._signal = number
+
+        def pause(number: int, frame: Any) -> None:
+            self._signal_worker(signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self._signal_worker(signal.SIGCONT)
+
+        self._worker = 0
+        os.set_blocking(self._woken, False)
+        os.set_blocking(self._wake, False)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        for number in INTERRUPTED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, note)
+        signal.signal(signal.SIGTSTP, pause)
+
+    # One worker.
+
+    def _run_worker(self) -> int | None:
+        """Start a worker and listen to it to its end -> exit code, or None: another one goes on."""
+        ours, theirs = Channel.pair()
+        with tempfile.TemporaryFile() as trace:
+            sys.stdout.flush()
+            self._worker = os.fork()
+            if self._worker == 0:
+                ours.close()
+                os.close(self._wake)
+                os.close(self._woken)
+                run_worker(theirs, self._inheritance, self._command, trace.fileno())
+            theirs.close()
+            listening = _Listening()
+            try:
+                with contextlib.suppress(Closed):
+                    self._listen_to(ours, listening)
+                status, alive = self._bury(listening)
+            finally:
+                ours.close()
+            trace.seek(0)
+            text = trace.read(1 << 16).decode(errors="replace")
+        if self._signal:
+            return self._interrupted()
+        if listening.code is not None:
+            return listening.code
+        return self._lost(listening, how_it_ended(status, alive, text))
+
+    def _listen_to(self, channel: Channel, listening: _Listening) -> None:
+        while not self._signal:
+            ready, _, _ = select.select([channel.fileno(), self._wake], [], [], listening.patience())
+            if self._wake in ready:
+                with contextlib.suppress(OSError):
+                    os.read(self._wake, 512)
+            if channel.fileno() in ready:
+                channel.fill()
+                for kind, data in channel.frames():
+                    if kind == JSON:
+                        self._hear(channel, listening, data)
+                    else:
+                        self._print(data)
+            if listening.code is not None or listening.given_up or listening.overdue:
+                return
+
+    def _bury(self, listening: _Listening) -> tuple[int, bool]:
+        """Wait for the worker, or kill it -> (its status, whether it had to be killed though it closed its connection).
+
+        What it started is in its session and dies with it.
+        """
+        kill = bool(self._signal) or listening.overdue
+        until = time.monotonic() + (0 if kill else GRACE)
+        gone, status = 0, 0
+        while not gone and time.monotonic() < until and not self._signal:
+            gone, status = os.waitpid(self._worker, os.WNOHANG)
+            if not gone:
+                time.sleep(0.005)
+        self._signal_worker(signal.SIGKILL)
+        if not gone:
+            _, status = os.waitpid(self._worker, 0)
+        self._worker = 0
+        return os.waitstatus_to_exitcode(status), not gone and not kill
+
+    def _signal_worker(self, number: int) -> None:
+        if self._worker:
+            for send in (os.killpg, os.kill):  # the group does not exist before the worker made its session
+                with contextlib.suppress(OSError):
+                    send(self._worker, number)
+
+    # What it says.
+
+    def _hear(self, channel: Channel, listening: _Listening, data: bytes) -> None:
+        import json
+
+        message = json.loads(data)
+        what = message["t"]
+        if what == "begin":
+            listening.begin(message)
+        elif what == "end":
+            listening.task = None
+        elif what == "blame":
+            listening.blame(message["culprit"])
+        elif what == "open":
+            channel.send(self._open_run(message))
+        elif what == "cell":
+            self._keep(message["cell"], message["info"])
+        elif what == "image" and self._recorder is not None:
+            self._recorder.image(message["dataset"], message["index"], base64.b64decode(message["png"]))
+        elif what == "close":
+            self._inheritance.info = message["info"]
+            self._status = message["status"]
+        elif what == "give up":
+            listening.given_up = message
+        elif what == "done":
+            listening.code = message["code"]
+
+    def _print(self, data: bytes) -> None:
+        self._spoke = True
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+    def _open_run(self, message: dict[str, Any]) -> dict[str, Any]:
+        from stabilitykit.base.errors import StabilityKitError
+        from stabilitykit.runs.recorder import FolderRecorder
+
+        self._printing = message["printing"]
+        try:
+            if self._recorder is None:
+                output = None if message["output"] is None else Path(message["output"])
+                recorder = FolderRecorder(output, message["resume"])
+                self._recorder = recorder.__enter__()
+                self._before = recorder.earlier()
+        except StabilityKitError as error:
+            self._release()
+            return {"error": str(error)}
+        request, cells = self._before
+        return {"path": str(self._recorder.path), "request": request, "cells": [cell.to_json() for cell in cells]}
+
+    def _keep(self, cell: dict[str, Any], info: dict[str, Any]) -> None:
+        from stabilitykit.runs.folder import Cell
+
+        self._inheritance.cells.append(cell)
+        self._inheritance.info = info
+        if self._recorder is not None:
+            self._recorder.finish(Cell.from_json(cell), info)
+
+    # What becomes of the command.
+
+    def _lost(self, listening: _Listening, ended: str) -> int | None:
+        """A worker is gone before the command was done: what it was at is lost -> None: a fresh one goes on."""
+        task, given_up = listening.task, listening.given_up
+        if given_up is not None:
+            if given_up["plugin"]:
+                self._inheritance.broken[given_up["plugin"]] = given_up["why"]
+            else:
+                _say(f"note: {given_up['culprit']} changed {given_up['why']}; a fresh process goes on")
+            return None if self._may_go_on() else 1
+        if task is None or task["kind"] == "command" or "RANK" in os.environ:
+            who = f"{listening.culprit} " if listening.culprit else "the process of the run "
+            _say(f"error: {who}{ended}{'; finished cells are on disk' if self._inheritance.cells else ''}")
+            return 1
+        if listening.overdue:
+            limit, option = task["limit"], "--cell-timeout"
+            ended = f"took longer than {limit:g} s ({option})"
+        if task["kind"] == "plugin":
+            if listening.overdue:
+                ended = (
+                    f"still loading after {task['limit']:g} s; raise STABILITYKIT_PLUGIN_TIMEOUT if that is expected"
+                )
+            self._inheritance.broken[task["key"]] = ended
+        elif task["kind"] in ("cell", "subject"):
+            error = {"type": "TooLong" if listening.overdue else "Died", "message": ended}
+            for slug in task["key"] if task["kind"] == "subject" else [task["key"]]:
+                self._inheritance.lost[slug] = error | {"culprit": listening.culprit}
+        else:
+            self._inheritance.draws = False
+            _say(f"warning: {listening.culprit} {ended} when pictures of its images were drawn; the report has none")
+        return None if self._may_go_on() else 1
+
+    def _may_go_on(self) -> bool:
+        if self._spoke:
+            _say("error: the command had begun to print; run it again")
+        return not self._spoke
+
+    def _interrupted(self) -> int:
+        _say(
+            "interrupted; finished cells are on disk, --resume goes on from there"
+            if self._recorder is not None
+            else "interrupted"
+        )
+        if sys.stderr is not None and sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h")  # a progress bar had hidden the cursor
+        return INTERRUPTED[signal.Signals(self._signal)]
+
+    def _finished(self, code: int) -> int:
+        """The worker's exit code, or that of its run, which is shown first."""
+        if self._recorder is None or self._signal or self._status != "complete":
+            return code
+        recorder = self._recorder
+        self._close_run()
+        follow = self._show(recorder, self._printing)
+        if follow is not None:
+            code = max(code, Supervisor(follow, self._show, Inheritance(broken=self._inheritance.broken)).run())
+        return code
+
+    def _close_run(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close(self._status, self._inheritance.info)
+        self._release()
+
+    def _release(self) -> None:
+        if self._recorder is not None:
+            self._recorder.__exit__()
+        self._recorder = None
+
+
+class _Listening:
+    """What is known of a worker while it lives.
+
+    Attributes:
+        task: the message that began what it is at, or None.
+        culprit: whose code it runs.
+        code: its exit code, once it is done.
+        given_up: its last message, where it gave its process up.
+    """
+
+    def __init__(self) -> None:
+        self.task: dict[str, Any] | None = None
+        self.culprit = ""
+        self.code: int | None = None
+        self.given_up: dict[str, Any] | None = None
+        self._until: float | None = None
+
+    def begin(self, message: dict[str, Any]) -> None:
+        self.task, self.culprit = message, message["culprit"]
+        self._until = None if message["limit"] is None else time.monotonic() + message["limit"]
+
+    def blame(self, culprit: str | None) -> None:
+        self.culprit = culprit or (self.task["culprit"] if self.task is not None else "")
+
+    @property
+    def overdue(self) -> bool:
+        return self.task is not None and self._until is not None and time.monotonic() >= self._until
+
+    def patience(self) -> float | None:
+        """Seconds until the task is overdue; None: for ever."""
+        if self.task is None or self._until is None:
+            return None
+        return max(0.0, self._until - time.monotonic())
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(text, file=sys.stderr, flush=True)

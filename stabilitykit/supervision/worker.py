@@ -1,0 +1,186 @@
+"""The process that runs plugin code: what it tells the supervisor, and what it was told by it.
+
+Everything here runs in the child of the supervisor's fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.base.watch import Watch, watched_by
+from stabilitykit.supervision.channel import OUTPUT, Channel, Closed
+
+if TYPE_CHECKING:
+    from stabilitykit.runs.recorder import Recorder
+
+# The interpreter's own, kept before any plugin can put another in its place.
+_end_process = os._exit
+
+
+@dataclass
+class Inheritance:
+    """What earlier workers of the same command left behind; a fork hands it down.
+
+    Attributes:
+        broken: plugins that are not to be loaded, by entry point, with the reason.
+        cells: finished cells as JSON, in order.
+        lost: cells that cost a worker its life, by slug, with their error.
+        info: run.json's content so far.
+        draws: False after a worker died while it drew pictures of images.
+    """
+
+    broken: dict[str, str] = field(default_factory=dict)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    lost: dict[str, dict[str, str]] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    draws: bool = True
+
+
+class Worker(Watch):
+    """Tells the supervisor whose code runs, and hands finished cells over."""
+
+    supervised = True
+
+    def __init__(self, channel: Channel, inheritance: Inheritance) -> None:
+        self._channel = channel
+        self.inheritance = inheritance
+        self.broken, self.lost = inheritance.broken, inheritance.lost
+        self.busy = False  # plugin code runs: what is printed is noise
+
+    def begin(self, kind: str, key: Any, culprit: str, limit: float | None) -> None:
+        self.busy = True
+        self._tell({"t": "begin", "kind": kind, "key": key, "culprit": culprit, "limit": limit})
+
+    def end(self) -> None:
+        self.busy = False
+        self._tell({"t": "end"})
+
+    def blame(self, culprit: str | None) -> None:
+        self._tell({"t": "blame", "culprit": culprit})
+
+    def give_up(self, culprit: str, why: str, plugin: str = "") -> None:
+        if "RANK" in os.environ:  # one of several processes: the others could not go on without it
+            return super().give_up(culprit, why, plugin)
+        self._tell({"t": "give up", "culprit": culprit, "why": why, "plugin": plugin})
+        _end_process(0)
+
+    def recorder(self, output: Path | None, resume: bool, printing: Mapping[str, Any]) -> Recorder:
+        """Let the supervisor open the run folder; cells finished from now on go to it.
+
+        Arguments:
+            output: the run folder; None: a new one below ``runs``.
+            printing: how the run is shown when it is over: ``format`` and ``report``.
+
+        Raises:
+            UsageProblem: the folder cannot be used.
+        """
+        from stabilitykit.supervision.handover import HandingOver
+
+        self._tell(
+            {"t": "open", "output": None if output is None else str(output), "resume": resume, "printing": printing}
+        )
+        answer = self._channel.receive()
+        if "error" in answer:
+            raise UsageProblem(answer["error"])
+        return HandingOver(self._tell, self.inheritance, answer)
+
+    def write(self, data: bytes) -> None:
+        """Output of the command itself, for the supervisor's stdout."""
+        try:
+            self._channel.send_frame(OUTPUT, data)
+        except Closed:
+            _end_process(1)
+
+    def _tell(self, message: Any) -> None:
+        try:
+            self._channel.send(message)
+        except Closed:  # the supervisor is gone: nobody waits for this run
+            _end_process(1)
+
+
+class _Output(io.RawIOBase):
+    """The command's stdout: to the supervisor; while plugin code runs, to stderr, where noise belongs."""
+
+    def __init__(self, worker: Worker, terminal: bool) -> None:
+        self._worker, self._terminal = worker, terminal
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def fileno(self) -> int:
+        return 1
+
+    def write(self, data: Any) -> int:
+        raw = bytes(data)
+        if self._worker.busy:
+            os.write(2, raw)
+        else:
+            self._worker.write(raw)
+        return len(raw)
+
+
+def run_worker(channel: Channel, inheritance: Inheritance, command: Callable[[], int], trace: int) -> NoReturn:
+    """Run ``command`` in this freshly forked process and end it with what it returns.
+
+    Arguments:
+        trace: descriptor that takes what Python's fault handler has to say.
+    """
+    code = 1
+    worker = Worker(channel, inheritance)
+    try:
+        _settle(trace)
+        terminal, encoding = os.isatty(1), getattr(sys.stdout, "encoding", None) or "utf-8"
+        with contextlib.suppress(OSError):
+            os.dup2(2, 1)  # whatever writes to the descriptor itself, children included
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(worker, terminal)), encoding, "backslashreplace", write_through=True
+        )
+        with watched_by(worker):
+            code = command()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        channel.send({"t": "done", "code": code})
+        atexit._run_exitfuncs()
+    except Closed:
+        pass
+    except StabilityKitError as error:
+        os.write(2, f"error: {error}\n".encode(errors="backslashreplace"))
+        code = error.exit_code
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stderr.flush()
+        _end_process(code)
+
+
+def _settle(trace: int) -> None:
+    """A session of its own, so that Ctrl-C reaches the supervisor alone; death with the supervisor."""
+    supervisor = os.getppid()
+    os.setsid()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP", "SIGPIPE"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != supervisor:
+            _end_process(1)
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        faulthandler.enable(trace, all_threads=False)
