@@ -41,6 +41,12 @@ class Watch:
     def blame(self, culprit: str | None) -> None:
         """Within the task, code of another plugin (None: of the task's own again) runs from here on."""
 
+    def introduce(self, thing: object, culprit: str) -> None:
+        """``thing``, a model or dataset, is ``culprit``'s; see :func:`code_of`."""
+
+    def enter(self, thing: object) -> None:
+        """Code of ``thing`` runs from here on."""
+
     def give_up(self, culprit: str, why: str, plugin: str = "") -> None:
         """The process is not what it was: a worker ends here, and a fresh one takes over, without ``plugin``.
 
@@ -76,3 +82,14 @@ def task(kind: str, key: Any, culprit: str, limit: float | None = None) -> Itera
         yield
     finally:
         listener.end()
+
+
+@contextlib.contextmanager
+def code_of(thing: object) -> Iterator[None]:
+    """The body runs the code of a model or dataset: a death in it is its fault, not that of who asked for it."""
+    listener = watch()
+    listener.enter(thing)
+    try:
+        yield
+    finally:
+        listener.blame(None)

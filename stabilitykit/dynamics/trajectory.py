@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from stabilitykit.base.errors import CellProblem, DataProblem
+from stabilitykit.base.watch import code_of
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.readout import Readout
@@ -121,7 +123,8 @@ def batches(
     def load(first: int) -> tuple[slice, torch.Tensor]:
         rows = slice(first, min(first + batch_size, len(indices)))
         wanted = indices[rows].tolist()
-        images = dataset.images(wanted)
+        with code_of(dataset):
+            images = dataset.images(wanted)
         check_images(dataset, wanted, images)
         inputs = model.preprocess(images)
         if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != (len(wanted),):
@@ -149,11 +152,12 @@ def batches(
 
     pool = ThreadPoolExecutor(1)
     try:
-        pending = pool.submit(load, firsts[0])
+        pending = pool.submit(copy_context().run, load, firsts[0])
         for position in range(len(firsts)):
-            rows, inputs = pending.result()
+            with code_of(dataset):
+                rows, inputs = pending.result()
             if position + 1 < len(firsts):
-                pending = pool.submit(load, firsts[position + 1])
+                pending = pool.submit(copy_context().run, load, firsts[position + 1])
             yield rows, inputs.to(device, non_blocking=pin)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an interruption, a hanging dataset is not waited for

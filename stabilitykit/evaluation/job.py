@@ -124,7 +124,9 @@ class Job:
                         )
                 replaced = functions.replaced()
                 if replaced:
-                    raise PluginProblem(f"building {model.label} and {dataset.label} replaced {replaced}")
+                    raise PluginProblem(
+                        f"{model.culprit} or {dataset.culprit} replaced {replaced} when they were built"
+                    )
         except BaseException as error:
             pass_on(error)
             if alone and isinstance(error, StabilityKitError):

@@ -13,6 +13,7 @@ import torch
 from stabilitykit.base.errors import CellProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
+from stabilitykit.base.watch import watch
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout, Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory
@@ -50,6 +51,7 @@ class Pair:
         self._forward: Forward | None = None
         with blaming(dataset):
             self.dataset = build_dataset(dataset)
+            watch().introduce(self.dataset, dataset.culprit)
             labels = np.array(self.dataset.labels)
         with blaming(model):
             self.model = self._build_model()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 from typing import Any
 
 _HEADER = struct.Struct("!cQ")
@@ -24,6 +25,7 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._received = bytearray()
+        self._one_at_a_time = threading.Lock()
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
@@ -44,7 +46,8 @@ class Channel:
 
     def send_frame(self, kind: bytes, data: bytes) -> None:
         try:
-            self._end.sendall(_HEADER.pack(kind, len(data)) + data)
+            with self._one_at_a_time:
+                self._end.sendall(_HEADER.pack(kind, len(data)) + data)
         except OSError as error:
             raise Closed from error
 

@@ -132,7 +132,8 @@ class Supervisor:
                         self._hear(channel, listening, data)
                     else:
                         self._print(data)
-            if listening.code is not None or listening.given_up or listening.overdue:
+            listening.too_long = listening.overdue
+            if listening.code is not None or listening.given_up or listening.too_long:
                 return
 
     def _bury(self, listening: _Listening) -> tuple[int, bool]:
@@ -140,7 +141,7 @@ class Supervisor:
 
         What it started is in its session and dies with it.
         """
-        kill = bool(self._signal) or listening.overdue
+        kill = bool(self._signal) or listening.too_long
         until = time.monotonic() + (0 if kill else GRACE)
         gone, status = 0, 0
         while not gone and time.monotonic() < until and not self._signal:
@@ -172,6 +173,8 @@ class Supervisor:
             listening.task = None
         elif what == "blame":
             listening.blame(message["culprit"])
+        elif what == "beside":
+            listening.beside = message["culprit"] or ""
         elif what == "open":
             channel.send(self._open_run(message))
         elif what == "cell":
@@ -231,17 +234,17 @@ class Supervisor:
             who = f"{listening.culprit} " if listening.culprit else "the process of the run "
             _say(f"error: {who}{ended}{'; finished cells are on disk' if self._inheritance.cells else ''}")
             return 1
-        if listening.overdue:
+        if listening.too_long:
             limit, option = task["limit"], "--cell-timeout"
             ended = f"took longer than {limit:g} s ({option})"
         if task["kind"] == "plugin":
-            if listening.overdue:
+            if listening.too_long:
                 ended = (
                     f"still loading after {task['limit']:g} s; raise STABILITYKIT_PLUGIN_TIMEOUT if that is expected"
                 )
             self._inheritance.broken[task["key"]] = ended
         elif task["kind"] in ("cell", "subject"):
-            error = {"type": "TooLong" if listening.overdue else "Died", "message": ended}
+            error = {"type": "TooLong" if listening.too_long else "Died", "message": ended}
             for slug in task["key"] if task["kind"] == "subject" else [task["key"]]:
                 self._inheritance.lost[slug] = error | {"culprit": listening.culprit}
         else:
@@ -291,24 +294,31 @@ class _Listening:
 
     Attributes:
         task: the message that began what it is at, or None.
-        culprit: whose code it runs.
+        culprit: whose code it runs; where a thread beside it runs another's, both are named.
         code: its exit code, once it is done.
         given_up: its last message, where it gave its process up.
+        too_long: it is killed because its task is overdue.
     """
 
     def __init__(self) -> None:
         self.task: dict[str, Any] | None = None
-        self.culprit = ""
+        self._culprit = ""
+        self.beside = ""
         self.code: int | None = None
         self.given_up: dict[str, Any] | None = None
+        self.too_long = False
         self._until: float | None = None
 
     def begin(self, message: dict[str, Any]) -> None:
-        self.task, self.culprit = message, message["culprit"]
+        self.task, self._culprit = message, message["culprit"]
         self._until = None if message["limit"] is None else time.monotonic() + message["limit"]
 
     def blame(self, culprit: str | None) -> None:
-        self.culprit = culprit or (self.task["culprit"] if self.task is not None else "")
+        self._culprit = culprit or (self.task["culprit"] if self.task is not None else "")
+
+    @property
+    def culprit(self) -> str:
+        return " or ".join(dict.fromkeys(who for who in (self._culprit, self.beside) if who))
 
     @property
     def overdue(self) -> bool:

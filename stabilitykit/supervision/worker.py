@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,17 +58,28 @@ class Worker(Watch):
         self.inheritance = inheritance
         self.broken, self.lost = inheritance.broken, inheritance.lost
         self.busy = False  # plugin code runs: what is printed is noise
+        self.output: io.TextIOBase = sys.stdout  # type: ignore[assignment]
+        self._process = os.getpid()
+        self._owners: dict[int, str] = {}
 
     def begin(self, kind: str, key: Any, culprit: str, limit: float | None) -> None:
-        self.busy = True
+        self._separate(True)
         self._tell({"t": "begin", "kind": kind, "key": key, "culprit": culprit, "limit": limit})
 
     def end(self) -> None:
-        self.busy = False
+        self._separate(False)
         self._tell({"t": "end"})
 
     def blame(self, culprit: str | None) -> None:
-        self._tell({"t": "blame", "culprit": culprit})
+        beside = threading.current_thread() is not threading.main_thread()
+        self._tell({"t": "beside" if beside else "blame", "culprit": culprit})
+
+    def introduce(self, thing: object, culprit: str) -> None:
+        self._owners[id(thing)] = culprit
+
+    def enter(self, thing: object) -> None:
+        if id(thing) in self._owners:
+            self.blame(self._owners[id(thing)])
 
     def give_up(self, culprit: str, why: str, plugin: str = "") -> None:
         if "RANK" in os.environ:  # one of several processes: the others could not go on without it
@@ -102,7 +114,15 @@ class Worker(Watch):
         except Closed:
             _end_process(1)
 
+    def _separate(self, busy: bool) -> None:
+        """What is buffered so far goes where it belongs; from here on plugin code prints (or no longer)."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self.output.flush()
+        self.busy = busy
+
     def _tell(self, message: Any) -> None:
+        if os.getpid() != self._process:  # plugin code forked, and its child went on as if it were this worker
+            _end_process(0)
         try:
             self._channel.send(message)
         except Closed:  # the supervisor is gone: nobody waits for this run
@@ -146,7 +166,7 @@ def run_worker(channel: Channel, inheritance: Inheritance, command: Callable[[],
         terminal, encoding = os.isatty(1), getattr(sys.stdout, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError):
             os.dup2(2, 1)  # whatever writes to the descriptor itself, children included
-        sys.stdout = io.TextIOWrapper(
+        sys.stdout = worker.output = io.TextIOWrapper(
             io.BufferedWriter(_Output(worker, terminal)), encoding, "backslashreplace", write_through=True
         )
         with watched_by(worker):

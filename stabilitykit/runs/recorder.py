@@ -1,0 +1,117 @@
+"""Where finished cells go: into a run folder, or nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.runs.folder import Cell, RunFolder, default_run_path, remove_if_unused
+
+
+class Recorder:
+    """Keeps cells in memory only; the base of those that write them.
+
+    Attributes:
+        cells: finished cells, in the order they were run.
+        info: run.json's content (request, provenance, subjects), without the list of cells.
+        path: the run folder; None: there is none.
+    """
+
+    path: Path | None = None
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.info: dict[str, Any] = {}
+
+    def earlier(self) -> tuple[Mapping[str, Any] | None, list[Cell]]:
+        """(the request of the run to resume or None, its finished cells)."""
+        return None, []
+
+    def finish(self, cell: Cell, info: Mapping[str, Any]) -> None:
+        """``cell`` is finished; ``info`` as far as it is known now."""
+        self.cells.append(cell)
+        self.info = dict(info)
+
+    def wants_image(self, dataset: str, index: int) -> bool:
+        """Is a picture of image ``index`` worth drawing?"""
+        return False
+
+    def image(self, dataset: str, index: int, png: bytes) -> None:
+        """Keep a picture."""
+
+    def close(self, status: str, info: Mapping[str, Any] | None = None) -> None:
+        """The run is over: ``"complete"`` or ``"interrupted"``."""
+        self.info = {**(self.info if info is None else info), "status": status}
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is held."""
+
+    def content(self) -> dict[str, Any]:
+        """run.json's content."""
+        return {**self.info, "cells": [[c.model, c.dataset, c.property] for c in self.cells]}
+
+
+class FolderRecorder(Recorder):
+    """Writes cells, pictures, run.json and measurements.csv into a run folder, each as soon as it is there."""
+
+    def __init__(self, path: Path | None, resume: bool) -> None:
+        """``path`` None: a new folder below ``runs``."""
+        super().__init__()
+        self._made = path is None
+        self._folder = RunFolder(default_run_path() if path is None else path)
+        self.path = self._folder.path
+        self._resume = resume
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> FolderRecorder:
+        """Take the folder. UsageProblem when it cannot be used; nothing has been written then."""
+        try:
+            self._stack.enter_context(self._folder.open(resume=self._resume))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let go of the folder; one that was made for this run and stayed empty is removed."""
+        self._stack.close()
+        if self._made and not self.cells:
+            remove_if_unused(self._folder.path)
+
+    def earlier(self) -> tuple[Mapping[str, Any] | None, list[Cell]]:
+        if not self._resume or not (self._folder.path / "run.json").exists():
+            return None, []
+        request = self._folder.read_run().get("request")
+        if request is not None and not isinstance(request, Mapping):
+            raise UsageProblem(
+                f"--resume: the request in {self._folder.path}/run.json is damaged; choose another folder"
+            )
+        return request, self._folder.read_cells(lambda text: print(f"warning: {text}; computed again", file=sys.stderr))
+
+    def finish(self, cell: Cell, info: Mapping[str, Any]) -> None:
+        super().finish(cell, info)
+        if len(self.cells) == 1:
+            self._folder.write_run({**self.content(), "status": "running"})
+        self._folder.write_cell(cell)
+
+    def wants_image(self, dataset: str, index: int) -> bool:
+        return not self._folder.image_path(dataset, index).exists()
+
+    def image(self, dataset: str, index: int, png: bytes) -> None:
+        if self.wants_image(dataset, index):
+            self._folder.write_image(dataset, index, png)
+
+    def close(self, status: str, info: Mapping[str, Any] | None = None) -> None:
+        super().close(status, info)
+        # A run of which nothing is finished leaves no folder behind: its error is raised instead.
+        if self.cells:
+            self._folder.write_run(self.content())
+            self._folder.complete(self.cells)
+            self._folder.write_csv(self.cells)
