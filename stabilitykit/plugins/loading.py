@@ -164,7 +164,11 @@ class _Tampered(PluginProblem):
 def _untampered(point: Any, record: PluginRecord, functions: Functions) -> Any:
     """What the plugin offers; _Tampered when loading it changed the process or replaced somebody else's function."""
     before, modules = ProcessState.now(), set(sys.modules)
-    offers = _answers(point.load(), record)
+    offers, failure = None, None
+    try:
+        offers = _answers(point.load(), record)
+    except BaseException as error:  # what it changed before it failed is changed all the same
+        failure = error
     changed = ProcessState.now().changed_since(before)
     root = record.target.partition(":")[0].partition(".")[0]
     own = {
@@ -176,7 +180,9 @@ def _untampered(point: Any, record: PluginRecord, functions: Functions) -> Any:
     if replaced:
         changed = [f"the function {replaced}", *changed]
     if changed:
-        raise _Tampered(f"importing it changed {', '.join(changed)}; plugins register names, nothing else")
+        raise _Tampered(f"importing it changed {', '.join(changed)}; plugins register names, nothing else") from failure
+    if failure is not None:
+        raise failure
     return offers
 
 
