@@ -10,10 +10,6 @@ from stabilitykit.base.errors import UsageProblem, first_line
 if TYPE_CHECKING:
     import torch
 
-CURE = (
-    "install the pair that belongs together, e.g. `pip install -c constraints.txt torch torchvision` "
-    "(torch==2.14.1 with torchvision==0.29.1)"
-)
 
 
 def choose_device(name: str) -> torch.device:
@@ -57,5 +53,13 @@ def check_torch_pair() -> None:
 
         raise UsageProblem(
             f"torch {version('torch')} and torchvision {version('torchvision')} do not work together "
-            f"({first_line(error)}); {CURE}"
+            f"({first_line(error)}); install the pair that belongs together, {_cure(version('torch'))}"
         ) from error
+
+
+def _cure(torch_version: str) -> str:
+    """The torchvision that belongs to a torch: 0.(N + 15) to 2.N."""
+    parts = torch_version.split(".")
+    if parts[0] == "2" and len(parts) > 1 and parts[1].isdigit():
+        return f"e.g. `pip install 'torchvision==0.{int(parts[1]) + 15}.*'` to this torch"
+    return "e.g. `pip install -c constraints.txt torch torchvision`"
