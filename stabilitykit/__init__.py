@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # importing typing would take longer than all the rest of this file
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from stabilitykit.base.errors import CellProblem as CellProblem
     from stabilitykit.base.errors import DataProblem as DataProblem
     from stabilitykit.base.errors import PluginProblem as PluginProblem
@@ -57,6 +58,8 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'stabilitykit' has no attribute {name!r}")
+    from importlib import import_module
+
     thing = getattr(import_module(f"stabilitykit.{_PUBLIC[name]}"), name)
     globals()[name] = thing
     return thing

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import _signal  # the signal module proper imports enum and more, and Ctrl-C may come meanwhile
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Exit codes of a command that a signal ended.
+_INTERRUPTED = {2: 130, 15: 143, 1: 129}
 
 
 def main() -> None:
@@ -14,9 +21,18 @@ def main() -> None:
     """
     if not hasattr(os, "fork") or os.environ.get("STABILITYKIT_DEBUG"):
         sys.exit(_command())
+    for number in _INTERRUPTED:
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, _leave)
     from stabilitykit.supervision.supervisor import supervise
 
     sys.exit(supervise(_command, _show))
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Nothing has begun yet: there is nothing to put in order."""
+    os.write(2, b"interrupted\n")
+    os._exit(_INTERRUPTED[number])
 
 
 def _command() -> int:
