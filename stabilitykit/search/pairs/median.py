@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.pairs import dense
 
 
 class MedianDistance(NamedTuple):
@@ -42,12 +43,18 @@ def median_cross_distance(
 
 
 def _all_distances(points: np.ndarray, kind: np.ndarray, pairs: int) -> np.ndarray:
+    """float64 (pairs,): the distances of all pairs of images of different groups, in no particular order."""
+    order = np.argsort(kind, kind="stable")
+    kinds = kind[order]
+    columns = dense.columns_of(points[None], order)
     found = np.empty(pairs)
     filled = 0
-    for i in range(len(points) - 1):
-        j = i + 1 + np.flatnonzero(kind[i + 1 :] != kind[i])
-        found[filled : filled + len(j)] = _distances(points, np.full(len(j), i), j)
-        filled += len(j)
+    for rows in dense.tiles(np.arange(len(points)), len(points)):
+        begin, apart = dense.partners(rows, kinds)
+        if apart.size:
+            distances = dense.reduced(columns, rows, begin, "min")[apart]
+            found[filled : filled + len(distances)] = distances
+            filled += len(distances)
     return found
 
 
