@@ -120,7 +120,10 @@ def brute_force_closest_pairs(
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> ClosestPairs:
-    """`closest_pairs` by looking at every pair and every depth: the reference, O(images^2)."""
+    """`closest_pairs` by looking at every pair and every depth: the reference, O(images^2).
+
+    Arguments, results and errors are those of `closest_pairs`.
+    """
     from stabilitykit.search.metric import CODES
     from stabilitykit.search.pairs.brute_kernels import closest_pairs_of_tiles
 

@@ -11,7 +11,13 @@ from stabilitykit.search.pairs import dense
 
 
 class MedianDistance(NamedTuple):
-    """`value` in units of the readout (NaN without any pair), is it exact, and from how many pairs."""
+    """A median distance.
+
+    Attributes:
+        value: in units of the readout; NaN where no two images are of different groups.
+        exact: whether it is the median of all pairs; otherwise of a random sample of them.
+        pairs: how many pairs it is the median of.
+    """
 
     value: float
     exact: bool
@@ -29,6 +35,12 @@ def median_cross_distance(
         seed: of the sample; the same seed gives the same estimate.
         max_pairs: with at most so many pairs the median is exact; otherwise it is the median of so many
             pairs drawn uniformly with replacement from the pairs of different groups.
+
+    Returns:
+        MedianDistance; its value is a float64 in units of the readout.
+
+    Raises:
+        ValueError: arrays of wrong shape or dtype, or numbers that are not finite or exceed 1e150 in magnitude.
     """
     points = as_values(values_t, "values_t", ndim=2)
     kind, num_groups = as_groups(groups, len(points), None)
