@@ -21,6 +21,8 @@ from stabilitykit_expansivity.groups import Groups, choose_groups
 
 # Pairs behind a median over a subsample: its error is far below the spread between subsamples.
 SUBSET_PAIRS = 20_000
+# A comparison measures at least about so many subsamples: the search that is faster each time repays its start.
+SUBSETS = 10
 OVER_SAMPLE = "over the sampled pairs: an upper bound of the infimum over the whole space, falling with N"
 
 
@@ -99,7 +101,7 @@ class Expansivity(Property):
         if len(np.unique(groups)) < 2:
             return {}
         values = np.ascontiguousarray(context.trajectory.values[:, rows])
-        pairs = {r: closest_pair(values, groups, r) for r in REDUCTIONS}
+        pairs = {r: closest_pair(values, groups, r, searches=SUBSETS) for r in REDUCTIONS}
         medians = [median_cross_distance(v, groups, context.seed, max_pairs=SUBSET_PAIRS).value for v in values]
         scales = {r: profiles.scale(medians, r, pair.block) for r, pair in pairs.items()}
         found = {PREFIX + r: pair.value for r, pair in pairs.items()}

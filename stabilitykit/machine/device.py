@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stabilitykit.base.errors import UsageProblem, first_line
@@ -38,10 +39,24 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_torch_pair() -> None:
-    """UsageProblem with the cure when torchvision's compiled operators do not load with this torch."""
+    """UsageProblem with the cure when torchvision's compiled operators do not load with this torch.
+
+    Its library is loaded, which takes a millisecond; importing all of torchvision takes seconds, and most networks
+    do without. Only where no library is found where it usually lies is torchvision imported.
+    """
+    import importlib.util
+
+    import torch
+
     try:
-        import torchvision  # noqa: F401
-    except (RuntimeError, ImportError, OSError, AttributeError) as error:
+        spec = importlib.util.find_spec("torchvision")
+        folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+        libraries = [file for folder in folders for file in folder.glob("_C*") if file.suffix in (".so", ".pyd")]
+        for library in libraries:
+            torch.ops.load_library(library)
+        if not libraries:
+            import torchvision  # noqa: F401
+    except (RuntimeError, ImportError, OSError, AttributeError, ValueError) as error:
         import importlib.metadata as metadata
 
         def version(name: str) -> str:

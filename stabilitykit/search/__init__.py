@@ -1,8 +1,38 @@
 """Exact searches in trajectories: closest pairs of different groups, nearest neighbours, tracers.
 
-Every reported number is a float64 difference in one canonical order (see `stabilitykit.search.metric`);
-whatever is skipped is skipped by a proven bound, so the answers equal those of brute force bit for bit,
-ties included (the lowest indices win). Importing this package imports neither numba nor torch.
+Every search measures distances in one order of summation (`metric`) and skips only what a proven bound rules out.
+Its answers are therefore those of brute force to the last bit; of equal answers the one with the lowest indices is
+kept. Importing this package imports neither numba nor torch.
+
+The parts, and who calls whom::
+
+    closest_pairs, closest_pair        median_cross_distance    nearest_neighbours   best_tracers, tracing_index
+    (pairs/closest)                    (pairs/median)           (nearest/neighbours) (nearest/tracers)
+      |        |        |                     |                        |                     |
+      | small  | large  | backend="torch"     |                        |                     |
+      v        |        v                     |                        |                     v
+    pairs/dense|  pairs/torch_tiles           |                        |              nearest/queries
+      ^        |                              |                        |                     |
+      +--------|------------------------------+                        v                     v
+               v                                               neighbour_kernels       query_kernels
+    pairs/search: bounds from a part of the images, then              |                     |
+      |           one layer after the other (pairs/state)             +----------+----------+
+      v                                                                          v
+    pairs/layer: the cheapest of four methods                            trees/: boxes around
+      |            |            |            |                           nearby images
+      v            v            v            v                                   ^
+    pairs/join   pairs/sweep  pairs/screen  pairs/tree_kernels ------------------+
+
+- `pairs/dense` measures every pair in numpy. For some thousand images that takes less time than loading numba.
+- A *layer* is one depth, or the mean readout over depths: two points of a layer are never farther apart than the
+  reduced distance of their images, so a pair that is too far apart there needs no look at the other depths.
+- `pairs/join` looks only at images near the border of two groups; the readout must tell the groups apart.
+- `pairs/sweep` sorts images by three projections and compares those within a window.
+- `pairs/screen` compares all pairs by float32 matrix products, for long readouts.
+- `pairs/tree_kernels` compares boxes of `trees/` and opens only those that are near.
+- `pairs/bounds` holds the lower bounds that rounding cannot break, `pairs/brute_kernels` the references of the tests.
+- Modules named `*_kernels` are compiled by numba (`jit`) and are imported when a search needs them; `parallel` runs
+  them on threads, `arrays` checks what comes in, `results` holds what goes out.
 """
 
 from stabilitykit.search.nearest.neighbours import brute_force_nearest_neighbours, nearest_neighbours

@@ -74,7 +74,11 @@ def as_groups(groups: np.ndarray, num_images: int, num_groups: int | None) -> tu
 
 
 def as_exclusions(exclude: np.ndarray | None, num_queries: int, name: str = "exclude") -> np.ndarray:
-    """`exclude` as an int64 array (queries, m), negative numbers meaning "nothing"; (queries, 0) for None."""
+    """`exclude` as an int64 array (queries, m) whose negative numbers exclude nothing; (queries, 0) for None.
+
+    Raises:
+        ValueError: not integers, or not one row per query.
+    """
     if exclude is None:
         return np.zeros((num_queries, 0), dtype=np.int64)
     array = np.asarray(exclude)

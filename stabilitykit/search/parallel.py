@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def thread_count(threads: int | None) -> int:
-    """`threads`, or the number of CPU cores this process may use."""
+    """`threads`, or for None the number of CPU cores this process may use; ValueError if it is below 1."""
     if threads is None:
         affinity = getattr(os, "sched_getaffinity", None)
         return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)

@@ -18,7 +18,7 @@ CHUNK = 64
 
 @jit
 def gap_to_box(x, low, high, node, limit):
-    """The squared distance of x and a box, summed in the canonical order; stops above the limit."""
+    """The squared distance of x and a box, in the canonical order; a partial sum where that exceeds the limit."""
     total = 0.0
     for first in range(0, x.shape[0], STRIDE):
         for k in range(first, min(first + STRIDE, x.shape[0])):
@@ -33,7 +33,8 @@ def gap_to_box(x, low, high, node, limit):
 def squares_to(x, columns, begin, end, limit, squares):
     """squares[n]: the canonical squared distance of x and the point at place begin + n, several at once.
 
-    Stops where all are above the limit already: then they are partial sums above it.
+    Returns how many are within the limit. Stops at the first STRIDE coordinates after which none is; `squares` then
+    holds partial sums, all above the limit.
     """
     count = end - begin
     squares[:count] = 0.0

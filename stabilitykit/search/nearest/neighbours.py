@@ -7,7 +7,7 @@ import numpy as np
 from stabilitykit.search.arrays import as_exclusions, as_groups, as_values
 from stabilitykit.search.parallel import run, spans, thread_count
 
-# Larger leaves are measured several images at once; of one chunk at most, unless all are identical.
+# Images of a leaf, which are measured at once. Fewer than a chunk of the kernel; only identical images may be more.
 LEAF = 48
 
 
@@ -34,6 +34,10 @@ def nearest_neighbours(
     Returns:
         index (images,) int64 and distance (images,) float64 in units of the readout; -1 and NaN where
         nothing is left to choose.
+
+    Raises:
+        ValueError: arrays of wrong shape or dtype, numbers that are not finite or exceed 1e150 in magnitude, or
+            both options, or one without groups.
     """
     points = as_values(points, "points", ndim=2)
     count = len(points)
@@ -70,7 +74,10 @@ def brute_force_nearest_neighbours(
     exclude: np.ndarray | None = None,
     threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest_neighbours` by looking at every pair: the reference, O(images^2)."""
+    """`nearest_neighbours` by looking at every pair: the reference, O(images^2).
+
+    Arguments, results and errors are those of `nearest_neighbours`.
+    """
     from stabilitykit.search.pairs.brute_kernels import nearest_of_rows
 
     points = as_values(points, "points", ndim=2)

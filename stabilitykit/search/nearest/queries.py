@@ -10,7 +10,9 @@ from stabilitykit.search.nearest import query_kernels
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.trees.tree import Forest, grow
 
+# Images of a leaf, unless more are identical.
 LEAF = 32
+# Boxes of the tree may take this much; fewer depths get boxes where they would take more.
 BOX_BYTES = 600 * 2**20
 # Up to this size a second copy of the values lies in the order of the tree.
 COPY_BYTES = 2**30

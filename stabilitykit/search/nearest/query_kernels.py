@@ -27,7 +27,8 @@ def largest_squares(target, columns, depths, begin, end, limit, squares, largest
     """largest[n]: the largest over depths of the canonical squared distances of the target and place begin + n.
 
     columns (depths, readout, images): in the order of the tree, so that several images are measured at once.
-    Returns how many are within the limit; 0 as soon as that is certain: then they are too small, but above it.
+    Returns how many are within the limit. Stops at the first depth where no image is within the limit; `largest`
+    then holds partial maxima, all above the limit.
     """
     count = end - begin
     largest[:count] = 0.0

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 
 def tracing_index(values: np.ndarray, *, threads: int | None = None) -> TracingIndex:
-    """What `best_tracers` can use again where it is called several times for the same `values`."""
+    """An index of `values` that serves any number of calls of `best_tracers`.
+
+    Arguments:
+        values: (depths, images, readout) float32 or float64, may be memory-mapped; the index refers to it.
+        threads: default all cores.
+
+    Raises:
+        ValueError: an array of wrong shape or dtype, without images, or with numbers that are not finite or exceed
+            1e150 in magnitude.
+    """
     from stabilitykit.search.nearest.queries import index_of
 
     values = as_values(values)
@@ -45,6 +54,10 @@ def best_tracers(
     Returns:
         tracer (P,) int64 (the lowest index of equally good ones) and eps (P,) float64; -1 and NaN where
         every image is excluded.
+
+    Raises:
+        ValueError: arrays of wrong shape or dtype, image numbers out of range, or numbers that are not finite or
+            exceed 1e150 in magnitude.
     """
     from stabilitykit.search.nearest.queries import TracingIndex, answer, index_of
 
@@ -73,7 +86,10 @@ def brute_force_best_tracers(
     exclude: np.ndarray | None = None,
     threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`best_tracers` by looking at every image for every orbit: the reference."""
+    """`best_tracers` by looking at every image for every orbit: the reference.
+
+    Arguments, results and errors are those of `best_tracers`; `values` is an array.
+    """
     from stabilitykit.search.pairs.brute_kernels import best_tracers_of_rows
 
     values = as_values(values)

@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 
 from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.pairs import dense
 from stabilitykit.search.parallel import run, thread_count
 from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
 
@@ -21,24 +22,30 @@ def closest_pairs(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
-    backend: str = "numba",
+    backend: str = "auto",
     device: str | None = None,
 ) -> ClosestPairs:
     """The closest pair for every two groups.
 
     Arguments:
-        values: (depths, images, readout) float32 or float64, may be memory-mapped.
+        values: (depths, images, readout) float32 or float64, may be memory-mapped; other real dtypes are widened.
         groups: (images,) integers, labels or predicted classes.
         reduction: "max" (Definition 1), "min" (what Table 2 shows) or "mean" (Figure 2) over depths.
         num_groups: size of the matrix; default the largest group plus one.
         threads: default all cores.
         progress: called with (tasks done, tasks in all).
         shard: (rank, world): this call's part of the work; `merge` of all parts is the whole answer.
-        backend: "numba" (CPU) or "torch" (tiles on `device`); both give the same answer.
+        backend: "numpy" (every pair, nothing compiled), "numba" (far faster for large samples, after its kernels
+            are compiled and loaded), "torch" (tiles on `device`), or "auto": numpy for small samples, else numba.
+            All give the same answer to the last bit. Every shard of a search must name the same backend.
         device: of the torch backend; default "cuda" where there is one.
 
     Returns:
         ClosestPairs with arrays of shape (num_groups, num_groups).
+
+    Raises:
+        ValueError: arrays of wrong shape or dtype, numbers that are not finite or exceed 1e150 in magnitude, groups
+            outside [0, num_groups), or an unknown reduction, shard or backend.
     """
     values = as_values(values)
     groups, num_groups = as_groups(groups, values.shape[1], num_groups)
@@ -49,22 +56,7 @@ def closest_pairs(
         found = torch_tiles.find(values, groups, num_groups, reduction, device=device, shard=shard, progress=progress)
         value, first, second, block = (x.reshape(num_groups, num_groups) for x in found)
         return symmetric(ClosestPairs(value, first, second, block, reduction))
-    if backend != "numba":
-        raise ValueError(f"backend: expected 'numba' or 'torch', got {backend!r}")
-    from stabilitykit.search.pairs.search import find
-
-    return symmetric(
-        find(
-            values,
-            groups,
-            num_groups,
-            reduction,
-            overall=False,
-            threads=thread_count(threads),
-            shard=shard,
-            progress=progress,
-        )
-    )
+    return symmetric(_find(values, groups, num_groups, reduction, False, threads, shard, progress, backend))
 
 
 def closest_pair(
@@ -74,26 +66,48 @@ def closest_pair(
     *,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    backend: str = "auto",
+    searches: int = 1,
 ) -> ClosestPair:
-    """`closest_pairs(...).overall()`, found faster: one bound serves all groups."""
+    """`closest_pairs(...).overall()`, found faster: one bound serves all groups.
+
+    Arguments and errors are those of `closest_pairs`, but for two:
+        backend: "auto", "numpy" or "numba".
+        searches: about how many such searches the caller makes; loading numba pays sooner for many.
+
+    Returns:
+        ClosestPair; value NaN and indices -1 where all images are of one group.
+    """
     values = as_values(values)
     groups, num_groups = as_groups(groups, values.shape[1], None)
     check_question(reduction, (0, 1))
-    from stabilitykit.search.pairs.search import find
-
-    found = find(
-        values,
-        groups,
-        num_groups,
-        reduction,
-        overall=True,
-        threads=thread_count(threads),
-        shard=(0, 1),
-        progress=progress,
-    )
+    found = _find(values, groups, num_groups, reduction, True, threads, (0, 1), progress, backend, searches)
     return ClosestPair(
         float(found.value[0, 0]), int(found.first[0, 0]), int(found.second[0, 0]), int(found.block[0, 0])
     )
+
+
+def _find(
+    values: np.ndarray,
+    groups: np.ndarray,
+    num_groups: int,
+    reduction: str,
+    overall: bool,
+    threads: int | None,
+    shard: tuple[int, int],
+    progress: Callable[[int, int], None] | None,
+    backend: str,
+    searches: int = 1,
+) -> ClosestPairs:
+    """The answer of checked arrays by the named backend; numba is imported only where it searches."""
+    if backend not in ("auto", "numpy", "numba"):
+        raise ValueError(f"backend: expected 'auto', 'numpy', 'numba' or, for all pairs, 'torch', got {backend!r}")
+    workers = thread_count(threads)
+    if backend == "numpy" or (backend == "auto" and dense.is_small(values, groups, searches)):
+        return dense.find(values, groups, num_groups, reduction, overall=overall, shard=shard, progress=progress)
+    from stabilitykit.search.pairs.search import find
+
+    return find(values, groups, num_groups, reduction, overall=overall, threads=workers, shard=shard, progress=progress)
 
 
 def brute_force_closest_pairs(
@@ -106,7 +120,10 @@ def brute_force_closest_pairs(
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> ClosestPairs:
-    """`closest_pairs` by looking at every pair and every depth: the reference, O(images^2)."""
+    """`closest_pairs` by looking at every pair and every depth: the reference, O(images^2).
+
+    Arguments, results and errors are those of `closest_pairs`.
+    """
     from stabilitykit.search.metric import CODES
     from stabilitykit.search.pairs.brute_kernels import closest_pairs_of_tiles
 

@@ -11,13 +11,16 @@ from stabilitykit.search.pairs.bounds import LONG
 from stabilitykit.search.pairs.state import Found, Search
 from stabilitykit.search.parallel import run
 
+# Images of each group that are measured first, for a bound.
 SEEDS = 8
 # Candidates per image of two groups: with more, the other methods cost less.
 MOST_CANDIDATES = 1200
-# Where there are more than this share of them and not too many, every PART-th image first looks for a better bound.
+# From this share of MOST_CANDIDATES on, up to LOOSE times as many, a better bound is looked for first...
 SHARE = 0.05
-PART = 16
 LOOSE = 8
+# ...by a join of every so many-th image.
+PART = 16
+# The spacing of float64 numbers at 1.
 UNIT = 2.0**-52
 
 
@@ -29,7 +32,8 @@ def joinable(search: Search) -> bool:
 class Join:
     """The joins of all pairs of groups at one layer.
 
-    Making it measures a few pairs of every two groups, which bound the rest, and counts the candidates that remain.
+    The constructor measures a few pairs of images of every two groups; the closest of them is a bound. It then counts
+    the candidates, the pairs of images that the bound does not rule out.
 
     Arguments:
         points: (images, readout), 1-Lipschitz but for `error`.
@@ -38,8 +42,9 @@ class Join:
         found: where answers go.
 
     Attributes:
-        counts: (pairs,) candidates of each pair of groups, windows counted as some; too many are not counted.
-        cheap: (pairs,) whether they are few enough.
+        counts: int64 (pairs,) candidates of each pair of groups, and LOOK for each window. Counting stops above
+            LOOSE times what is cheap.
+        cheap: bool (pairs,), whether a join of the two groups costs less than other methods.
     """
 
     def __init__(

@@ -14,37 +14,46 @@ from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.trees.tree import Forest, grow
 
-# Candidates per image: of a sweep that only seeks bounds; of one within bounds so loose that it is worth
-# seeking better ones first; of one that needs no comparison with the trees; of the largest one; and of a join
-# that is taken without asking whether a sweep has fewer.
+# All *_CANDIDATES are pairs that must be measured, per image of the sample.
+# A sweep that only looks for better bounds has about so many.
 SEED_CANDIDATES = 40
+# With more than so many, the bounds are so loose that better ones are looked for first.
 LOOSE_CANDIDATES = 1000
+# A sweep with at most so many is taken without asking what the trees would cost.
 CHEAP_CANDIDATES = 250
+# No sweep has more.
 MOST_CANDIDATES = 40_000
+# A join with at most so many is taken without asking whether a sweep has fewer.
 FEW_CANDIDATES = 20
-# These numbers are those of readouts this long; candidates of longer ones cost proportionally more.
+# The numbers above hold for readouts of this length; a candidate of a longer one costs proportionally more.
 USUAL_READOUT = 10
-# Nanoseconds per image and per candidate of a sweep, per candidate of a join, and per step and depth of a tree search,
-# measured; they choose, they never prune. Several depths under "max" cost half as much each: most steps end early.
+# Costs in nanoseconds, measured once. They choose between methods; no pair is skipped because of them.
+# A sweep, per image.
 IMAGE_COST = 300.0
+# A sweep, per candidate.
 SWEEP_COST = 2.4
+# A join, per candidate.
 JOIN_COST = 4.0
+# A search of trees, per step and depth. Under "max" a depth costs half of this, because most steps end early.
 TREE_COST = 35.0
+# Growing trees, per number of the boxed depths.
 GROW_COST = 8.0
+# Images whose steps are counted to foretell what a search of trees costs.
 PROBES = 128
-# Readouts at least this long are compared at the two groups' own coordinates first, boxes only there.
+# Readouts of at least this length are compared at the two groups' own coordinates first, and boxes only there.
 LONG_READOUT = 200
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A 1-Lipschitz image of the trajectories, and the depths that count.
+    """One point for every image, whose distances are lower bounds of the reduced distances.
 
     Attributes:
-        points: (images, readout); two points are never farther apart than the reduced distance, but for
-            `error`, the rounding of points that were computed.
-        depths: the depths over which pairs are reduced (one depth for "min").
-        boxed: the depths of which trees keep boxes.
+        points: (images, readout) float32 or float64; two points are at most `error` farther apart than the
+            reduced distance of their images.
+        error: 0 for points of the trajectory itself, else a bound of the rounding of points that were computed.
+        depths: int64, the depths over which pairs are reduced (one depth for "min").
+        boxed: int64, the depths of which trees keep boxes.
     """
 
     points: np.ndarray
@@ -62,10 +71,16 @@ def search_layer(
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """A join at the border of groups; a small sweep for bounds if they are loose; then what remains by a sweep,
-    by matrix products or by trees.
+    """Search all pairs of groups in one layer; the answers go to `found`, the bounds of `search` fall.
 
-    Shards: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
+    First come the pairs of groups whose border a join searches cheaply. If the bounds of the others are loose, a
+    small sweep lowers them. What remains is searched by a sweep, by matrix products, by trees or by a join.
+
+    Arguments:
+        owner, owners: this call's share, the pairs whose image of the lower group has a number that leaves the
+            remainder `owner` when divided by `owners`.
+        threads: at most so many are used.
+        progress: called with (tasks done, tasks in all).
     """
     images = len(layer.points)
     cells = search.cell_of(search.pairs)
@@ -121,7 +136,7 @@ def search_left(
     swept: Callable[[float, float], bool],
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """The pairs of groups that remain, by whatever is forecast to be cheaper."""
+    """Search the pairs of groups marked in `left` (booleans) by the method whose forecast cost is lowest."""
     images = len(layer.points)
     pairs = search.pairs[left]
     widest = float(search.bound[search.cell_of(pairs)].max())

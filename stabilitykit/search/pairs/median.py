@@ -7,10 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.pairs import dense
 
 
 class MedianDistance(NamedTuple):
-    """`value` in units of the readout (NaN without any pair), is it exact, and from how many pairs."""
+    """A median distance.
+
+    Attributes:
+        value: in units of the readout; NaN where no two images are of different groups.
+        exact: whether it is the median of all pairs; otherwise of a random sample of them.
+        pairs: how many pairs it is the median of.
+    """
 
     value: float
     exact: bool
@@ -28,6 +35,12 @@ def median_cross_distance(
         seed: of the sample; the same seed gives the same estimate.
         max_pairs: with at most so many pairs the median is exact; otherwise it is the median of so many
             pairs drawn uniformly with replacement from the pairs of different groups.
+
+    Returns:
+        MedianDistance; its value is a float64 in units of the readout.
+
+    Raises:
+        ValueError: arrays of wrong shape or dtype, or numbers that are not finite or exceed 1e150 in magnitude.
     """
     points = as_values(values_t, "values_t", ndim=2)
     kind, num_groups = as_groups(groups, len(points), None)
@@ -42,12 +55,18 @@ def median_cross_distance(
 
 
 def _all_distances(points: np.ndarray, kind: np.ndarray, pairs: int) -> np.ndarray:
+    """float64 (pairs,): the distances of all pairs of images of different groups, in no particular order."""
+    order = np.argsort(kind, kind="stable")
+    kinds = kind[order]
+    columns = dense.columns_of(points[None], order)
     found = np.empty(pairs)
     filled = 0
-    for i in range(len(points) - 1):
-        j = i + 1 + np.flatnonzero(kind[i + 1 :] != kind[i])
-        found[filled : filled + len(j)] = _distances(points, np.full(len(j), i), j)
-        filled += len(j)
+    for rows in dense.tiles(np.arange(len(points)), len(points)):
+        begin, apart = dense.partners(rows, kinds)
+        if apart.size:
+            distances = dense.reduced(columns, rows, begin, "min")[apart]
+            found[filled : filled + len(distances)] = distances
+            filled += len(distances)
     return found
 
 

@@ -13,19 +13,26 @@ import numpy as np
 
 from stabilitykit.search.pairs.state import Search
 
-# Images that choose the directions, and the pairs that choose how many of them are used.
+# Images that choose the directions.
 SAMPLE = 512
+# Of these images so many are compared with all, to choose how many directions are used.
 ROWS = 128
+# The numbers of directions that are tried.
 WIDTHS = (8, 16, 32, 64, 128, 256, 512)
+# Images that are projected at once.
 CHUNK = 4096
+# Half the spacing of float32 numbers at 1.
 UNIT = 2.0**-24
 # Readouts that spread less are left to the other methods: their scale would overflow.
 SMALLEST = 1e-100
-# Nanoseconds per pair, per pair and direction, per pair measured and per coordinate of it; they choose, they
-# never prune.
+# Costs in nanoseconds. They choose between methods; no pair is skipped because of them.
+# Per pair of images.
 PAIR_COST = 1.2
+# Per pair and direction.
 DIRECTION_COST = 0.035
+# Per pair that is not ruled out and so is measured.
 MEASURE_COST = 100.0
+# Per coordinate of a measured pair.
 COORDINATE_COST = 0.6
 
 

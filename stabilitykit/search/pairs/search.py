@@ -17,12 +17,14 @@ from stabilitykit.search.results import ClosestPairs
 
 # Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
 BOX_BYTES = 600 * 2**20
+# Images whose distances decide the order of depths.
 SAMPLE_IMAGES = 192
-# Larger sets are first searched with every STRIDE-th image, if that leaves enough of each group: the
-# answers are upper bounds.
-STRIDE = 16
+# A sample of at least so many images is first searched with every STRIDE-th image: the answers are upper bounds.
 LARGE = 16_000
+STRIDE = 16
+# That is left out where it would leave fewer images of a group, on average.
 PART_OF_GROUP = 32
+# Images from which the best layer for "max" is chosen.
 PROBE_IMAGES = 8192
 
 

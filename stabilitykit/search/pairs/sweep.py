@@ -8,11 +8,15 @@ import numpy as np
 
 from stabilitykit.search.pairs import sweep_kernels
 
+# Images that choose the directions of the keys.
 SAMPLE = 1024
+# Images from which the number of candidates is estimated.
 PROBE = 2048
+# Cells along each of the first two keys, at most.
 COLUMNS = 2**14
 # Range of the packed third key: leaves room for a window beside it below 2^32.
 STEPS = 2**30
+# Squares of smaller differences are 0: closer keys count as equal.
 UNDERFLOW = 1e-160
 
 

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabilitykit.search import (
-    REDUCTIONS,
-    brute_force_closest_pairs,
-    closest_pair,
-    closest_pairs,
-    join,
-    join_kernels,
-    layer,
-)
+from stabilitykit.search import REDUCTIONS, brute_force_closest_pairs, closest_pair, closest_pairs
+from stabilitykit.search.pairs import join, join_kernels, layer
 from tests.core.search.cases import adversarial
 from tests.core.search.test_pairs import assert_found_by_any_threads, assert_same, assert_shards_merge
 

@@ -15,9 +15,9 @@ from stabilitykit.search import (
     brute_force_nearest_neighbours,
     median_cross_distance,
     nearest_neighbours,
-    queries,
     tracing_index,
 )
+from stabilitykit.search.nearest import queries
 from tests.core.search.cases import adversarial
 
 CASES = adversarial()

@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from stabilitykit.search import (
-    REDUCTIONS,
-    ClosestPairs,
-    brute_force_closest_pairs,
-    closest_pair,
-    closest_pairs,
-    join,
-    merge,
-    pair_search,
-)
+from stabilitykit.search import REDUCTIONS, ClosestPairs, brute_force_closest_pairs, closest_pair, closest_pairs, merge
+from stabilitykit.search.pairs import join
+from stabilitykit.search.pairs import search as pair_search
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
 
