@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stabilitykit.dynamics.model import Model
+from stabilitykit_adapters.certificate import certify
 from stabilitykit_adapters.layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from stabilitykit_adapters.program import Program
 from stabilitykit_adapters.replay import Replayer
@@ -150,8 +151,6 @@ class AdaptedModel(Model):
         }
 
     def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
-        from stabilitykit_adapters.certificate import certify
-
         return certify(self, inputs)
 
     def fingerprint(self) -> str:

@@ -6,12 +6,12 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
-from stabilitykit_adapters.adapter import AdaptedModel
+from stabilitykit_adapters.runs import Run
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
@@ -20,7 +20,34 @@ SAMPLE = 8
 """Images certified at most: all states of them are held at once."""
 
 
-def certify(model: AdaptedModel, inputs: torch.Tensor, *, thorough: bool = True) -> dict[str, Any]:
+class Chained(Protocol):
+    """A network seen as prefix, blocks and tail: what can be certified."""
+
+    run: Run
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def num_blocks(self) -> int: ...
+
+    def initial_state(self, inputs: torch.Tensor) -> State: ...
+
+    def block(self, t: int, state: State) -> State: ...
+
+    def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
+        """``fill`` stands in for every tensor that is skipped."""
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The network's own forward pass."""
+
+    def hooked_states(self, inputs: torch.Tensor) -> list[State]:
+        """h_0 .. h_T as seen in one plain forward pass."""
+
+    def block_modules(self, t: int) -> Sequence[nn.Module]: ...
+
+
+def certify(model: Chained, inputs: torch.Tensor, *, thorough: bool = True) -> dict[str, Any]:
     """Check one run of a network on ``inputs`` (B, ...), of which at most 8 are used.
 
     Returns plain data:
@@ -119,7 +146,7 @@ def uncalibrated(module: nn.Module) -> list[str]:
     ]
 
 
-def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
+def _round_trip(model: Chained, inputs: torch.Tensor) -> dict[str, Any]:
     plain, again = model.logits(inputs), model.logits(inputs)
     seen = model.hooked_states(inputs)
     state = model.initial_state(inputs)
@@ -145,7 +172,7 @@ def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def _vacuity(model: AdaptedModel, inputs: torch.Tensor, states: list[State], logits: torch.Tensor) -> list[str]:
+def _vacuity(model: Chained, inputs: torch.Tensor, states: list[State], logits: torch.Tensor) -> list[str]:
     reasons = []
     idle = sum(_difference(a, b) == 0.0 for a, b in itertools.pairwise(states))
     if idle:
@@ -165,7 +192,7 @@ def _vacuity(model: AdaptedModel, inputs: torch.Tensor, states: list[State], log
     return reasons
 
 
-def _zero_parameters(model: AdaptedModel, inputs: torch.Tensor) -> list[dict[str, str]]:
+def _zero_parameters(model: Chained, inputs: torch.Tensor) -> list[dict[str, str]]:
     found = []
     state = model.initial_state(inputs)
     for t, block in enumerate(model.run.blocks):
@@ -200,7 +227,7 @@ def _zeroed(modules: Sequence[nn.Module]) -> Iterator[None]:
             parameter.data = data
 
 
-def _batch_drift(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, float]:
+def _batch_drift(model: Chained, inputs: torch.Tensor) -> dict[str, float]:
     together = model.logits(inputs)
     alone = torch.cat([model.logits(inputs[i : i + 1]) for i in range(inputs.shape[0])])
     scale = float(together.abs().max())

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.review.comparison import Column, Comparison, Interval
 
 if TYPE_CHECKING:
     from stabilitykit.evaluation.context import Context
     from stabilitykit.evaluation.property import Property
     from stabilitykit.evaluation.subject import Pair
-    from stabilitykit.review.compare import Column, Comparison
 
 LEVEL = 0.95
 
@@ -126,8 +126,6 @@ def _fill(
     seed: int,
     progress: Callable[..., Iterator[Any]],
 ) -> None:
-    from stabilitykit.review.compare import Interval
-
     for label in first.properties:
         if label not in other.properties:
             continue
@@ -169,8 +167,6 @@ def _subsampled(
     progress: Callable[..., Iterator[Any]],
 ) -> dict[str, Any]:
     """Ratios b / a over random halves of the images, for what the properties can recompute on a subset."""
-    from stabilitykit.review.compare import Interval
-
     size = min(len(context_a.indices), len(context_b.indices)) // 2
     if size < 2 or count < 2:
         return {}
