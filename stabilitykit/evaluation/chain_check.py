@@ -15,16 +15,9 @@ def certify(pair: Pair) -> dict[str, Any]:
     """What the model says of itself on the first batch; ``error`` where it fails to."""
     from stabilitykit.dynamics.trajectory import batches
 
+    batch_size = pair.settings.extraction.batch_size
     try:
-        _, inputs = next(
-            batches(
-                pair.model,
-                pair.dataset,
-                pair.indices[: pair.settings.batch_size],
-                pair.settings.batch_size,
-                pair.device,
-            )
-        )
+        _, inputs = next(batches(pair.model, pair.dataset, pair.indices[:batch_size], batch_size, pair.device))
         return to_plain(dict(pair.model.certify(inputs)))
     except KeyboardInterrupt:
         raise

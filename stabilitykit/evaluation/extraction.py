@@ -3,41 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from stabilitykit.base.errors import DataProblem, PluginProblem, StabilityKitError
+from stabilitykit.base.errors import DataProblem, StabilityKitError
 from stabilitykit.base.results import to_plain
-from stabilitykit.dynamics.trajectory import Trajectory, extract
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.extraction import Extraction
+from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.readout import Readout
+from stabilitykit.dynamics.trajectory import Forward, Trajectory, extract
 from stabilitykit.evaluation.blame import blaming, culprit_of
 from stabilitykit.evaluation.cache import TrajectoryCache, scratch_array
-from stabilitykit.evaluation.settings import EXTRACT_DTYPES
-from stabilitykit.machine.distributed import row_bounds
-
-if TYPE_CHECKING:
-    from stabilitykit.dynamics.readout import Readout
-    from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.selection import Choice
+from stabilitykit.machine.distributed import World, row_bounds
 
 
-def extracted(pair: Pair) -> Trajectory:
-    """Logits of the evaluated images along depth; every process computes its rows and gets all of them."""
-    model, readout, settings = pair.model, pair.readout, pair.settings
-    what = pair.damage()
-    if what:  # readouts of a changed model must not reach the others, let alone the cache
-        raise PluginProblem(f"modified {what} before it asked for the trajectory")
-    classes = model.num_classes if settings.readout == "head" else len(pair.dataset.class_names)
-    bounds = row_bounds(len(pair.indices), settings.batch_size, pair.world.size)
-    mine = pair.indices[bounds[pair.world.rank] : bounds[pair.world.rank + 1]]
+@dataclass(frozen=True)
+class Request:
+    """A trajectory asked for: whose readouts, of which images, how, where, and whom to blame when it fails.
+
+    Attributes:
+        indices: int64 (N,) dataset indices, ascending.
+        forward: the compiled forward pass, or None.
+        fingerprint: of the model.
+        cache: folder for trajectories; None: none.
+        model_choice, dataset_choice: what the model and the dataset were built from.
+    """
+
+    model: Model
+    dataset: Dataset
+    indices: np.ndarray
+    readout: Readout
+    extraction: Extraction
+    forward: Forward | None
+    fingerprint: str
+    device: torch.device
+    cache: Path | None
+    world: World
+    progress: Callable[..., Iterator[Any]]
+    model_choice: Choice
+    dataset_choice: Choice
+
+    def culprit(self, error: BaseException) -> Choice:
+        """Bad images are the dataset's fault, the rest the model's unless the traceback says otherwise."""
+        if isinstance(error, DataProblem):
+            return self.dataset_choice
+        parts = [(self.dataset, self.dataset_choice), (self.model, self.model_choice)]
+        return culprit_of(error, self.model_choice, parts)
+
+
+def extracted(asked: Request) -> Trajectory:
+    """Logits of the images along depth; every process computes its rows and gets all of them.
+
+    Raises:
+        StabilityKitError: one of the processes could not extract its rows.
+    """
+    model, world = asked.model, asked.world
+    names = [str(c) for c in asked.dataset.class_names]
+    classes = model.num_classes if asked.readout.kind == "head" else len(names)
+    bounds = row_bounds(len(asked.indices), asked.extraction.batch_size, world.size)
+    mine = asked.indices[bounds[world.rank] : bounds[world.rank + 1]]
     shape = (model.num_blocks + 1, len(mine), classes)
-    key = _cache_record(pair, readout, mine)
-    if settings.channels_last:
+    if asked.extraction.channels_last:
         model.module.to(memory_format=torch.channels_last)
 
     def fill(out: np.ndarray, start: int, on_batch: Callable[[int], None]) -> None:
-        with _bar(pair.progress, "trajectories", shape[1], start) as advance:
+        with _bar(asked.progress, "trajectories", shape[1], start) as advance:
 
             def tick(rows: int) -> None:
                 advance(rows)
@@ -46,62 +82,46 @@ def extracted(pair: Pair) -> Trajectory:
             try:
                 extract(
                     model,
-                    readout,
-                    pair.dataset,
+                    asked.readout,
+                    asked.dataset,
                     mine,
                     out,
-                    batch_size=settings.batch_size,
-                    device=pair.device,
-                    dtype=EXTRACT_DTYPES[settings.extract_dtype],
+                    asked.extraction,
+                    device=asked.device,
                     start=start,
-                    channels_last=settings.channels_last,
                     on_batch=tick,
-                    forward=pair.forward,
+                    forward=asked.forward,
                 )
-            except BaseException as error:  # bad images are the dataset's fault, the rest the model's
-                culprit = (
-                    pair.dataset_choice
-                    if isinstance(error, DataProblem)
-                    else culprit_of(error, pair.model_choice, pair.parts(None, pair.model_choice))
-                )
-                with blaming(culprit):
+            except BaseException as error:
+                with blaming(asked.culprit(error)):
                     raise
 
-    logits, info = np.empty(shape, model.readout_dtype), {"key": ""}
+    logits: np.ndarray = np.empty(shape, model.readout_dtype)
     trouble: StabilityKitError | None = None
     try:
-        if len(mine) and pair.cache is None:
+        if len(mine) and asked.cache is None:
             logits = scratch_array(shape, model.readout_dtype)
             fill(logits, 0, lambda rows: None)
-        elif len(mine) and pair.cache is not None:
-            logits, info = TrajectoryCache(pair.cache).get(key, shape, fill, model.readout_dtype)
+        elif len(mine) and asked.cache is not None:
+            logits, _ = TrajectoryCache(asked.cache).get(_cache_record(asked, mine), shape, fill, model.readout_dtype)
     except StabilityKitError as error:
         trouble = error
     # Every rank hears of one rank's trouble; waiting for its rows would hang the others.
-    troubles = [t for t in pair.world.all_gather(trouble) if t is not None]
+    troubles = [t for t in world.all_gather(trouble) if t is not None]
     if troubles:
         raise troubles[0]
-    if pair.world.size > 1:
-        whole = scratch_array((shape[0], len(pair.indices), classes), model.readout_dtype)
-        whole[:, bounds[pair.world.rank] : bounds[pair.world.rank + 1]] = logits
-        pair.world.share_rows(whole, bounds, pair.device)
+    if world.size > 1:
+        whole = scratch_array((shape[0], len(asked.indices), classes), model.readout_dtype)
+        whole[:, bounds[world.rank] : bounds[world.rank + 1]] = logits
+        world.share_rows(whole, bounds, asked.device)
         logits = whole
-    record = {
-        "cache_key": info["key"],
-        "shape": list(logits.shape),
-        "batch_size": settings.batch_size,
-        "extract_dtype": settings.extract_dtype,
-        "compile": settings.compile,
-        "device": pair.device.type,
-    }
-    labels = np.asarray(pair.dataset.labels)[pair.indices].astype(np.int64)
+    labels = np.asarray(asked.dataset.labels)[asked.indices].astype(np.int64)
     for array in (logits, labels):
         array.flags.writeable = False
-    names = [str(c) for c in pair.dataset.class_names]
-    return Trajectory(logits, labels, pair.indices, settings.space, names, record)
+    return Trajectory(logits, labels, asked.indices, asked.extraction.space, names)
 
 
-def _cache_record(pair: Pair, readout: Readout, indices: np.ndarray) -> dict[str, Any]:
+def _cache_record(asked: Request, indices: np.ndarray) -> dict[str, Any]:
     """Everything the logits of ``indices`` depend on: the key under which they are kept."""
     import hashlib
     import inspect
@@ -110,26 +130,23 @@ def _cache_record(pair: Pair, readout: Readout, indices: np.ndarray) -> dict[str
     from stabilitykit.dynamics import trajectory as trajectory_module
 
     code = hashlib.sha256()
-    for thing in (trajectory_module, readout_module, type(pair.model)):
+    for thing in (trajectory_module, readout_module, type(asked.model)):
         try:
             code.update(Path(inspect.getsourcefile(thing) or "").read_bytes())
         except (OSError, TypeError):
             code.update(repr(thing).encode())  # defined interactively: no source to key on
     return {
         "what": "logits",
-        "model": pair.fingerprint,
-        "dataset": pair.dataset.fingerprint(),
+        "model": asked.fingerprint,
+        "dataset": asked.dataset.fingerprint(),
         "indices": hashlib.sha256(indices.astype(np.int64).tobytes()).hexdigest(),
-        "preprocessing": to_plain(dict(pair.model.preprocessing)),
-        "readout": readout.fingerprint(),
-        "batch_size": pair.settings.batch_size,
-        "dtype": pair.settings.extract_dtype,
-        "channels_last": pair.settings.channels_last,
-        "compile": pair.settings.compile,
-        "device": pair.device.type,
+        "preprocessing": to_plain(dict(asked.model.preprocessing)),
+        "readout": asked.readout.fingerprint(),
+        **asked.extraction.logits_record(),
+        "device": asked.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "plugin": pair.model_choice.plugin,
+        "plugin": asked.model_choice.plugin,
         "code": code.hexdigest(),
     }
 

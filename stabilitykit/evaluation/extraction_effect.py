@@ -11,7 +11,6 @@ import numpy as np
 from stabilitykit.base.errors import describe
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import EXTRACTION_EFFECT, PropertyResult, Table
-from stabilitykit.evaluation.settings import Settings
 from stabilitykit.machine.determinism import make_deterministic
 
 if TYPE_CHECKING:
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 
 # Images on which both are measured.
 SAMPLE = 200
-
-
-def faster_than_plain(settings: Settings) -> str:
-    """What about the extraction may move numbers, in words; empty for plain float32 and float64."""
-    parts = [settings.extract_dtype] if settings.extract_dtype in ("bfloat16", "float16") else []
-    parts += ["NHWC"] if settings.channels_last else []
-    parts += ["compiled"] if settings.compile else []
-    return " ".join(parts)
 
 
 class ExtractionEffect:
@@ -45,8 +36,8 @@ class ExtractionEffect:
 
     def __init__(self, pair: Pair, properties: Sequence[Choice]) -> None:
         self.pair = pair
-        self.how = faster_than_plain(pair.settings)
-        self.plainly = "float64" if pair.settings.extract_dtype == "float64" else "float32"
+        self.how = pair.settings.extraction.faster
+        self.plainly = pair.settings.extraction.plain.dtype
         self.n = min(SAMPLE, len(pair.indices))
         self.moved: float | None = None
         self._properties = {choice.name: choice for choice in reversed(properties)}
@@ -58,7 +49,7 @@ class ExtractionEffect:
         if not self._twins:
             pair = self.pair
             asked = replace(pair.settings, limit=self.n)
-            plain = replace(asked, extract_dtype=self.plainly, channels_last=False, compile=False)
+            plain = replace(asked, extraction=asked.extraction.plain)
             twins = tuple(
                 type(pair)(
                     pair.model_choice, pair.dataset_choice, settings, pair.device, None, pair.probe_choice, no_progress
@@ -66,7 +57,7 @@ class ExtractionEffect:
                 for settings in (plain, asked)
             )
             # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
-            if pair.settings.readout == "probe":
+            if pair.settings.extraction.readout == "probe":
                 for twin in twins:
                     twin.share(readout=pair.readout)
             twins[1].share(forward=pair.forward)

@@ -14,7 +14,7 @@ from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure, pass_on
 from stabilitykit.evaluation.chain_check import certify, warn_of
-from stabilitykit.evaluation.extraction_effect import ExtractionEffect, faster_than_plain
+from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.outcome import rechecked, stored_form
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import Choice
@@ -215,7 +215,7 @@ class Job:
                 context = pair.context(choice, results)
                 result = stored_form(prop.evaluate(context))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
-                if faster_than_plain(self.settings) and self.world.leads:
+                if self.settings.extraction.faster and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(pair, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
         except BaseException as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stabilitykit.base.errors import CellProblem, UsageProblem
+from stabilitykit.base.errors import CellProblem, PluginProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
@@ -20,9 +20,9 @@ from stabilitykit.dynamics.trajectory import Forward, Trajectory
 from stabilitykit.evaluation.blame import blaming
 from stabilitykit.evaluation.building import build_dataset, build_model
 from stabilitykit.evaluation.context import Context
-from stabilitykit.evaluation.extraction import extracted
+from stabilitykit.evaluation.extraction import Request, extracted
 from stabilitykit.evaluation.selection import Choice
-from stabilitykit.evaluation.settings import EXTRACT_DTYPES, Settings, choose_indices
+from stabilitykit.evaluation.settings import Settings, choose_indices
 from stabilitykit.evaluation.snapshot import Seal
 from stabilitykit.machine.distributed import World
 
@@ -94,16 +94,18 @@ class Pair:
     @property
     def readout(self) -> Readout:
         if self._readout is None:
-            self._readout = HeadReadout(self.model) if self.settings.readout == "head" else self._fit_probes()
+            self._readout = (
+                HeadReadout(self.model) if self.settings.extraction.readout == "head" else self._fit_probes()
+            )
         return self._readout
 
     @property
     def forward(self) -> Forward | None:
         """The compiled forward pass along depth under ``compile``, else None."""
-        if self._forward is None and self.settings.compile:
+        if self._forward is None and self.settings.extraction.compile:
             from stabilitykit.dynamics.compiled import CompiledForward
 
-            self._forward = CompiledForward(self.model, self.readout, self.settings.batch_size)
+            self._forward = CompiledForward(self.model, self.readout, self.settings.extraction.batch_size)
         return self._forward
 
     def share(self, *, readout: Readout | None = None, forward: Forward | None = None) -> None:
@@ -129,7 +131,7 @@ class Pair:
             indices,
             num_classes=len(self.dataset.class_names),
             epochs=self.settings.probe_epochs,
-            batch_size=self.settings.batch_size,
+            batch_size=self.settings.extraction.batch_size,
             seed=self.settings.seed,
             device=self.device,
             progress=self.progress,
@@ -139,7 +141,7 @@ class Pair:
         """Everything a result of this pair depends on, as plain data."""
         settings = self.settings
         probe = None
-        if settings.readout == "probe":
+        if settings.extraction.readout == "probe":
             probe = {
                 "dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
                 "trained_on_evaluated_images": self.probe_choice is None,
@@ -169,13 +171,8 @@ class Pair:
                 "n": len(self.indices),
                 "limit": settings.limit,
                 "seed": settings.seed,
-                "readout": settings.readout,
                 "probe": probe,
-                "space": settings.space,
-                "batch_size": settings.batch_size,
-                "extract_dtype": settings.extract_dtype,
-                "channels_last": settings.channels_last,
-                "compile": settings.compile,
+                **settings.extraction.record(),
                 "device": self.device.type,
                 "threads": torch.get_num_threads(),
             }
@@ -184,7 +181,26 @@ class Pair:
     def trajectory(self) -> Trajectory:
         """Extracted or read from the cache, once."""
         if self._trajectory is None:
-            self._trajectory = extracted(self)
+            what = self.damage()
+            if what:  # readouts of a changed model must not reach the others, let alone the cache
+                raise PluginProblem(f"modified {what} before it asked for the trajectory")
+            self._trajectory = extracted(
+                Request(
+                    self.model,
+                    self.dataset,
+                    self.indices,
+                    self.readout,
+                    self.settings.extraction,
+                    self.forward,
+                    self.fingerprint,
+                    self.device,
+                    self.cache,
+                    self.world,
+                    self.progress,
+                    self.model_choice,
+                    self.dataset_choice,
+                )
+            )
         return self._trajectory
 
     def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
@@ -198,17 +214,14 @@ class Pair:
             self.dataset,
             self.indices,
             self.readout,
-            self.settings.space,
+            self.settings.extraction,
             self.device,
-            self.settings.batch_size,
             self.settings.seed,
             dict(choice.options),
             needed,
             self.progress,
             self.trajectory,
             self.world,
-            EXTRACT_DTYPES[self.settings.extract_dtype],
-            self.settings.channels_last,
             lambda: self.forward,
         )
 

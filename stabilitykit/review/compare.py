@@ -127,8 +127,8 @@ def _warnings(columns: Sequence[Column]) -> list[str]:
     found = []
     first = columns[0]
     for column in columns[1:]:
-        for key, words in CONDITIONS:
-            a, b = first.record.get(key), column.record.get(key)
+        for key, (words, _) in CONDITIONS.items():
+            a, b = first.condition(key), column.condition(key)
             if a != b:
                 consequence = "a minimum falls with N: compare the rows at equal N" if key == "n" else "not comparable"
                 found.append(f"{words} differs: {a} in {first.label}, {b} in {column.label}; {consequence}")

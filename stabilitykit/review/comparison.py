@@ -8,17 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.runs.folder import Cell
 
-# What has to be equal for two numbers to be comparable: (key in the record, words).
-CONDITIONS = (
-    ("n", "N"),
-    ("space", "space"),
-    ("readout", "readout"),
-    ("probe", "probe"),
-    ("extract_dtype", "precision"),
-    ("batch_size", "batch size"),
-)
+# What has to be equal for two numbers to be comparable: key in the record -> (words, value where it is not mentioned).
+CONDITIONS: dict[str, tuple[str, Any]] = {"n": ("N", None), **Extraction.conditions(), "probe": ("probe", None)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +28,10 @@ class Column:
     @property
     def record(self) -> Mapping[str, Any]:
         return next((c.record for c in self.cells if c.record), {})
+
+    def condition(self, key: str) -> Any:
+        """What a number of this column was measured under: the value of a key of CONDITIONS."""
+        return self.record.get(key, CONDITIONS[key][1])
 
     @property
     def label(self) -> str:
@@ -101,7 +99,7 @@ class Comparison:
                     "run": str(c.run),
                     "model": c.model,
                     "dataset": c.dataset,
-                    **{key: c.record.get(key) for key, _ in CONDITIONS},
+                    **{key: c.condition(key) for key in CONDITIONS},
                 }
                 for c in self.columns
             ],

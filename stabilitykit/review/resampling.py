@@ -81,7 +81,7 @@ def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[...,
     request = column.info.get("request")
     if not isinstance(request, Mapping):
         raise UsageProblem(f"{column.run}: run.json holds no request; intervals need model and data")
-    settings = Settings(**{k: request[k] for k in Settings.__dataclass_fields__ if k in request})
+    settings = Settings.from_request(request)
     settings.check()
     make_deterministic(settings.seed)
     probe = request.get("probe_dataset")

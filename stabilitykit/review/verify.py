@@ -91,7 +91,7 @@ def verify(
         raise UsageProblem(f"{run}: run.json holds no request; it cannot be verified")
     target = choose_device(device if device != "auto" else str(request.get("device", "auto")))
     try:
-        settings = Settings(**{k: request[k] for k in Settings.__dataclass_fields__ if k in request})
+        settings = Settings.from_request(request)
         settings.check()
     except TypeError as error:
         raise UsageProblem(f"{run}: the request in run.json is damaged ({error})") from None
@@ -209,13 +209,8 @@ def _changed(pair: Pair, cell: Cell) -> str:
         parts.append("the model's weights or preprocessing changed")
     if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
-    asked = {
-        "n": len(pair.indices),
-        **{
-            key: getattr(pair.settings, key)
-            for key in ("seed", "limit", "readout", "space", "batch_size", "extract_dtype", "channels_last", "compile")
-        },
-    }
+    settings = pair.settings
+    asked = {"n": len(pair.indices), "seed": settings.seed, "limit": settings.limit, **settings.extraction.record()}
     parts += [
         f"{key} was {cell.record[key]} when it was measured and is {value} now (run.json, data)"
         for key, value in asked.items()
