@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
+from stabilitykit.dynamics.model import state_parts
 from stabilitykit_adapters.runs import Run
 
 if TYPE_CHECKING:
@@ -235,14 +236,10 @@ def _batch_drift(model: Chained, inputs: torch.Tensor) -> dict[str, float]:
     return {"max_abs": largest, "relative": largest / scale if scale else 0.0}
 
 
-def _parts(state: State) -> tuple[torch.Tensor, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
 def _difference(a: State, b: State) -> float:
     """Largest absolute difference; infinite where one side is NaN and the other is not, or shapes differ."""
     worst = 0.0
-    for x, y in zip(_parts(a), _parts(b)):
+    for x, y in zip(state_parts(a), state_parts(b)):
         if x.shape != y.shape:
             return float("inf")
         if not torch.equal(x, y):
@@ -255,7 +252,7 @@ def _difference(a: State, b: State) -> float:
 def _shifted(state: State, count: int) -> State:
     """The state with its first ``count`` parts moved (the rest is the side state): a tail may read any of them."""
     generator = torch.Generator().manual_seed(0)
-    parts = list(_parts(state))
+    parts = list(state_parts(state))
     for n, part in enumerate(parts[:count]):
         noise = torch.randn(part.shape, generator=generator).to(part.device, part.dtype)
         parts[n] = part + noise * (part.std() + 1.0)

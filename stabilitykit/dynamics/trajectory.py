@@ -15,7 +15,7 @@ from stabilitykit.base.errors import CellProblem, DataProblem
 from stabilitykit.base.watch import code_of
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.extraction import Extraction
-from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.model import Model, state_parts
 from stabilitykit.dynamics.readout import Readout
 from stabilitykit.dynamics.space import Space, to_space
 
@@ -205,7 +205,7 @@ def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterat
 
 def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:
     """n, the number of elements of one image's state h_t; CellProblem when it is no batch of states."""
-    parts = state if isinstance(state, tuple) else (state,)
+    parts = state_parts(state)
     for part in parts:
         if not isinstance(part, torch.Tensor) or part.shape[:1] != inputs.shape[:1]:
             raise CellProblem(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from stabilitykit.base.errors import catching
 from stabilitykit.base.results import to_plain
 from stabilitykit.evaluation.blame import describe_failure
 from stabilitykit.evaluation.subject import Pair
@@ -16,13 +17,11 @@ def certify(pair: Pair) -> dict[str, Any]:
     from stabilitykit.dynamics.trajectory import batches
 
     batch_size = pair.settings.extraction.batch_size
-    try:
+    with catching() as caught:
         _, inputs = next(batches(pair.model, pair.dataset, pair.indices[:batch_size], batch_size, pair.device))
         return to_plain(dict(pair.model.certify(inputs)))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return {"error": describe_failure(pair.model_choice, error)["message"]}
+    assert caught.error is not None
+    return {"error": describe_failure(pair.model_choice, caught.error)["message"]}
 
 
 def warn_of(certificate: Mapping[str, Any], owner: str) -> None:

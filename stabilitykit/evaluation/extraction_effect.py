@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stabilitykit.base.errors import describe
+from stabilitykit.base.errors import catching, describe
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import EXTRACTION_EFFECT, PropertyResult, Table
 from stabilitykit.machine.determinism import make_deterministic
@@ -85,14 +85,11 @@ class ExtractionEffect:
 
     def stated(self, result: PropertyResult, choice: Choice) -> PropertyResult:
         """``result`` with the effect in the note of every measurement and as a table; a failure is a note, too."""
-        try:
+        with catching() as caught:
             plain, asked = self.measure(choice)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # the numbers stand without it
-            result.notes.append(
-                f"the effect of {self.how} extraction could not be measured on {self.n} images: {describe(error)}"
-            )
+        if caught.error is not None:  # the numbers stand without it
+            why = describe(caught.error)
+            result.notes.append(f"the effect of {self.how} extraction could not be measured on {self.n} images: {why}")
             return result
         before = {m.name: m.value for m in plain.measurements}
         after = {m.name: m.value for m in asked.measurements}

@@ -69,6 +69,10 @@ class Pair:
         """What a property changed in place although it is shared: text for a message, or nothing."""
         return self._seal.damage(self.model, self.dataset)
 
+    def answers_to(self, recorded: object) -> bool:
+        """Whether ``recorded`` is the model's fingerprint, in the form of today or of a run made before."""
+        return recorded == self.fingerprint or recorded in self.model.former_fingerprints()
+
     def repair(self, culprit: str) -> None:
         """Build model and dataset anew; where that does not bring them back, :meth:`require_intact` refuses."""
         try:

@@ -12,7 +12,7 @@ from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import Measurement, Table
 from stabilitykit.review.comparison import CONDITIONS, Column, Comparison, Entry, Row
 from stabilitykit.review.resampling import add_intervals
-from stabilitykit.runs.folder import Cell, load_run
+from stabilitykit.runs.folder import cells_by_pair, load_run
 
 
 def compare(
@@ -53,9 +53,7 @@ def compare(
 
 def _columns(path: Path) -> list[Column]:
     info, cells = load_run(path)
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    groups = cells_by_pair(cells)
     if not groups:
         raise UsageProblem(f"{path} holds no finished cell; finish it with --resume")
     return [Column(path, *key, members, info) for key, members in groups.items()]

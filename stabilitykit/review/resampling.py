@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,31 +72,14 @@ def add_intervals(
 
 
 def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]], trust: bool) -> _Side:
-    from stabilitykit.evaluation.selection import choose, choose_recorded
-    from stabilitykit.evaluation.settings import Settings
-    from stabilitykit.evaluation.subject import Pair
-    from stabilitykit.machine.determinism import make_deterministic
-    from stabilitykit.machine.device import choose_device
+    from stabilitykit.evaluation.selection import choose
+    from stabilitykit.review.rebuilding import RecordedRequest
 
-    request = column.info.get("request")
-    if not isinstance(request, Mapping):
-        raise UsageProblem(f"{column.run}: run.json holds no request; intervals need model and data")
-    settings = Settings.from_request(request)
-    settings.check()
-    make_deterministic(settings.seed)
-    probe = request.get("probe_dataset")
+    request = RecordedRequest.read(column.run, column.info)
+    pair = request.build(registry, column.model, column.dataset, cache=cache, progress=progress, trust=trust)
     with contextlib.redirect_stdout(sys.stderr):
-        pair = Pair(
-            choose_recorded(registry, "model", column.model, trust=trust),
-            choose_recorded(registry, "dataset", column.dataset, trust=trust),
-            settings,
-            choose_device(str(request.get("device", "auto"))),
-            cache,
-            choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
-            progress,
-        )
         recorded = (column.record.get("model") or {}).get("fingerprint")
-        if recorded not in (None, pair.fingerprint):
+        if recorded is not None and not pair.answers_to(recorded):
             pair.close()
             raise UsageProblem(
                 f"the weights of {column.model} are no longer those of {column.run}; "

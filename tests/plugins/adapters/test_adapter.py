@@ -147,6 +147,14 @@ def test_the_side_state_is_held_and_counts():
         assert not torch.equal(model.readout(state), model.readout((state[0], state[1] + 1)))
 
 
+def test_runs_made_before_the_move_know_the_model_by_its_former_module():
+    model = adapted(Modular)
+    former = copy.copy(model)
+    former._kind = "stabilitykit_timm.adapter.AdaptedModel"
+    assert former.fingerprint() in model.former_fingerprints()
+    assert former.fingerprint() != model.fingerprint()
+
+
 def test_copies_are_independent():
     model = adapted(Modular)
     twin = copy.deepcopy(model)
