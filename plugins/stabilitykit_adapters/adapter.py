@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stabilitykit.dynamics.model import Model, state_of, state_parts
-from stabilitykit_adapters.certificate import certify
+from stabilitykit_adapters.equivalence import certify
 from stabilitykit_adapters.layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from stabilitykit_adapters.program import Program
 from stabilitykit_adapters.replay import Replayer

@@ -9,19 +9,21 @@ from typing import Any
 from stabilitykit.base.errors import catching
 from stabilitykit.base.results import to_plain
 from stabilitykit.evaluation.blame import describe_failure
-from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.subject import Subject
 
 
-def certify(pair: Pair) -> dict[str, Any]:
+def certify(subject: Subject) -> dict[str, Any]:
     """What the model says of itself on the first batch; ``error`` where it fails to."""
     from stabilitykit.dynamics.trajectory import batches
 
-    batch_size = pair.settings.extraction.batch_size
+    batch_size = subject.settings.extraction.batch_size
     with catching() as caught:
-        _, inputs = next(batches(pair.model, pair.dataset, pair.indices[:batch_size], batch_size, pair.device))
-        return to_plain(dict(pair.model.certify(inputs)))
+        _, inputs = next(
+            batches(subject.model, subject.dataset, subject.indices[:batch_size], batch_size, subject.device)
+        )
+        return to_plain(dict(subject.model.certify(inputs)))
     assert caught.error is not None
-    return {"error": describe_failure(pair.model_choice, caught.error)["message"]}
+    return {"error": describe_failure(subject.model_choice, caught.error)["message"]}
 
 
 def warn_of(certificate: Mapping[str, Any], owner: str) -> None:

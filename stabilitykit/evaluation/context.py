@@ -69,7 +69,7 @@ class Context:
 
     @property
     def trajectory(self) -> Trajectory:
-        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the pair."""
+        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the subject."""
         if self.make_trajectory is None:
             raise CellProblem("this context offers no trajectory")
         return self.make_trajectory()

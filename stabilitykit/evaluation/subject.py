@@ -1,4 +1,4 @@
-"""One (model, dataset) pair: built once, its readout, images and trajectory shared by all its properties."""
+"""One model on one dataset: built once, its readout, images and trajectory shared by all its properties."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from stabilitykit.dynamics.trajectory import Forward, Trajectory
 from stabilitykit.evaluation.blame import blaming
 from stabilitykit.evaluation.building import build_dataset, build_model
 from stabilitykit.evaluation.context import Context
-from stabilitykit.evaluation.extraction import Request, extracted
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings, choose_indices
-from stabilitykit.evaluation.snapshot import Seal
+from stabilitykit.evaluation.snapshot import Snapshot
+from stabilitykit.evaluation.trajectories import Request, extracted
 from stabilitykit.machine.distributed import World
 
-__all__ = ["Pair", "Settings", "choose_indices"]
 
-
-class Pair:
+class Subject:
     """A model and a dataset brought together. Heavy parts are made on first use."""
 
     def __init__(
@@ -55,8 +53,8 @@ class Pair:
             labels = np.array(self.dataset.labels)
         with blaming(model):
             self.model = self._build_model()
-            self._seal = Seal(self.model, labels)
-        self.fingerprint = self._seal.fingerprint
+            self._snapshot = Snapshot(self.model, labels)
+        self.fingerprint = self._snapshot.fingerprint
         self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
         self.indices.flags.writeable = False
         self._irreparable = ""
@@ -65,9 +63,9 @@ class Pair:
         """Whose code runs in a cell of property ``prop``: objects with their choices."""
         return [(prop, choice), (self.dataset, self.dataset_choice), (self.model, self.model_choice)]
 
-    def damage(self) -> str:
+    def what_changed(self) -> str:
         """What a property changed in place although it is shared: text for a message, or nothing."""
-        return self._seal.damage(self.model, self.dataset)
+        return self._snapshot.what_changed(self.model, self.dataset)
 
     def answers_to(self, recorded: object) -> bool:
         """Whether ``recorded`` is the model's fingerprint, in the form of today or of a run made before."""
@@ -81,7 +79,7 @@ class Pair:
             self._forward = None
             if isinstance(self._readout, HeadReadout):
                 self._readout = HeadReadout(self.model)
-            left = self.damage()
+            left = self.what_changed()
         except (Exception, SystemExit) as error:
             left = f"{type(error).__name__}: {error}"
         if left:
@@ -113,7 +111,7 @@ class Pair:
         return self._forward
 
     def share(self, *, readout: Readout | None = None, forward: Forward | None = None) -> None:
-        """Use the readout or the compiled forward pass of another pair of the same model."""
+        """Use the readout or the compiled forward pass of another subject with the same model."""
         self._readout, self._forward = readout or self._readout, forward or self._forward
 
     def _fit_probes(self) -> ProbeReadout:
@@ -142,7 +140,7 @@ class Pair:
         )
 
     def record(self) -> dict[str, Any]:
-        """Everything a result of this pair depends on, as plain data."""
+        """Everything a result of this subject depends on, as plain data."""
         settings = self.settings
         probe = None
         if settings.extraction.readout == "probe":
@@ -185,7 +183,7 @@ class Pair:
     def trajectory(self) -> Trajectory:
         """Extracted or read from the cache, once."""
         if self._trajectory is None:
-            what = self.damage()
+            what = self.what_changed()
             if what:  # readouts of a changed model must not reach the others, let alone the cache
                 raise PluginProblem(f"modified {what} before it asked for the trajectory")
             self._trajectory = extracted(
@@ -230,5 +228,5 @@ class Pair:
         )
 
     def close(self) -> None:
-        """Free what only this pair used."""
+        """Free what only this subject used."""
         self._trajectory = None

@@ -15,7 +15,7 @@ from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.evaluation.selection import choose_recorded
 from stabilitykit.evaluation.settings import Settings
-from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.device import choose_device
 from stabilitykit.plugins.registry import Registry
@@ -65,7 +65,7 @@ class RecordedRequest:
         cache: Path | None = None,
         progress: Callable[..., Iterator[Any]] = no_progress,
         trust: bool = False,
-    ) -> Pair:
+    ) -> Subject:
         """One (model, dataset) of the run, by labels; options given here replace those of the labels.
 
         Raises:
@@ -74,7 +74,7 @@ class RecordedRequest:
         """
         make_deterministic(self.settings.seed)
         with contextlib.redirect_stdout(sys.stderr):
-            return Pair(
+            return Subject(
                 choose_recorded(registry, "model", model, model_options, trust=trust),
                 choose_recorded(registry, "dataset", dataset, dataset_options, trust=trust),
                 self.settings,

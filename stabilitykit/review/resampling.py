@@ -21,17 +21,17 @@ from stabilitykit.review.comparison import Column, Comparison, Interval
 if TYPE_CHECKING:
     from stabilitykit.evaluation.context import Context
     from stabilitykit.evaluation.property import Property
-    from stabilitykit.evaluation.subject import Pair
+    from stabilitykit.evaluation.subject import Subject
 
 LEVEL = 0.95
 
 
 @dataclass
 class _Side:
-    """One column with its pair rebuilt."""
+    """One column with its subject built again."""
 
     column: Column
-    pair: Pair
+    subject: Subject
     properties: dict[str, tuple[Property, Context]]
 
 
@@ -57,7 +57,7 @@ def add_intervals(
         for number in range(1, len(comparison.columns)):
             other = _rebuild(registry, comparison.columns[number], root, progress, trust)
             try:
-                same = _same_images(first.pair, other.pair)
+                same = _same_images(first.subject, other.subject)
                 if not same:
                     warnings.append(
                         f"{first.column.label} and {other.column.label} were measured over different "
@@ -65,9 +65,9 @@ def add_intervals(
                     )
                 _fill(comparison, number, first, other, same, subsamples, resamples, seed, progress)
             finally:
-                other.pair.close()
+                other.subject.close()
     finally:
-        first.pair.close()
+        first.subject.close()
     return warnings
 
 
@@ -76,11 +76,11 @@ def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[...,
     from stabilitykit.review.rebuilding import RecordedRequest
 
     request = RecordedRequest.read(column.run, column.info)
-    pair = request.build(registry, column.model, column.dataset, cache=cache, progress=progress, trust=trust)
+    subject = request.build(registry, column.model, column.dataset, cache=cache, progress=progress, trust=trust)
     with contextlib.redirect_stdout(sys.stderr):
         recorded = (column.record.get("model") or {}).get("fingerprint")
-        if recorded is not None and not pair.answers_to(recorded):
-            pair.close()
+        if recorded is not None and not subject.answers_to(recorded):
+            subject.close()
             raise UsageProblem(
                 f"the weights of {column.model} are no longer those of {column.run}; "
                 "compare without --paired, or evaluate again"
@@ -90,11 +90,11 @@ def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[...,
             if cell.ok:
                 with contextlib.suppress(StabilityKitError):  # a property that is not installed any more
                     choice = choose(registry, "property", cell.property)
-                    properties[cell.property] = (choice.make(), pair.context(choice, {}))
-    return _Side(column, pair, properties)
+                    properties[cell.property] = (choice.make(), subject.context(choice, {}))
+    return _Side(column, subject, properties)
 
 
-def _same_images(a: Pair, b: Pair) -> bool:
+def _same_images(a: Subject, b: Subject) -> bool:
     return a.dataset.fingerprint() == b.dataset.fingerprint() and np.array_equal(a.indices, b.indices)
 
 

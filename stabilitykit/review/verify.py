@@ -17,7 +17,7 @@ from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import choose
-from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.review.consistency import changed_rows, inconsistent, missing_cells
@@ -178,7 +178,7 @@ def _path_option(registry: Registry, dataset: str) -> str:
     return name
 
 
-def _changed(pair: Pair, cell: Cell) -> str:
+def _changed(pair: Subject, cell: Cell) -> str:
     """What differs between the run's record and the model and data of today; empty when nothing does."""
     parts = []
     if not pair.answers_to(_part(cell, "model").get("fingerprint")):
@@ -197,7 +197,7 @@ def _changed(pair: Pair, cell: Cell) -> str:
 
 def _verify_cell(
     registry: Registry,
-    pair: Pair,
+    pair: Subject,
     cell: Cell,
     results: Mapping[str, Any],
     changed: str,
@@ -218,7 +218,7 @@ def _verify_cell(
                 recomputed = _recompute(choice.make(), pair.context(choice, results), cell.result, witnesses_only)
         if caught.error is not None:
             changed = f"the recomputation raised {describe(caught.error)}"
-        damage = pair.damage()
+        damage = pair.what_changed()
         if damage:
             changed = f"the recomputation modified {damage}"
             pair.repair(f"the verification of {cell.property}")

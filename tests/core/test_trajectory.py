@@ -13,7 +13,8 @@ from stabilitykit.dynamics.readout import HeadReadout, state_vector
 from stabilitykit.dynamics.space import to_space, to_space_torch
 from stabilitykit.dynamics.trajectory import extract
 from stabilitykit.evaluation.selection import Choice
-from stabilitykit.evaluation.subject import Pair, Settings, choose_indices
+from stabilitykit.evaluation.settings import Settings, choose_indices
+from stabilitykit.evaluation.subject import Subject
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 
@@ -22,7 +23,7 @@ def choice(kind, thing):
 
 
 def pair(model=None, dataset=None, **settings):
-    return Pair(
+    return Subject(
         choice("model", model or TinyModel()),
         choice("dataset", dataset or TinyDataset()),
         Settings.from_request({"batch_size": 7} | settings),

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_adapters.adapter import AdaptedModel
-from stabilitykit_adapters.certificate import certify
 from stabilitykit_adapters.discovery import discover
+from stabilitykit_adapters.equivalence import certify
 from torch import nn
 
 from stabilitykit.dynamics.compiled import CompiledForward
@@ -223,7 +223,7 @@ def test_columns_choose_outputs():
     "name", ["vit_tiny_patch16_224", "resnet18", "mobilenetv2_050", "levit_128s", "efficientformer_l1"]
 )
 def test_timm_round_trips(name):
-    from stabilitykit_adapters.certificate import randomise
+    from stabilitykit_adapters.equivalence import randomise
     from stabilitykit_timm.names import input_shape_of, skeleton
 
     module = skeleton(f"timm:{name}", device="cpu")

@@ -1,4 +1,4 @@
-"""The trajectory of a pair: read from the cache or extracted, each process of a run its share."""
+"""The trajectory of a model on a dataset: read from the cache or extracted, each process of a run its share."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from stabilitykit_adapters.adapter import AdaptedModel
-from stabilitykit_adapters.certificate import certify, randomise, recalibrate, uncalibrated
 from stabilitykit_adapters.discovery import discover
+from stabilitykit_adapters.equivalence import certify, randomise, recalibrate, uncalibrated
 from torch import nn
 
 from tests.plugins.adapters.nets import Leaking, Modular, Noisy, Perceptron, Skip, images, make
