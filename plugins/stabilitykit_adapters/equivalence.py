@@ -110,30 +110,6 @@ def randomise(module: nn.Module, *, seed: int = 0) -> None:
                 part.running_var.copy_(1.0 + noise(part.running_var, 0.2).abs())
 
 
-def recalibrate(module: nn.Module, batches: Sequence[torch.Tensor]) -> int:
-    """Set BatchNorm statistics to those of ``batches``; returns how many layers were set.
-
-    For networks whose statistics were never estimated: it changes the function, so callers record it.
-    """
-    layers = [
-        m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
-    ]
-    before = [(m, m.training, m.momentum) for m in layers]
-    module.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # cumulative average over all batches
-        layer.training = True
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                module(batch)
-    finally:
-        for layer, training, momentum in before:
-            layer.training, layer.momentum = training, momentum
-    return len(layers)
-
-
 def uncalibrated(module: nn.Module) -> list[str]:
     """Names of BatchNorm layers whose statistics are still those of a new layer."""
     return [
