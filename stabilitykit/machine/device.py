@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import torch
 
 
-
 def choose_device(name: str) -> torch.device:
     """``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; UsageProblem if not there."""
     import torch
