@@ -105,8 +105,8 @@ def certify_all(seconds: float) -> None:
     """Exact round trips of every run of the smallest members of every covered family."""
     import torch
     from stabilitykit_adapters.adapter import AdaptedModel
-    from stabilitykit_adapters.certificate import certify, randomise
     from stabilitykit_adapters.discovery import discover
+    from stabilitykit_adapters.equivalence import certify, randomise
 
     families: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(LINES):

@@ -94,9 +94,10 @@ def _train(sizes: list[int]) -> list[Any]:
 def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
     """One solver on one network, in this process."""
     import numpy as np
-    from stabilitykit_lipschitz.api import constant, dual_constant, repaired, solve_certified
+    from stabilitykit_lipschitz.api import repaired, solve_certified
     from stabilitykit_lipschitz.lower import search
     from stabilitykit_lipschitz.reduce import prepare
+    from stabilitykit_lipschitz.units import constant, dual_constant
 
     net = network(name)
     if solver == "ours":

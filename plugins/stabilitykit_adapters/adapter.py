@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.model import Model, state_of, state_parts
+from stabilitykit_adapters.equivalence import certify
 from stabilitykit_adapters.layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from stabilitykit_adapters.program import Program
 from stabilitykit_adapters.replay import Replayer
@@ -38,6 +39,8 @@ class AdaptedModel(Model):
         columns: outputs that stand for the dataset's classes, in their order; None: all.
         record: what ``describe`` adds: where the model came from.
     """
+
+    former_modules = ("stabilitykit_timm.adapter",)
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class AdaptedModel(Model):
         if not sides:
             return after
         assert isinstance(state, tuple)
-        return (*(after if isinstance(after, tuple) else (after,)), *state[len(block.end) :])
+        return (*state_parts(after), *state[len(block.end) :])
 
     def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
         """g: everything after the last block, applied to a state of any depth -> logits (B, K)."""
@@ -150,8 +153,6 @@ class AdaptedModel(Model):
         }
 
     def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
-        from stabilitykit_adapters.certificate import certify
-
         return certify(self, inputs)
 
     def fingerprint(self) -> str:
@@ -180,7 +181,7 @@ class AdaptedModel(Model):
             if number == 0 and len(self.run.shape) == 1:
                 state = self._coordinates.to_canonical(t, state, self.run.shape[0])
             parts.append(state)
-        return parts[0] if len(parts) == 1 else tuple(parts)
+        return state_of(parts)
 
     def _inward(self, t: int, state: State, vertices: Sequence[int], wanted: Sequence[int]) -> list[torch.Tensor]:
         """A state in the coordinates of h_T -> the network's tensors at block t, copied where it would write.
@@ -189,7 +190,7 @@ class AdaptedModel(Model):
         tensor that is also the state at this block gives way to it.
         """
         tensors: dict[int, torch.Tensor] = {}
-        for number, (part, vertex) in enumerate(zip(state if isinstance(state, tuple) else (state,), vertices)):
+        for number, (part, vertex) in enumerate(zip(state_parts(state), vertices)):
             if vertex not in wanted or vertex in tensors:
                 continue
             shape = self.program.shapes[vertex]
@@ -205,4 +206,4 @@ class AdaptedModel(Model):
 
 
 def _batch(state: State) -> int:
-    return (state[0] if isinstance(state, tuple) else state).shape[0]
+    return state_parts(state)[0].shape[0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from stabilitykit import CellProblem, UsageProblem
+from stabilitykit.base.names import did_you_mean
 from stabilitykit_adapters.runs import Discovery, Run
 
 
@@ -37,10 +37,8 @@ def choose_run(found: Discovery, which: str, mode: str | None, owner: str) -> Ru
         if run.name == which:
             return run
     names = [run.name for run in runs]
-    close = difflib.get_close_matches(which, names, n=1)
     raise UsageProblem(
-        f"model {owner} has no run {which!r}{f' (did you mean {close[0]}?)' if close else ''}; runs: "
-        f"longest, cheapest, {', '.join(names)}"
+        f"model {owner} has no run {which!r}{did_you_mean(which, names)}; runs: longest, cheapest, {', '.join(names)}"
     )
 
 

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import nn
 
-from stabilitykit_adapters.dataflow import KINDS, Dataflow
+from stabilitykit_adapters.candidates import Candidate, Candidates
 from stabilitykit_adapters.following import Path
 from stabilitykit_adapters.functional import functional_blocks, open_functional_blocks
-from stabilitykit_adapters.program import Program, Unreachable, image_shape_of, trace
+from stabilitykit_adapters.program import Unreachable, image_shape_of, trace
 from stabilitykit_adapters.reasons import explain
 from stabilitykit_adapters.runs import MODES, Block, Discovery, Mode, Reason, Run
 from stabilitykit_adapters.segments import point_of, sides_at
-from stabilitykit_adapters.tracing import Recording
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A module call whose input-dependent inputs and outputs agree in shape.
-
-    Attributes:
-        start, end: vertices of the state before and after the call.
-        sides: what else is alive on both sides (empty: the states are cuts); None: it changes.
-        around: what else is alive before or after the call, None: too much to say.
-        skip: one of :data:`stabilitykit_adapters.dataflow.KINDS`.
-    """
-
-    path: Path
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-    sides: frozenset[int] | None
-    skip: str
-    ticks: tuple[int, int]
-    around: frozenset[int] | None = frozenset()
-
-    @property
-    def closed(self) -> bool:
-        return self.sides is not None and not self.sides
 
 
 def discover(module: nn.Module, input_shape: tuple[int, ...]) -> Discovery:
@@ -56,21 +31,20 @@ def discover(module: nn.Module, input_shape: tuple[int, ...]) -> Discovery:
         TraceProblem: the forward pass cannot be recorded.
     """
     program, flow, recording = trace(module, input_shape)
-    search = _Search(module, program, flow, recording)
+    candidates = Candidates(module, program, flow, recording)
+    search = _Search(candidates)
     runs = search.runs()
     notes = [f"recorded on {program.device}: the meta device failed ({program.fallback})"] if program.fallback else []
-    return Discovery(runs, explain(search, runs), program, search.total, notes)
+    return Discovery(runs, explain(candidates, runs, search.lost), program, candidates.total, notes)
 
 
 class _Search:
-    def __init__(self, module: nn.Module, program: Program, flow: Dataflow, recording: Recording) -> None:
-        self.program, self.flow = program, flow
-        self.modules = list(module.modules())
-        self.weights = [any(True for _ in m.parameters()) for m in self.modules]
-        self.flops = recording.flops
-        self.total = sum(amount for _, amount in self.flops) or 1.0
+    """Joins candidates to chains of blocks, and chains to runs; ``lost``: reasons for chains that are none."""
+
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates = candidates
+        self.program, self.flow = candidates.program, candidates.flow
         self.lost: list[Reason] = []
-        self.candidates = {c.path: c for path in program.calls if path and (c := self._candidate(path)) is not None}
 
     def runs(self) -> list[Run]:
         found: list[Run] = []
@@ -81,7 +55,7 @@ class _Search:
                 for blocks, sides in self._chains(atoms, mode, history):
                     fresh += self._finish(blocks, mode, sides)
                 found += self._new(fresh, found)
-            covered = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end)) for r in found]
+            covered = [(self.flow.birth(r.blocks[0].start), self.flow.birth(r.blocks[-1].end)) for r in found]
             if mode == "open":
                 fresh = [
                     run
@@ -100,53 +74,21 @@ class _Search:
         found.sort(key=lambda r: (MODES.index(r.mode), -r.depth, -r.share))
         return _named(found)
 
-    # Candidates
-
-    def _candidate(self, path: Path) -> Candidate | None:
-        event, flow = self.program.calls[path], self.flow
-        starts = _unique(leaf.vertex for leaf in event.inputs)
-        ends = [v for v in _unique(leaf.vertex for leaf in event.outputs) if v not in starts]
-        if not starts or not ends or not self.weights[self.program.modules[path]]:
-            return None
-        paired = _pair(starts, ends, lambda v: flow.vertices[v].shape)
-        if paired is None or not flow.parameters_between(paired, ends):
-            return None
-        start, end = tuple(paired), tuple(ends)
-        sides: frozenset[int] | None = frozenset()
-        around: frozenset[int] | None = sides
-        ticks = (-1, -1)
-        if not (self._cut(start) and self._cut(end)):
-            before, after = flow.live(event.seq_start - 0.5), flow.live(event.seq_end - 0.5)
-            sides = around = None
-            if before is not None and after is not None and set(end) <= after:
-                around, ticks = (before - set(start)) | (after - set(end)), (event.start, event.end)
-                sides = around if before - set(start) == after - set(end) else None
-        return Candidate(path, start, end, sides, self._skip(start, end, sides or frozenset()), ticks, around)
-
-    def _cut(self, state: tuple[int, ...]) -> bool:
-        live = self.flow.live(self._birth(state))
-        return live is not None and live <= set(state)
-
-    def _skip(self, start: tuple[int, ...], end: tuple[int, ...], sides: frozenset[int]) -> str:
-        kinds = [self.flow.skip(start, vertex) for vertex in end]
-        worst = max(kinds, key=KINDS.index)
-        if worst == "none" and self.flow.inner_skip(start, end, sides):
-            return "inner"
-        return worst
-
     # From candidates to blocks
 
     def _atoms(self, path: Path, mode: Mode, history: bool) -> list[Candidate]:
         """Blocks at the finest level that still has a skip in each (plain: at the coarsest below a container)."""
         below = [atom for child in self.program.children(path) for atom in self._atoms(child, mode, history)]
-        own = self.candidates.get(path)
+        own = self.candidates.by_path.get(path)
         if own is None or not _eligible(own, mode, history):
             return below
         if mode == "plain":
-            container = isinstance(self.modules[self.program.modules[path]], (nn.Sequential, nn.ModuleList))
+            container = isinstance(self.candidates.modules[self.program.modules[path]], (nn.Sequential, nn.ModuleList))
             return below if container and len(below) > 1 else [own]
-        size = self._size(own.start)
-        same = [atom for atom in below if self._size(atom.start) == size and (history or atom.sides == own.sides)]
+        size = self.candidates.size(own.start)
+        same = [
+            atom for atom in below if self.candidates.size(atom.start) == size and (history or atom.sides == own.sides)
+        ]
         return below if len(same) > 1 else [own]
 
     def _chains(
@@ -184,7 +126,11 @@ class _Search:
         """``block`` as the successor of ``last``, with what lies between them taken in; None if they do not join."""
         if last.end == block.start:
             return block
-        if self._size(last.end) != self._size(block.start) or len(last.end) > 1 or len(block.start) > 1:
+        if (
+            self.candidates.size(last.end) != self.candidates.size(block.start)
+            or len(last.end) > 1
+            or len(block.start) > 1
+        ):
             return None
         if self.program.births.get(block.start[0], -1) <= self.program.births.get(last.end[0], -1):
             return None
@@ -194,7 +140,7 @@ class _Search:
             return None
         if self.flow.parameters_between(last.end, block.start):
             return None
-        skip = self._skip(last.end, block.end, frozenset())
+        skip = self.candidates.skip(last.end, block.end, frozenset())
         if skip == "none" and mode != "plain":
             return None
         return replace(block, start=last.end, kind=skip, ticks=(last.ticks[1], block.ticks[1]))
@@ -223,9 +169,9 @@ class _Search:
             self.lost.append(Reason(code, f"{len(blocks)} blocks from {blocks[0].name}", str(problem)))
             return []
         parts = len(blocks[-1].end)
-        first, last = self._birth(blocks[0].start), self._birth(blocks[-1].end)
-        tail = sum(amount for seq, amount in self.flops if seq - 1 > last) / self.total
-        share = sum(amount for seq, amount in self.flops if first < seq - 1 <= last) / self.total
+        first, last = self.flow.birth(blocks[0].start), self.flow.birth(blocks[-1].end)
+        tail = sum(amount for seq, amount in self.candidates.flops if seq - 1 > last) / self.candidates.total
+        share = sum(amount for seq, amount in self.candidates.flops if first < seq - 1 <= last) / self.candidates.total
         history = any(self.program.births[v] > first for v in sides)
         return [
             Run(
@@ -243,19 +189,13 @@ class _Search:
 
     def _new(self, runs: Iterable[Run], known: Sequence[Run]) -> list[Run]:
         """Runs that are not part of one already known."""
-        taken = [(self._birth(r.blocks[0].start), self._birth(r.blocks[-1].end)) for r in known]
+        taken = [(self.flow.birth(r.blocks[0].start), self.flow.birth(r.blocks[-1].end)) for r in known]
         fresh = []
         for run in runs:
-            low, high = self._birth(run.blocks[0].start), self._birth(run.blocks[-1].end)
+            low, high = self.flow.birth(run.blocks[0].start), self.flow.birth(run.blocks[-1].end)
             if not any(a <= low and high <= b for a, b in taken):
                 fresh.append(run)
         return fresh
-
-    def _birth(self, state: Iterable[int]) -> float:
-        return self.flow.birth(state)
-
-    def _size(self, state: Iterable[int]) -> int:
-        return sum(self.flow.vertices[v].numel for v in state)
 
 
 def _eligible(candidate: Candidate, mode: Mode, history: bool) -> bool:
@@ -268,22 +208,6 @@ def _eligible(candidate: Candidate, mode: Mode, history: bool) -> bool:
     if history:
         return candidate.around is not None
     return bool(candidate.sides)
-
-
-def _unique(vertices: Iterable[int | None]) -> list[int]:
-    return list(dict.fromkeys(v for v in vertices if v is not None))
-
-
-def _pair(starts: list[int], ends: list[int], shape) -> list[int] | None:  # type: ignore[no-untyped-def]
-    """For every end the first unused start of its shape; None when one has none."""
-    free, chosen = list(starts), []
-    for end in ends:
-        match = next((v for v in free if shape(v) == shape(end)), None)
-        if match is None:
-            return None
-        free.remove(match)
-        chosen.append(match)
-    return chosen
 
 
 def _common(names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import inspect
 import sys
@@ -15,6 +14,8 @@ import torch
 from torch import nn
 
 from stabilitykit import StabilityKitError, UsageProblem
+from stabilitykit.base.errors import describe
+from stabilitykit.base.names import did_you_mean
 from stabilitykit_adapters.adapter import AdaptedModel
 from stabilitykit_adapters.adapting import adapt, read_weights
 from stabilitykit_adapters.pixels import plain_preprocess
@@ -107,13 +108,10 @@ def build_module(name: str, options: Mapping[str, Any]) -> nn.Module:
         except ImportError as error:
             raise UsageProblem(f"module:{name}: cannot import {path}: {error}") from None
         except (Exception, SystemExit) as error:
-            raise UsageProblem(f"module:{name}: importing {path} raised {type(error).__name__}: {error}") from error
+            raise UsageProblem(f"module:{name}: importing {path} raised {describe(error)}") from error
     for part in attribute.split("."):
         if not hasattr(thing, part):
-            close = difflib.get_close_matches(part, dir(thing), n=1)
-            raise UsageProblem(
-                f"module:{name}: {path} has no {part}" + (f" (did you mean {close[0]}?)" if close else "")
-            )
+            raise UsageProblem(f"module:{name}: {path} has no {part}{did_you_mean(part, dir(thing))}")
         thing = getattr(thing, part)
     if isinstance(thing, nn.Module):
         return unwrapped(thing)
@@ -127,7 +125,7 @@ def build_module(name: str, options: Mapping[str, Any]) -> nn.Module:
     except StabilityKitError:
         raise
     except (Exception, SystemExit) as error:  # a user's code may fail in any way, and it is no plugin
-        raise UsageProblem(f"module:{name}: the builder raised {type(error).__name__}: {error}") from error
+        raise UsageProblem(f"module:{name}: the builder raised {describe(error)}") from error
     if not isinstance(made, nn.Module):
         raise UsageProblem(f"module:{name} made a {type(made).__name__}, expected an nn.Module")
     return unwrapped(made)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from stabilitykit.base.errors import describe
 from stabilitykit_adapters.dataflow import Dataflow
 from stabilitykit_adapters.following import OpKey, Path
 from stabilitykit_adapters.tracing import Event, Leaf, Recording, TraceProblem, record
@@ -144,21 +145,17 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Program, Dat
         except TraceProblem:
             raise
         except Exception as error:
-            raise TraceProblem(f"the forward pass failed on {shape}, without weights: {_first_line(error)}") from error
+            raise TraceProblem(f"the forward pass failed on {shape}, without weights: {describe(error)}") from error
     try:
         return _trace(on_meta(module), input_shape, torch.device("meta"), "")
     except Exception as error:  # user code may fail on meta in any way; the real device decides
-        fallback = _first_line(error)
+        fallback = describe(error)
     try:
         return _trace(module, input_shape, tensors[0].device if tensors else torch.device("cpu"), fallback)
     except TraceProblem:
         raise
     except Exception as error:
-        raise TraceProblem(f"the forward pass failed on {shape}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TraceProblem(f"the forward pass failed on {shape}: {describe(error)}") from error
 
 
 def _trace(

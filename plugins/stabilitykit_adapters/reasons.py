@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from stabilitykit_adapters.candidates import Candidates
 from stabilitykit_adapters.dataflow import Dataflow
 from stabilitykit_adapters.nodes import node_name
 from stabilitykit_adapters.runs import REASONS, Reason, Run
 
-if TYPE_CHECKING:
-    from stabilitykit_adapters.discovery import _Search
-
 MOST = 12
 
 
-def explain(search: _Search, runs: list[Run]) -> list[Reason]:
-    """Reasons for every class of modules that does work and stands in no closed run.
+def explain(candidates: Candidates, runs: list[Run], lost: list[Reason]) -> list[Reason]:
+    """``lost``, then a reason for every class of modules that does work and stands in no closed run.
 
     In the order of :data:`stabilitykit_adapters.runs.REASONS`, which puts the nearest misses first, then by work.
+
+    Arguments:
+        lost: reasons for chains of blocks that could not be run.
     """
     return (
-        _explained(search, runs, False)
-        or _explained(search, runs, True)
+        _explained(candidates, runs, lost, False)
+        or _explained(candidates, runs, lost, True)
         or ([] if runs else [Reason("no candidate", "the whole network")])
     )
 
 
-def _explained(search: _Search, runs: list[Run], everything: bool) -> list[Reason]:
+def _explained(candidates: Candidates, runs: list[Run], lost: list[Reason], everything: bool) -> list[Reason]:
     """``everything``: also for parts of what a block may be, equal in size but beside their own shortcut."""
     inside = {name for run in runs if run.mode == "closed" for block in run.blocks for name in block.modules}
     groups: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
-    for path, event in search.program.calls.items():
-        name = search.program.name(path)
+    for path, event in candidates.program.calls.items():
+        name = candidates.program.name(path)
         if not path or any(
             name == known or name.startswith(known + ".") or known.startswith(name + ".") for known in inside
         ):
             continue
-        found = _reason(search, path, everything)
+        found = _reason(candidates, path, everything)
         if found is not None:
             code, detail = found
-            work = sum(a for seq, a in search.flops if event.seq_start <= seq - 1 < event.seq_end)
-            groups[(type(search.modules[search.program.modules[path]]).__name__, code)].append((work, detail))
+            work = sum(a for seq, a in candidates.flops if event.seq_start <= seq - 1 < event.seq_end)
+            groups[(type(candidates.modules[candidates.program.modules[path]]).__name__, code)].append((work, detail))
     reasons = []
     telling = list(REASONS)
     for (kind, code), entries in sorted(
@@ -52,20 +53,20 @@ def _explained(search: _Search, runs: list[Run], everything: bool) -> list[Reaso
         details = list(dict.fromkeys(detail for _, detail in entries if detail))
         more = f", and {len(details) - 2} more" if len(details) > 2 else ""
         reasons.append(Reason(code, f"{len(entries)} x {kind}", "; ".join(details[:2]) + more))
-    return (search.lost + reasons)[:MOST]
+    return (lost + reasons)[:MOST]
 
 
-def _reason(search: _Search, path: Any, everything: bool) -> tuple[str, str] | None:
+def _reason(candidates: Candidates, path: Any, everything: bool) -> tuple[str, str] | None:
     """(code, detail) for one call; None for calls that are no candidates: small parts and containers."""
-    event, flow = search.program.calls[path], search.flow
-    module = search.modules[search.program.modules[path]]
-    if not search.weights[search.program.modules[path]] or isinstance(module, (nn.Sequential, nn.ModuleList)):
+    event, flow = candidates.program.calls[path], candidates.flow
+    module = candidates.modules[candidates.program.modules[path]]
+    if not candidates.weights[candidates.program.modules[path]] or isinstance(module, (nn.Sequential, nn.ModuleList)):
         return None
     starts = [v for v in dict.fromkeys(leaf.vertex for leaf in event.inputs) if v is not None]
     ends = [v for v in dict.fromkeys(leaf.vertex for leaf in event.outputs) if v is not None and v not in starts]
     if not starts or not ends or not flow.parameters_between(starts, ends):
         return None
-    candidate = search.candidates.get(path)
+    candidate = candidates.by_path.get(path)
     small = not any(True for _ in module.children())
     if candidate is not None:
         if candidate.skip == "none" and (candidate.closed or not everything):

@@ -33,18 +33,7 @@ def blocks(run: RunData) -> Markup | None:
             "left out: changes",
             "left out: moves",
         ]
-        keys = [
-            "block",
-            "name",
-            "skip",
-            "accuracy",
-            "decided",
-            "closest",
-            "step",
-            "relative_change",
-            "left_out_changes",
-            "left_out_moves",
-        ]
+        keys = [column.replace(": ", "_").replace(" ", "_") for column in columns]
         parts.append(details("Every block in numbers", table(columns, [[r[k] for k in keys] for r in rows])))
     if not parts:
         return None

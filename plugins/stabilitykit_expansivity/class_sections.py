@@ -27,7 +27,7 @@ from stabilitykit.reporting import (
 )
 from stabilitykit.reporting.rundata import as_float
 from stabilitykit.runs.folder import Cell
-from stabilitykit_expansivity.found import WORDS, place_text, results_of, rows_of, unit_of
+from stabilitykit_expansivity.reading import WORDS, place_text, results_of, rows_of, unit_of
 
 # Beyond so many classes a chart per class is a smear: the closest ones are shown, and the text says so.
 MOST_CLASSES = 24

@@ -11,7 +11,7 @@ from stabilitykit import Measurement, PropertyResult
 from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, picture, strip, tag
 from stabilitykit.reporting.rundata import as_float
 from stabilitykit.runs.folder import Cell
-from stabilitykit_expansivity.found import WORDS, measurement, place_text, results_of, rows_of, unit_of
+from stabilitykit_expansivity.reading import WORDS, measurement, place_text, results_of, rows_of, unit_of
 
 
 def glance(run: RunData) -> Markup | None:

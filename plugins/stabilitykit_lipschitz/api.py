@@ -17,6 +17,7 @@ from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
 from stabilitykit_lipschitz.regions import Data, Region, tighten
 from stabilitykit_lipschitz.rounding import gamma
 from stabilitykit_lipschitz.solver import solve
+from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, original_multipliers
 
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
 
@@ -152,8 +153,8 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
     certificate, dual, rank, status = found
     bound = constant(problem, certificate)
     name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
-    multipliers = _original(network, problem, certificate)
-    mu = _original_mu(network, problem, certificate) if per_input else None
+    multipliers = original_multipliers(network, problem, certificate)
+    mu = original_mu(network, problem, certificate) if per_input else None
     return Upper(
         bound,
         name,
@@ -215,17 +216,6 @@ def repaired(problem: Problem, mu: np.ndarray, t: list[np.ndarray]) -> Certifica
     return best
 
 
-def constant(problem: Problem, certificate: Certificate) -> float:
-    """The proven Lipschitz constant in the original units, rounded up."""
-    root = math.sqrt(certificate.squared) * (1.0 + 1e-15)
-    return math.ldexp(float(np.nextafter(root, np.inf)), problem.exponent) * (1 + 1e-15) + problem.slack
-
-
-def dual_constant(problem: Problem, dual: float) -> float:
-    """Root of a dual value in the original units, rounded down by more than its evaluation can be off."""
-    return math.nan if math.isnan(dual) else math.ldexp(math.sqrt(max(dual, 0.0)) * (1.0 - 1e-12), problem.exponent)
-
-
 def _ldexp(value: float, exponent: int) -> float:
     return math.ldexp(value, exponent) if math.frexp(value)[1] + exponent < 1024 else math.inf
 
@@ -279,27 +269,6 @@ def verify(
 
 def _pinned(network: Network) -> list[np.ndarray]:
     return [np.full(layer.size, np.inf) for layer in network.layers]
-
-
-def _original(network: Network, problem: Problem, certificate: Certificate) -> list[np.ndarray]:
-    """Multipliers in the network's own coordinates and order."""
-    readers: list[dict[int, np.ndarray]] = [*(layer.blocks for layer in network.layers), network.outputs]
-    result = []
-    for index, layer in enumerate(network.layers):
-        used = np.zeros(layer.size, dtype=bool)
-        for reader in readers:
-            if index + 1 in reader:
-                used |= (reader[index + 1] != 0).any(0)
-        result.append(np.where(used, np.inf, 0.0))
-    for part, t in zip(problem.parts, certificate.t):
-        result[part.origin][part.kept] = np.ldexp(t, 2 * (problem.exponent - part.exponent))
-    return result
-
-
-def _original_mu(network: Network, problem: Problem, certificate: Certificate) -> np.ndarray:
-    mu = np.zeros(network.inputs)
-    mu[problem.used] = np.ldexp(certificate.mu, 2 * problem.exponent)
-    return mu
 
 
 def _assemble(

@@ -14,13 +14,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linprog
 
+from stabilitykit_lipschitz.certificate import certify
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, at_kink, jacobian_norm, search
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.reduce import compressed
+from stabilitykit_lipschitz.product import fold_slack, product_bound
+from stabilitykit_lipschitz.reduce import compressed, prepare, substitute
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 from stabilitykit_lipschitz.rounding import frobenius
 from stabilitykit_lipschitz.slopes import Activation
+from stabilitykit_lipschitz.solver import solve
+from stabilitykit_lipschitz.units import constant, dual_constant, original_multipliers
 
 MOST = 256
 
@@ -157,12 +161,6 @@ class _Tree:
 
     def bound(self, sides: np.ndarray, coarse: float | None = None, parent: _Bound | None = None) -> _Bound:
         """LipSDP with the fixed sides' slopes, certified, plus hints for branching."""
-        from stabilitykit_lipschitz.api import _original, constant, dual_constant
-        from stabilitykit_lipschitz.certificate import certify
-        from stabilitykit_lipschitz.product import fold_slack, product_bound
-        from stabilitykit_lipschitz.reduce import prepare, substitute
-        from stabilitykit_lipschitz.solver import solve
-
         self.nodes += 1
         layer = self.network.layers[0]
         alpha, beta = layer.alpha.copy(), layer.beta.copy()
@@ -182,7 +180,7 @@ class _Tree:
         again = None
         certificate = certify(problem, solution.mu, solution.t) if np.isfinite(solution.level) else None
         upper = product_bound(node) if certificate is None else constant(problem, certificate)
-        multipliers = [] if certificate is None else _original(node, problem, certificate)
+        multipliers = [] if certificate is None else original_multipliers(node, problem, certificate)
         if solution.point is not None and problem.parts:
             part, point = problem.parts[0], solution.point
             along = np.einsum("ij,ij->i", point.unit[1], point.pre[1]) / point.length[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stabilitykit import DataProblem
-from stabilitykit.base.errors import first_line
+from stabilitykit.base.errors import describe
 
 # Declared sizes are checked before anything is unpacked: a small file can announce terabytes.
 MAX_BYTES = 16 * 2**30
@@ -52,7 +52,7 @@ def read_recording(path: str) -> Recording:
     except FileNotFoundError:
         raise DataProblem(f"{path} does not exist") from None
     except Exception as error:  # zipfile and numpy raise many kinds for damaged files
-        raise DataProblem(f"cannot read {Path(path)} as .npz: {first_line(error)}") from None
+        raise DataProblem(f"cannot read {Path(path)} as .npz: {describe(error)}") from None
     if values.ndim != 3 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise DataProblem(
             f"{path}: values have shape {values.shape} and type {values.dtype}; expected numbers of shape (T+1, N, K)"

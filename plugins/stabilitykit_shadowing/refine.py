@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from stabilitykit import CellProblem
-from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.model import Model, state_of, state_parts
 from stabilitykit.dynamics.readout import Readout, kept_logits, state_vector
 from stabilitykit.dynamics.space import Space, to_space, to_space_torch
 from stabilitykit.evaluation.context import Context
@@ -61,7 +60,7 @@ def refine_batch(
     Every eps is measured in inference mode, in float64 from the logits, exactly as trajectories are.
     """
     with torch.no_grad():
-        start = _parts(model.initial_state(inputs))
+        start = list(state_parts(model.initial_state(inputs)))
         best = [part.clone() for part in start]
     aim = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float64)).to(inputs.device)
     lowest = eps.astype(np.float64).copy()
@@ -97,7 +96,7 @@ def _gradient(
     """Gradient, by part, of the smoothed tracing error of every orbit, and its norm (B,)."""
     with torch.enable_grad():
         leaves = [part.detach().clone().requires_grad_(part.is_floating_point()) for part in point]
-        state = _state(leaves)
+        state = state_of(leaves)
         apart = [_apart(readout.logits(0, state), aim[:, 0], space)]
         for t in range(model.num_blocks):
             state = model.block(t, state)
@@ -126,7 +125,7 @@ def _distances(
     model: Model, readout: Readout, space: Space, point: list[torch.Tensor], targets: np.ndarray
 ) -> np.ndarray:
     """Distance at every depth between the true orbits from ``point`` and the targets -> float64 (B, T+1)."""
-    state = _state(point)
+    state = state_of(point)
     apart = np.empty(targets.shape[:2])
     for t in range(targets.shape[1]):
         if t:
@@ -134,14 +133,6 @@ def _distances(
         values = to_space(kept_logits(model, readout.logits(t, state)), space)
         apart[:, t] = np.sqrt(np.square(values - targets[:, t]).sum(axis=1))
     return np.where(np.isfinite(apart), apart, np.inf)
-
-
-def _parts(state: Any) -> list[torch.Tensor]:
-    return list(state) if isinstance(state, tuple) else [state]
-
-
-def _state(parts: list[torch.Tensor]) -> Any:
-    return parts[0] if len(parts) == 1 else tuple(parts)
 
 
 def _wide(per_orbit: torch.Tensor, part: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from stabilitykit_adapters.source import NetworkSource
 from torch import nn
 
 from stabilitykit import CellProblem, UsageProblem
+from stabilitykit.base.errors import describe
 from stabilitykit.training.checkpoints import fit_weights, load_weights
 from stabilitykit_timm.names import skeleton, split_spec
 from stabilitykit_timm.patching import Patching
@@ -288,8 +289,7 @@ def _stem_output(stem: nn.Module, input_shape: Sequence[int], name: str) -> tupl
             out = copy.deepcopy(stem).eval()(torch.zeros(2, *input_shape, device=device))
     except RuntimeError as error:
         raise UsageProblem(
-            f"convert {name}: the stem does not take {'x'.join(map(str, input_shape))} images: "
-            f"{str(error).splitlines()[0]}"
+            f"convert {name}: the stem does not take {'x'.join(map(str, input_shape))} images: {describe(error)}"
         ) from None
     return tuple(out.shape[1:])  # type: ignore[return-value]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from stabilitykit_adapters.source import built, quietly
 from torch import nn
 
 from stabilitykit import UsageProblem
+from stabilitykit.base.names import did_you_mean
 
 LIBRARIES = ("timm", "torchvision")
 
@@ -77,10 +77,8 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     pretrained = bool(options.pop("download", False))
     if not name.startswith(("hf-hub:", "hf_hub:")):
         if not timm.is_model(name.split(".")[0]):
-            close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.6)
             raise UsageProblem(
-                f"timm has no model {name!r}; "
-                + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
+                f"timm has no model {name!r}{did_you_mean(name, timm.list_models(), 'see timm.list_models()')}"
             )
     elif not pretrained:
         raise UsageProblem(
@@ -105,11 +103,8 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-        raise UsageProblem(
-            f"torchvision has no classification model {name!r}; "
-            + (f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models()")
-        )
+        hint = did_you_mean(name, known, "see torchvision.models.list_models()")
+        raise UsageProblem(f"torchvision has no classification model {name!r}{hint}")
     weights = "DEFAULT" if options.pop("download", False) else None
     builder = torchvision.models.get_model_builder(name)
     if "init_weights" in inspect.signature(builder).parameters or name in ("googlenet", "inception_v3"):

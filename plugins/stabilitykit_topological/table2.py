@@ -8,7 +8,7 @@ from typing import Any
 
 from stabilitykit import CellProblem, Measurement, Property, PropertyResult, Table
 from stabilitykit.evaluation.context import Context
-from stabilitykit_topological.needed import find, needed_result
+from stabilitykit_topological.earlier_results import find, result_of
 
 # column of the paper, property, measurement, is it the number the paper prints
 COLUMNS = (
@@ -40,7 +40,7 @@ class Table2(Property):
         images: dict[int, None] = {}
         for column, owner, name, printed in COLUMNS:
             try:
-                result = needed_result(context, owner, self.name)
+                result = result_of(context, owner, self.name)
             except CellProblem as problem:
                 notes.append(f"{column}: {problem}")
                 continue

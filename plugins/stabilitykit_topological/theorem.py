@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.base.results import divide_bounds
 from stabilitykit.evaluation.context import Context
-from stabilitykit_topological.needed import find, lipschitz_of, needed_result
+from stabilitykit_topological.earlier_results import find, lipschitz_of, result_of
 
 # name of the quotient, measurement of `shadowing`, is Lip taken into the space of the distances
 QUOTIENTS = (("T_g.profile", "Sh_profile", True), ("T_g.best", "Sh_best", True), ("T_g.paper", "Sh_paper", False))
@@ -58,8 +58,8 @@ class Topological(Property):
     def evaluate(self, context: Context) -> PropertyResult:
         """``T_g.profile``, ``T_g.best`` (Sh over Lip into the space of the distances) and ``T_g.paper`` (Sh_paper /
         Lip(g), as Table 2 divides)."""
-        shadowing = needed_result(context, "shadowing", self.name)
-        lipschitz = needed_result(context, "lipschitz", self.name)
+        shadowing = result_of(context, "shadowing", self.name)
+        lipschitz = result_of(context, "lipschitz", self.name)
         measurements, rows = [], []
         for name, sh_name, matched in QUOTIENTS:
             sh = find(shadowing, sh_name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import DataProblem
-from stabilitykit.base.errors import first_line
+from stabilitykit.base.errors import describe
 
 HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -84,7 +84,7 @@ class NpzFile:
             RuntimeError,
             MemoryError,
         ) as error:
-            raise DataProblem(f"{where} is truncated or corrupt: {first_line(error)[:200]}") from None
+            raise DataProblem(f"{where} is truncated or corrupt: {describe(error, 200)}") from None
 
     def close(self) -> None:
         self._archive.close()

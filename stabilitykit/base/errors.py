@@ -6,6 +6,10 @@ Exit codes: 0 ok, 1 a cell or a verification failed, 2 usage or bad input, 3 plu
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 
 class StabilityKitError(Exception):
     """Base of every error with a message meant for users; ``exit_code`` is the process's exit status."""
@@ -39,16 +43,37 @@ class PluginProblem(StabilityKitError):
     exit_code = 3
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of a library's message, or the error's type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def describe(error: BaseException, longest: int = 400) -> str:
-    """``Type: message`` on one line, whatever a stranger's exception does when it is asked for its text."""
+    """``error`` on one line of at most ``longest`` characters, whatever it does when it is asked for its text.
+
+    Returns: the message alone of an error that was written for users, ``Type: message`` of any other.
+    """
     try:
         text = " ".join(str(error).split())
-    except Exception:
+    except Exception:  # an exception whose __str__ fails is still somebody's failure
         text = ""
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:longest].encode("utf-8", "replace").decode()
+    whole = text if text and isinstance(error, StabilityKitError) else f"{name}: {text}" if text else name
+    return whole[:longest].encode("utf-8", "replace").decode()
+
+
+@dataclass
+class Caught:
+    """``error``: what the body of :func:`catching` raised; None where it did not."""
+
+    error: BaseException | None = None
+
+
+@contextlib.contextmanager
+def catching() -> Iterator[Caught]:
+    """Run somebody else's code: whatever it raises ends the body and is kept; only Ctrl-C passes.
+
+    SystemExit and exceptions of a plugin's own below BaseException are no reason to stop what does not need it.
+    """
+    caught = Caught()
+    try:
+        yield caught
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        caught.error = error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from stabilitykit.review.compare import Comparison, Entry, Row
+    from stabilitykit.review.comparison import Comparison, Entry, Row
 
 CSV_COLUMNS = (
     "property",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.errors import UsageProblem, describe
 from stabilitykit.base.files import require_regular
 
 # A configuration is typed by people; anything larger is the wrong file.
@@ -51,9 +51,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except UsageProblem:
         raise
     except (Exception, RecursionError) as error:
-        raise UsageProblem(
-            f"config {path} does not parse: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from None
+        raise UsageProblem(f"config {path} does not parse: {describe(error)}") from None
     if not isinstance(data, dict):
         raise UsageProblem(f"config {path}: expected a mapping of options, got {type(data).__name__}")
     return data

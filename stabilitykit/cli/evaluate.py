@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.names import did_you_mean
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", "expansivity"
 
@@ -248,10 +249,7 @@ def merge_config(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         name = names.get(str(key).replace("-", "_"), str(key).replace("-", "_"))
         if name not in given:
-            import difflib
-
-            close = difflib.get_close_matches(name, given, n=1)
-            raise UsageProblem(f"{path}: unknown key {key!r}" + (f" (did you mean {close[0]}?)" if close else ""))
+            raise UsageProblem(f"{path}: unknown key {key!r}{did_you_mean(name, given)}")
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             continue

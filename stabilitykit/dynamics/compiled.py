@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stabilitykit.base.errors import CellProblem, describe
+from stabilitykit.dynamics.model import state_of, state_parts
 from stabilitykit.dynamics.trajectory import depth_logits
 
 if TYPE_CHECKING:
-    from stabilitykit.dynamics.model import Model, State
+    from stabilitykit.dynamics.model import Model
     from stabilitykit.dynamics.readout import Readout
 
 # How far, relative to the largest logit, compiled logits may lie from those of the blocks run one by one: a compiler
@@ -38,13 +39,13 @@ class CompiledForward:
         self.model, self.readout, self.batch_size = model, readout, batch_size
         self.difference: float | None = None
         shared = readout.kind == "head"  # one g at every depth
-        self._start = _Piece(lambda parts: _parts(model.initial_state(parts[0])))
+        self._start = _Piece(lambda parts: state_parts(model.initial_state(parts[0])))
         self._blocks = [
-            _Piece(lambda parts, t=t: _parts(model.block(t, _state(parts))))  # type: ignore[misc]
+            _Piece(lambda parts, t=t: state_parts(model.block(t, state_of(parts))))  # type: ignore[misc]
             for t in range(model.num_blocks)
         ]
         self._readouts = [
-            _Piece(lambda parts, t=t: (readout.logits(t, _state(parts)),))  # type: ignore[misc]
+            _Piece(lambda parts, t=t: (readout.logits(t, state_of(parts)),))  # type: ignore[misc]
             for t in range(1 if shared else model.num_blocks + 1)
         ]
 
@@ -103,11 +104,3 @@ class _Piece:
         # Casts of autocast are in the record.
         with torch.autocast(parts[0].device.type, enabled=False):
             return tuple(self._compiled(*parts))
-
-
-def _parts(state: State) -> Parts:
-    return state if isinstance(state, tuple) else (state,)
-
-
-def _state(parts: Parts) -> State:
-    return parts if len(parts) > 1 else parts[0]

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
     State = torch.Tensor | tuple[torch.Tensor, ...]
 
-# Where classes stood whose module has moved: runs recorded before still name them.
-_FORMER_MODULES = {"stabilitykit_adapters.adapter": ("stabilitykit_adapters.adapter",)}
+
+def state_parts(state: State) -> tuple[torch.Tensor, ...]:
+    """The tensors (B, ...) of a state: one, or the factors of a product space."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def state_of(parts: Sequence[torch.Tensor]) -> State:
+    """The state with these tensors: what :func:`state_parts` takes apart."""
+    return tuple(parts) if len(parts) > 1 else parts[0]
 
 
 class Model(ABC):
@@ -29,6 +36,8 @@ class Model(ABC):
     """
 
     name: str = "model"
+    # Modules this class stood in before: runs recorded then still name them.
+    former_modules: tuple[str, ...] = ()
     _kind: str = ""  # what the fingerprint says of the class; empty: its name
 
     @property
@@ -156,7 +165,7 @@ class Model(ABC):
     def former_fingerprints(self) -> set[str]:
         """What runs made before 2026-12 recorded for this model: the digest held the module of the class, too."""
         found = set()
-        for module in (type(self).__module__, *_FORMER_MODULES.get(type(self).__module__, ())):
+        for module in (type(self).__module__, *self.former_modules):
             former = copy.copy(self)  # a subclass may add to the fingerprint: its own method is asked
             former._kind = f"{module}.{type(self).__qualname__}"
             found.add(former.fingerprint())

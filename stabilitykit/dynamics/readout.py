@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from stabilitykit.dynamics.model import state_parts
+
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import Model, State
 
 
 def state_vector(state: State) -> torch.Tensor:
     """A state, tensor (B, ...) or tuple of them, flattened to one point of R^n per image -> (B, n)."""
-    parts = state if isinstance(state, tuple) else (state,)
+    parts = state_parts(state)
     return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
 
 

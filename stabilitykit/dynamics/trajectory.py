@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import torch
 from stabilitykit.base.errors import CellProblem, DataProblem
 from stabilitykit.base.watch import code_of
 from stabilitykit.dynamics.dataset import Dataset
-from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.extraction import Extraction
+from stabilitykit.dynamics.model import Model, state_parts
 from stabilitykit.dynamics.readout import Readout
 from stabilitykit.dynamics.space import Space, to_space
 
@@ -37,7 +38,6 @@ class Trajectory:
         indices: int64 (N,), the dataset index of each row.
         space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
         class_names: K names.
-        record: plain data on how it was extracted (batch size, dtype, device, cache key...).
     """
 
     logits: np.ndarray
@@ -45,7 +45,6 @@ class Trajectory:
     indices: np.ndarray
     space: Space
     class_names: list[str]
-    record: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -206,7 +205,7 @@ def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterat
 
 def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:
     """n, the number of elements of one image's state h_t; CellProblem when it is no batch of states."""
-    parts = state if isinstance(state, tuple) else (state,)
+    parts = state_parts(state)
     for part in parts:
         if not isinstance(part, torch.Tensor) or part.shape[:1] != inputs.shape[:1]:
             raise CellProblem(
@@ -251,11 +250,9 @@ def extract(
     dataset: Dataset,
     indices: np.ndarray,
     out: np.ndarray,
+    extraction: Extraction,
     *,
-    batch_size: int,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    channels_last: bool = False,
     start: int = 0,
     on_batch: Callable[[int], None] | None = None,
     forward: Forward | None = None,
@@ -266,8 +263,10 @@ def extract(
         DataProblem: NaN or infinite pixels.
         CellProblem: a readout is NaN or infinite, naming image and depth.
     """
-    for rows, inputs in batches(model, dataset, indices, batch_size, device, start=start, channels_last=channels_last):
-        logits = batch_logits(model, readout, inputs, dtype, forward)
+    for rows, inputs in batches(
+        model, dataset, indices, extraction.batch_size, device, start=start, channels_last=extraction.channels_last
+    ):
+        logits = batch_logits(model, readout, inputs, extraction.autocast, forward)
         if not np.isfinite(logits).all():
             t, i, _ = np.argwhere(~np.isfinite(logits))[0]
             raise CellProblem(

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stabilitykit.base.errors import StabilityKitError
+from stabilitykit.base.errors import StabilityKitError, describe
 from stabilitykit.base.watch import watch
 from stabilitykit.evaluation.selection import Choice
 
@@ -73,20 +73,14 @@ def culprit_of(error: BaseException, default: Choice, parts: Sequence[tuple[Any,
 
 def describe_failure(choice: Choice, error: BaseException) -> dict[str, str]:
     """``type``, ``message`` (one line), ``culprit``, and for bugs (no StabilityKitError) the end of the traceback."""
-    name, expected = type(error).__name__, isinstance(error, StabilityKitError)
-    try:
-        lines = str(error).strip().splitlines()
-    except Exception:  # an exception whose __str__ fails is still somebody's failure
-        lines = []
-    text = (lines[0] if lines else name)[:MAX_MESSAGE].encode("utf-8", "replace").decode()
-    if isinstance(error, KeyboardInterrupt):
-        text, expected = "raised KeyboardInterrupt, and nobody pressed Ctrl-C", False
+    interrupted = isinstance(error, KeyboardInterrupt)  # one that :func:`pass_on` let stay: nobody asked for it
+    own = "raised KeyboardInterrupt, and nobody pressed Ctrl-C"
     found = {
-        "type": name,
-        "message": text if expected or text == name else f"{name}: {text}",
+        "type": type(error).__name__,
+        "message": f"KeyboardInterrupt: {own}" if interrupted else describe(error, MAX_MESSAGE),
         "culprit": choice.culprit,
     }
-    if not expected:
+    if not isinstance(error, StabilityKitError):
         with contextlib.suppress(Exception):
             ending = "".join(traceback.format_exception(error)[-6:])
             found["traceback"] = ending[-8000:].encode("utf-8", "replace").decode()

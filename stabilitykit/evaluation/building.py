@@ -55,13 +55,13 @@ def build_model(
     for name, tensor in made.module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
-    if made.num_classes != classes and settings.readout == "head" and not settings.any_classes:
+    if made.num_classes != classes and settings.extraction.readout == "head" and not settings.any_classes:
         raise UsageProblem(
             f"model {choice.label} tells {made.num_classes} classes apart, dataset "
             f"{dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
             "or --any-classes to use labels only for grouping images"
         )
-    if settings.extract_dtype == "float64":
+    if settings.extraction.dtype == "float64":
         made.module.double()
     made.module.to(device).eval()
     return made

@@ -6,30 +6,24 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from stabilitykit.base.errors import catching
 from stabilitykit.base.results import to_plain
 from stabilitykit.evaluation.blame import describe_failure
-from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.subject import Subject
 
 
-def certify(pair: Pair) -> dict[str, Any]:
+def certify(subject: Subject) -> dict[str, Any]:
     """What the model says of itself on the first batch; ``error`` where it fails to."""
     from stabilitykit.dynamics.trajectory import batches
 
-    try:
+    batch_size = subject.settings.extraction.batch_size
+    with catching() as caught:
         _, inputs = next(
-            batches(
-                pair.model,
-                pair.dataset,
-                pair.indices[: pair.settings.batch_size],
-                pair.settings.batch_size,
-                pair.device,
-            )
+            batches(subject.model, subject.dataset, subject.indices[:batch_size], batch_size, subject.device)
         )
-        return to_plain(dict(pair.model.certify(inputs)))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return {"error": describe_failure(pair.model_choice, error)["message"]}
+        return to_plain(dict(subject.model.certify(inputs)))
+    assert caught.error is not None
+    return {"error": describe_failure(subject.model_choice, caught.error)["message"]}
 
 
 def warn_of(certificate: Mapping[str, Any], owner: str) -> None:

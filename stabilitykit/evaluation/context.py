@@ -18,6 +18,7 @@ from stabilitykit.machine.distributed import World
 if TYPE_CHECKING:
     import torch
 
+    from stabilitykit.dynamics.extraction import Extraction
     from stabilitykit.dynamics.readout import Readout
     from stabilitykit.dynamics.space import Space
     from stabilitykit.dynamics.trajectory import Forward, Trajectory
@@ -32,36 +33,43 @@ class Context:
         dataset: the full dataset; the evaluated images are ``dataset.images(indices)``.
         indices: int64 (N,) dataset indices evaluated (all, or the ``--limit`` subset), ascending.
         readout: g_t for every depth.
-        space: ``"probabilities"`` or ``"logits"``.
+        extraction: how trajectories were extracted; :meth:`readouts` repeats it.
         options: this property's parsed options.
         seed: base seed; derive generators from it.
-        device, batch_size: how the network is run. Batch size is fixed: it moves logits by about 1e-6.
+        device: where the network runs.
         results: results of the properties named in the component's ``needs`` and ``wants``, by name.
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
-        autocast, channels_last, make_forward: how trajectories were extracted; :meth:`readouts` repeats it.
+        make_trajectory, make_forward: the trajectory and the compiled forward pass (None: there is none), on first use.
     """
 
     model: Model
     dataset: Dataset
     indices: np.ndarray
     readout: Readout
-    space: Space
+    extraction: Extraction
     device: torch.device
-    batch_size: int = 100
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, PropertyResult] = field(default_factory=dict)
     progress: Callable[..., Iterator[Any]] = no_progress
     make_trajectory: Callable[[], Trajectory] | None = None
     world: World = field(default_factory=World)
-    autocast: torch.dtype | None = None
-    channels_last: bool = False
     make_forward: Callable[[], Forward | None] | None = None
 
     @property
+    def space(self) -> Space:
+        """Where distances are taken: ``"probabilities"`` or ``"logits"``."""
+        return self.extraction.space
+
+    @property
+    def batch_size(self) -> int:
+        """Images run together. It is fixed: another one moves logits by about 1e-6."""
+        return self.extraction.batch_size
+
+    @property
     def trajectory(self) -> Trajectory:
-        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the pair."""
+        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the subject."""
         if self.make_trajectory is None:
             raise CellProblem("this context offers no trajectory")
         return self.make_trajectory()
@@ -77,7 +85,12 @@ class Context:
 
         rows = np.arange(len(self.indices)) if rows is None else np.asarray(rows)
         for part, inputs in batches(
-            self.model, self.dataset, self.indices[rows], self.batch_size, self.device, channels_last=self.channels_last
+            self.model,
+            self.dataset,
+            self.indices[rows],
+            self.batch_size,
+            self.device,
+            channels_last=self.extraction.channels_last,
         ):
             yield rows[part], inputs
 
@@ -85,7 +98,8 @@ class Context:
         """A ``with`` block in which the network runs in the precision the trajectories were extracted in."""
         import torch
 
-        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        dtype = self.extraction.autocast
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def readouts(self, rows: np.ndarray) -> np.ndarray:
         """Trajectories of ``rows`` recomputed from model and data -> float64 (T+1, len(rows), K) in ``space``.
@@ -101,7 +115,7 @@ class Context:
         for number in np.unique(rows // self.batch_size):
             members = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.indices)))
             for part, inputs in self.batches(members):
-                logits = batch_logits(self.model, self.readout, inputs, self.autocast, forward)
+                logits = batch_logits(self.model, self.readout, inputs, self.extraction.autocast, forward)
                 for column, row in enumerate(part):
                     if row in rows:
                         found[int(row)] = logits[:, column]

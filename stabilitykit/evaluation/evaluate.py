@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult
 from stabilitykit.base.watch import watch
+from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.evaluation.job import Job
 from stabilitykit.evaluation.selection import Choice, choose, order_properties
 from stabilitykit.evaluation.settings import Settings
@@ -130,18 +131,8 @@ def evaluate(
         UsageProblem: bad names, options, files, device or output folder; nothing has been written then.
         PluginProblem: a broken plugin under ``strict_plugins``, or a name two plugins claim.
     """
-    settings = Settings(
-        readout,
-        space,  # type: ignore[arg-type]
-        seed,
-        limit,
-        batch_size,
-        extract_dtype,
-        channels_last,
-        probe_epochs,
-        any_classes,
-        compile,
-    )
+    extraction = Extraction(readout, space, batch_size, extract_dtype, channels_last, compile)  # type: ignore[arg-type]
+    settings = Settings(extraction, seed, limit, probe_epochs, any_classes)
     settings.check()
     if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
         raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")
@@ -165,7 +156,7 @@ def evaluate(
         "properties": [p.label for p in chosen],
         "probe_dataset": probe.label if probe else None,
         "device": target.type,
-        **asdict(settings),
+        **settings.request(),
     }
     if not world.leads or (recorder is None and output is None):
         recorder = Recorder

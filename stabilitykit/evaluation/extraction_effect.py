@@ -8,33 +8,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stabilitykit.base.errors import describe
+from stabilitykit.base.errors import catching, describe
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import EXTRACTION_EFFECT, PropertyResult, Table
-from stabilitykit.evaluation.settings import Settings
 from stabilitykit.machine.determinism import make_deterministic
 
 if TYPE_CHECKING:
     from stabilitykit.evaluation.selection import Choice
-    from stabilitykit.evaluation.subject import Pair
+    from stabilitykit.evaluation.subject import Subject
 
 # Images on which both are measured.
 SAMPLE = 200
 
 
-def faster_than_plain(settings: Settings) -> str:
-    """What about the extraction may move numbers, in words; empty for plain float32 and float64."""
-    parts = [settings.extract_dtype] if settings.extract_dtype in ("bfloat16", "float16") else []
-    parts += ["NHWC"] if settings.channels_last else []
-    parts += ["compiled"] if settings.compile else []
-    return " ".join(parts)
-
-
 class ExtractionEffect:
-    """Measures the properties of a pair on at most SAMPLE of its images, extracted as asked for and plainly.
+    """Measures the properties of a subject on at most SAMPLE of its images, extracted as asked for and plainly.
 
     Arguments:
-        pair: whose numbers are at stake.
+        subject: whose numbers are at stake.
         properties: what the run measures; those a property needs are measured on the sample, too.
 
     Attributes:
@@ -43,33 +34,39 @@ class ExtractionEffect:
         moved: the largest distance by which a readout moved, once something was measured.
     """
 
-    def __init__(self, pair: Pair, properties: Sequence[Choice]) -> None:
-        self.pair = pair
-        self.how = faster_than_plain(pair.settings)
-        self.plainly = "float64" if pair.settings.extract_dtype == "float64" else "float32"
-        self.n = min(SAMPLE, len(pair.indices))
+    def __init__(self, subject: Subject, properties: Sequence[Choice]) -> None:
+        self.subject = subject
+        self.how = subject.settings.extraction.faster
+        self.plainly = subject.settings.extraction.plain.dtype
+        self.n = min(SAMPLE, len(subject.indices))
         self.moved: float | None = None
         self._properties = {choice.name: choice for choice in reversed(properties)}
-        self._twins: tuple[Pair, ...] = ()
+        self._twins: tuple[Subject, ...] = ()
         self._results: tuple[dict[str, PropertyResult], ...] = ({}, {})
 
-    def _made(self) -> tuple[Pair, ...]:
-        """The pair on the sample: (extracted plainly, as asked for)."""
+    def _made(self) -> tuple[Subject, ...]:
+        """The subject on the sample: (extracted plainly, as asked for)."""
         if not self._twins:
-            pair = self.pair
-            asked = replace(pair.settings, limit=self.n)
-            plain = replace(asked, extract_dtype=self.plainly, channels_last=False, compile=False)
+            subject = self.subject
+            asked = replace(subject.settings, limit=self.n)
+            plain = replace(asked, extraction=asked.extraction.plain)
             twins = tuple(
-                type(pair)(
-                    pair.model_choice, pair.dataset_choice, settings, pair.device, None, pair.probe_choice, no_progress
+                type(subject)(
+                    subject.model_choice,
+                    subject.dataset_choice,
+                    settings,
+                    subject.device,
+                    None,
+                    subject.probe_choice,
+                    no_progress,
                 )
                 for settings in (plain, asked)
             )
             # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
-            if pair.settings.readout == "probe":
+            if subject.settings.extraction.readout == "probe":
                 for twin in twins:
-                    twin.share(readout=pair.readout)
-            twins[1].share(forward=pair.forward)
+                    twin.share(readout=subject.readout)
+            twins[1].share(forward=subject.forward)
             self._twins = twins
         return self._twins
 
@@ -84,24 +81,21 @@ class ExtractionEffect:
                         raise
         twins = self._made()
         if choice.name not in self._results[1]:
-            for pair, results in zip(twins, self._results, strict=True):
-                make_deterministic(pair.settings.seed)
-                results[choice.name] = choice.make().evaluate(pair.context(choice, results))
+            for subject, results in zip(twins, self._results, strict=True):
+                make_deterministic(subject.settings.seed)
+                results[choice.name] = choice.make().evaluate(subject.context(choice, results))
         if self.moved is None:
-            plain, asked = (pair.trajectory().values for pair in twins)
+            plain, asked = (subject.trajectory().values for subject in twins)
             self.moved = float(np.sqrt(((np.asarray(plain, np.float64) - asked) ** 2).sum(axis=-1)).max())
         return self._results[0][choice.name], self._results[1][choice.name]
 
     def stated(self, result: PropertyResult, choice: Choice) -> PropertyResult:
         """``result`` with the effect in the note of every measurement and as a table; a failure is a note, too."""
-        try:
+        with catching() as caught:
             plain, asked = self.measure(choice)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # the numbers stand without it
-            result.notes.append(
-                f"the effect of {self.how} extraction could not be measured on {self.n} images: {describe(error)}"
-            )
+        if caught.error is not None:  # the numbers stand without it
+            why = describe(caught.error)
+            result.notes.append(f"the effect of {self.how} extraction could not be measured on {self.n} images: {why}")
             return result
         before = {m.name: m.value for m in plain.measurements}
         after = {m.name: m.value for m in asked.measurements}
@@ -122,8 +116,8 @@ class ExtractionEffect:
 
     def close(self) -> None:
         """Free the two extra models."""
-        for pair in self._twins:
-            pair.close()
+        for subject in self._twins:
+            subject.close()
 
 
 def _difference(a: float, b: float) -> float:

@@ -12,14 +12,14 @@ from typing import Any
 from stabilitykit.base.errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
+from stabilitykit.evaluation.acceptance import rechecked, stored_form
 from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure, pass_on
 from stabilitykit.evaluation.chain_check import certify, warn_of
-from stabilitykit.evaluation.extraction_effect import ExtractionEffect, faster_than_plain
-from stabilitykit.evaluation.outcome import rechecked, stored_form
+from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings
-from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.distributed import World
 from stabilitykit.machine.process_state import Functions, ProcessState
@@ -109,13 +109,13 @@ class Job:
             make_deterministic(self.settings.seed)
             slugs = [cell.slug for cell in cells.values()]
             with task("subject", slugs, model.culprit, self.cell_timeout):
-                pair = Pair(
+                pair = Subject(
                     model, dataset, self.settings, self.device, self.cache, self.probe, self.progress, self.world
                 )
                 record = pair.record()
                 certificate = certify(pair)
                 warn_of(certificate, model.label)
-                what = pair.damage()
+                what = pair.what_changed()
                 if what:  # no property has run yet: the blocks themselves keep a state
                     with blaming(model):
                         raise PluginProblem(
@@ -151,7 +151,7 @@ class Job:
 
     def _run_cells(
         self,
-        pair: Pair,
+        pair: Subject,
         cells: Mapping[str, Cell],
         record: Mapping[str, Any],
         done: Mapping[str, Cell],
@@ -181,7 +181,7 @@ class Job:
 
     def _run_cell(
         self,
-        pair: Pair,
+        pair: Subject,
         cell: Cell,
         choice: Choice,
         record: Mapping[str, Any],
@@ -215,14 +215,14 @@ class Job:
                 context = pair.context(choice, results)
                 result = stored_form(prop.evaluate(context))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
-                if faster_than_plain(self.settings) and self.world.leads:
+                if self.settings.extraction.faster and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(pair, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
         except BaseException as error:
             pass_on(error)
             self._failed(cell, culprit_of(error, choice, pair.parts(prop, choice)), error)
         cell.seconds = time.perf_counter() - start
-        what, replaced = pair.damage(), functions.replaced()
+        what, replaced = pair.what_changed(), functions.replaced()
         if what:
             text = f"modified {what}; a property works on copies, e.g. copy.deepcopy(context.model)"
             self._failed(cell, choice, PluginProblem(text))
@@ -280,7 +280,7 @@ class Job:
             )
         return {cell.slug: cell for cell in cells}
 
-    def _save_images(self, pair: Pair, cell: Cell) -> None:
+    def _save_images(self, pair: Subject, cell: Cell) -> None:
         if cell.result is None:
             return
         from stabilitykit.base.pictures import png_bytes

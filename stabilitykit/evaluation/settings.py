@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
-import torch
 
 from stabilitykit.base.errors import UsageProblem
-from stabilitykit.dynamics.space import Space
-
-# What autocast is asked for; float64 converts the network instead.
-EXTRACT_DTYPES: dict[str, torch.dtype | None] = {
-    "float32": None,
-    "float64": None,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+from stabilitykit.dynamics.extraction import Extraction
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How pairs are evaluated; the same for all cells of a run."""
+    """How pairs are evaluated; the same for all cells of a run.
 
-    readout: str = "head"
-    space: Space = "probabilities"
+    Attributes:
+        extraction: how readouts along depth are computed.
+        seed: of the subset, the probes, and whatever a property draws.
+        limit: evaluate a seeded random subset of that many images; None: all.
+        probe_epochs: passes over the images that probes are trained on.
+        any_classes: accept a dataset whose classes are not the model's.
+    """
+
+    extraction: Extraction = field(default_factory=Extraction)
     seed: int = 0
     limit: int | None = None
-    batch_size: int = 100
-    extract_dtype: str = "float32"
-    channels_last: bool = False
     probe_epochs: int = 10
     any_classes: bool = False
-    compile: bool = False
 
     def check(self) -> None:
         """UsageProblem for a value out of range."""
-        if self.readout not in ("head", "probe"):
-            raise UsageProblem(f"readout is head or probe; got {self.readout!r}")
-        if self.space not in ("probabilities", "logits"):
-            raise UsageProblem(f"space is probabilities or logits; got {self.space!r}")
-        if self.extract_dtype not in EXTRACT_DTYPES:
-            raise UsageProblem(f"extract dtype is one of {', '.join(EXTRACT_DTYPES)}; got {self.extract_dtype!r}")
-        for name in ("batch_size", "probe_epochs"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise UsageProblem(f"{name.replace('_', ' ')} is a whole number >= 1; got {getattr(self, name)!r}")
+        self.extraction.check()
+        if not isinstance(self.probe_epochs, int) or self.probe_epochs < 1:
+            raise UsageProblem(f"probe epochs is a whole number >= 1; got {self.probe_epochs!r}")
         if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 2):
             raise UsageProblem(f"limit is a whole number >= 2; got {self.limit!r}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise UsageProblem(f"seed is a whole number in 0..2^63-1; got {self.seed!r}")
+
+    def request(self) -> dict[str, Any]:
+        """Plain data by the names of options, as run.json keeps it."""
+        own = {name: getattr(self, name) for name in _own_names()}
+        return {**self.extraction.record(), **own}
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any]) -> Settings:
+        """The settings that ``request`` (of a run.json) names, unchecked; what it does not mention is the default."""
+        own = {name: request[name] for name in _own_names() if name in request}
+        return cls(Extraction.from_record(request), **own)
+
+
+def _own_names() -> list[str]:
+    return [entry.name for entry in fields(Settings) if entry.name != "extraction"]
 
 
 def choose_indices(count: int, limit: int | None, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 
 
-class Seal:
+class Snapshot:
     """What a freshly built model and dataset are, to compare with later.
 
     Attributes:
@@ -23,7 +23,7 @@ class Seal:
         self._wants_gradient = [p.requires_grad for p in model.module.parameters()]
         self._labels = labels
 
-    def damage(self, model: Model, dataset: Dataset) -> str:
+    def what_changed(self, model: Model, dataset: Dataset) -> str:
         """What a property changed in place although it is shared: text for a message, or nothing."""
         try:
             model.module.eval()  # modes are no damage: they are put back

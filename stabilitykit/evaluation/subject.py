@@ -1,4 +1,4 @@
-"""One (model, dataset) pair: built once, its readout, images and trajectory shared by all its properties."""
+"""One model on one dataset: built once, its readout, images and trajectory shared by all its properties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stabilitykit.base.errors import CellProblem, UsageProblem
+from stabilitykit.base.errors import CellProblem, PluginProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
@@ -20,16 +20,14 @@ from stabilitykit.dynamics.trajectory import Forward, Trajectory
 from stabilitykit.evaluation.blame import blaming
 from stabilitykit.evaluation.building import build_dataset, build_model
 from stabilitykit.evaluation.context import Context
-from stabilitykit.evaluation.extraction import extracted
 from stabilitykit.evaluation.selection import Choice
-from stabilitykit.evaluation.settings import EXTRACT_DTYPES, Settings, choose_indices
-from stabilitykit.evaluation.snapshot import Seal
+from stabilitykit.evaluation.settings import Settings, choose_indices
+from stabilitykit.evaluation.snapshot import Snapshot
+from stabilitykit.evaluation.trajectories import Request, extracted
 from stabilitykit.machine.distributed import World
 
-__all__ = ["Pair", "Settings", "choose_indices"]
 
-
-class Pair:
+class Subject:
     """A model and a dataset brought together. Heavy parts are made on first use."""
 
     def __init__(
@@ -55,8 +53,8 @@ class Pair:
             labels = np.array(self.dataset.labels)
         with blaming(model):
             self.model = self._build_model()
-            self._seal = Seal(self.model, labels)
-        self.fingerprint = self._seal.fingerprint
+            self._snapshot = Snapshot(self.model, labels)
+        self.fingerprint = self._snapshot.fingerprint
         self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
         self.indices.flags.writeable = False
         self._irreparable = ""
@@ -65,9 +63,13 @@ class Pair:
         """Whose code runs in a cell of property ``prop``: objects with their choices."""
         return [(prop, choice), (self.dataset, self.dataset_choice), (self.model, self.model_choice)]
 
-    def damage(self) -> str:
+    def what_changed(self) -> str:
         """What a property changed in place although it is shared: text for a message, or nothing."""
-        return self._seal.damage(self.model, self.dataset)
+        return self._snapshot.what_changed(self.model, self.dataset)
+
+    def answers_to(self, recorded: object) -> bool:
+        """Whether ``recorded`` is the model's fingerprint, in the form of today or of a run made before."""
+        return recorded == self.fingerprint or recorded in self.model.former_fingerprints()
 
     def repair(self, culprit: str) -> None:
         """Build model and dataset anew; where that does not bring them back, :meth:`require_intact` refuses."""
@@ -77,7 +79,7 @@ class Pair:
             self._forward = None
             if isinstance(self._readout, HeadReadout):
                 self._readout = HeadReadout(self.model)
-            left = self.damage()
+            left = self.what_changed()
         except (Exception, SystemExit) as error:
             left = f"{type(error).__name__}: {error}"
         if left:
@@ -94,20 +96,22 @@ class Pair:
     @property
     def readout(self) -> Readout:
         if self._readout is None:
-            self._readout = HeadReadout(self.model) if self.settings.readout == "head" else self._fit_probes()
+            self._readout = (
+                HeadReadout(self.model) if self.settings.extraction.readout == "head" else self._fit_probes()
+            )
         return self._readout
 
     @property
     def forward(self) -> Forward | None:
         """The compiled forward pass along depth under ``compile``, else None."""
-        if self._forward is None and self.settings.compile:
+        if self._forward is None and self.settings.extraction.compile:
             from stabilitykit.dynamics.compiled import CompiledForward
 
-            self._forward = CompiledForward(self.model, self.readout, self.settings.batch_size)
+            self._forward = CompiledForward(self.model, self.readout, self.settings.extraction.batch_size)
         return self._forward
 
     def share(self, *, readout: Readout | None = None, forward: Forward | None = None) -> None:
-        """Use the readout or the compiled forward pass of another pair of the same model."""
+        """Use the readout or the compiled forward pass of another subject with the same model."""
         self._readout, self._forward = readout or self._readout, forward or self._forward
 
     def _fit_probes(self) -> ProbeReadout:
@@ -129,17 +133,17 @@ class Pair:
             indices,
             num_classes=len(self.dataset.class_names),
             epochs=self.settings.probe_epochs,
-            batch_size=self.settings.batch_size,
+            batch_size=self.settings.extraction.batch_size,
             seed=self.settings.seed,
             device=self.device,
             progress=self.progress,
         )
 
     def record(self) -> dict[str, Any]:
-        """Everything a result of this pair depends on, as plain data."""
+        """Everything a result of this subject depends on, as plain data."""
         settings = self.settings
         probe = None
-        if settings.readout == "probe":
+        if settings.extraction.readout == "probe":
             probe = {
                 "dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
                 "trained_on_evaluated_images": self.probe_choice is None,
@@ -169,13 +173,8 @@ class Pair:
                 "n": len(self.indices),
                 "limit": settings.limit,
                 "seed": settings.seed,
-                "readout": settings.readout,
                 "probe": probe,
-                "space": settings.space,
-                "batch_size": settings.batch_size,
-                "extract_dtype": settings.extract_dtype,
-                "channels_last": settings.channels_last,
-                "compile": settings.compile,
+                **settings.extraction.record(),
                 "device": self.device.type,
                 "threads": torch.get_num_threads(),
             }
@@ -184,7 +183,26 @@ class Pair:
     def trajectory(self) -> Trajectory:
         """Extracted or read from the cache, once."""
         if self._trajectory is None:
-            self._trajectory = extracted(self)
+            what = self.what_changed()
+            if what:  # readouts of a changed model must not reach the others, let alone the cache
+                raise PluginProblem(f"modified {what} before it asked for the trajectory")
+            self._trajectory = extracted(
+                Request(
+                    self.model,
+                    self.dataset,
+                    self.indices,
+                    self.readout,
+                    self.settings.extraction,
+                    self.forward,
+                    self.fingerprint,
+                    self.device,
+                    self.cache,
+                    self.world,
+                    self.progress,
+                    self.model_choice,
+                    self.dataset_choice,
+                )
+            )
         return self._trajectory
 
     def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
@@ -198,20 +216,17 @@ class Pair:
             self.dataset,
             self.indices,
             self.readout,
-            self.settings.space,
+            self.settings.extraction,
             self.device,
-            self.settings.batch_size,
             self.settings.seed,
             dict(choice.options),
             needed,
             self.progress,
             self.trajectory,
             self.world,
-            EXTRACT_DTYPES[self.settings.extract_dtype],
-            self.settings.channels_last,
             lambda: self.forward,
         )
 
     def close(self) -> None:
-        """Free what only this pair used."""
+        """Free what only this subject used."""
         self._trajectory = None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stabilitykit.base.errors import UsageProblem, first_line
+from stabilitykit.base.errors import UsageProblem, describe
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ def check_torch_pair() -> None:
 
         raise UsageProblem(
             f"torch {version('torch')} and torchvision {version('torchvision')} do not work together "
-            f"({first_line(error)}); install the pair that belongs together, {_cure(version('torch'))}"
+            f"({describe(error)}); install the pair that belongs together, {_cure(version('torch'))}"
         ) from error
 
 

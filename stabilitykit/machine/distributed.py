@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stabilitykit.base.errors import StabilityKitError, first_line
+from stabilitykit.base.errors import StabilityKitError, describe
 
 # A collective waits this long for a slow process before the run is given up.
 TIMEOUT_VARIABLE = "STABILITYKIT_DISTRIBUTED_TIMEOUT"
@@ -115,6 +115,6 @@ def _guarded(action: Any) -> None:
         action()
     except (RuntimeError, ValueError, ConnectionError) as error:
         raise StabilityKitError(
-            f"another process of this run died or cannot be reached ({first_line(error)}); "
+            f"another process of this run died or cannot be reached ({describe(error)}); "
             "finished cells are valid, --resume goes on from there"
         ) from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from stabilitykit.base.errors import PluginProblem, UsageProblem, describe
+from stabilitykit.base.errors import PluginProblem, UsageProblem, catching, describe
+from stabilitykit.base.names import did_you_mean, imported
 
 ComponentKind = Literal["model", "dataset", "property"]
 KINDS: tuple[ComponentKind, ...] = ("model", "dataset", "property")
@@ -125,7 +125,7 @@ class Component:
         for key in given:
             if key not in known:
                 raise UsageProblem(
-                    f"{owner}: unknown option {key!r}{_did_you_mean(key, known)}; options: {', '.join(known) or 'none'}"
+                    f"{owner}: unknown option {key!r}{did_you_mean(key, known)}; options: {', '.join(known) or 'none'}"
                 )
         values = {}
         for name, option in known.items():
@@ -139,18 +139,12 @@ class Component:
 
     def load(self) -> Any:
         """Import the target; PluginProblem naming the distribution when that fails."""
-        module_name, _, attribute = self.target.partition(":")
-        try:
-            thing: Any = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                thing = getattr(thing, part)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise PluginProblem(
-                f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: {describe(error)}"
-            ) from error
-        return thing
+        with catching() as caught:
+            return imported(self.target)
+        assert caught.error is not None
+        raise PluginProblem(
+            f"{self.kind} {self.name}: cannot import {self.target} of {self.owner}: {describe(caught.error)}"
+        ) from caught.error
 
     @property
     def owner(self) -> str:
@@ -181,10 +175,3 @@ class ReportSection:
     order: int = 100
     distribution: str = ""
     version: str = ""
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from stabilitykit.base.errors import PluginProblem, StabilityKitError, UsageProblem, describe
+from stabilitykit.base.names import did_you_mean
 from stabilitykit.plugins.component import Component, ComponentKind
 from stabilitykit.plugins.loading import PluginHost, load_plugins
 
@@ -85,11 +85,10 @@ class Registry:
             owners = " and ".join(c.owner for c in found)
             choices = " or ".join(f"{c.distribution}:{name}" for c in found)
             raise PluginProblem(f"{kind} {name!r} is registered by {owners}; say which: {choices}")
-        close = difflib.get_close_matches(name, {c.name for c in known}, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"see `stabilitykit {_plural(kind)} list`"
+        hint = did_you_mean(name, {c.name for c in known}, f"see `stabilitykit {_plural(kind)} list`")
         failed = self.host.failures
         broken = f" ({len(failed)} plugin(s) failed to load; see `stabilitykit plugins list`)" if failed else ""
-        raise UsageProblem(f"unknown {kind} {name!r}; {hint}{broken}")
+        raise UsageProblem(f"unknown {kind} {name!r}{hint}{broken}")
 
     def resolve_component(self, kind: ComponentKind, name: str) -> Component:
         """The component of ``NAME`` or ``DISTRIBUTION:NAME``, without asking for its required options."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +14,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from stabilitykit import __version__
-from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.base.errors import StabilityKitError, UsageProblem, describe
 from stabilitykit.base.files import write_atomic
-from stabilitykit.plugins.component import ReportSection
+from stabilitykit.base.names import imported
 from stabilitykit.plugins.loading import PluginHost, load_plugins
 from stabilitykit.reporting import core_sections
 from stabilitykit.reporting.html import short
@@ -118,7 +117,7 @@ def _sections(run: RunData, host: PluginHost) -> list[Rendered]:
     ]
     for offered in host.sections:
         owner = known.get(offered.distribution, offered.distribution or "unknown distribution")
-        planned.append((offered.order, offered.name, offered.title, owner, partial(_imported, offered)))
+        planned.append((offered.order, offered.name, offered.title, owner, partial(imported, offered.target)))
     done: list[Rendered] = []
     used: set[str] = set()
     for _, name, title, owner, load in sorted(planned, key=lambda p: p[0]):
@@ -132,7 +131,7 @@ def _sections(run: RunData, host: PluginHost) -> list[Rendered]:
                 raise TypeError(f"render returned {type(html).__name__}, expected HTML text or None")
             check_balanced(html)
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            reason = describe(error, 300)
             done.append(Rendered(identifier, title, Markup(""), f"section {name} of {owner} failed: {reason}"))
             print(f"warning: report section {name} of {owner} failed: {reason}", file=sys.stderr)
             continue
@@ -142,12 +141,6 @@ def _sections(run: RunData, host: PluginHost) -> list[Rendered]:
 
 def _same(render: Render) -> Render:
     return render
-
-
-def _imported(section: ReportSection) -> Render:
-    module, _, attribute = section.target.partition(":")
-    found: Render = getattr(importlib.import_module(module), attribute)
-    return found
 
 
 def _identifier(name: str, used: set[str]) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from stabilitykit.base.results import PropertyResult, Table
 from stabilitykit.reporting.html import pair_heading, tag
 from stabilitykit.reporting.standalone import standalone
-from stabilitykit.runs.folder import Cell, RunFolder, load_run
+from stabilitykit.runs.folder import Cell, RunFolder, cells_by_pair, load_run
 
 # A report stays a file one can mail: images beyond this many bytes in all are left out (and said to be).
 IMAGE_BYTES = 24 << 20
@@ -83,10 +83,7 @@ class RunData:
     def pairs(self) -> list[PairData]:
         """The (model, dataset) pairs in the order of the run."""
         known = {(p["model"], p["dataset"]): p for p in self.info.get("pairs") or []}
-        groups: dict[tuple[str, str], list[Cell]] = {}
-        for cell in self.cells:
-            groups.setdefault((cell.model, cell.dataset), []).append(cell)
-        return [PairData(*key, members, known.get(key, {})) for key, members in groups.items()]
+        return [PairData(*key, members, known.get(key, {})) for key, members in cells_by_pair(self.cells).items()]
 
     def results(self, name: str) -> Iterator[tuple[Cell, PropertyResult]]:
         """Finished cells of the property ``name`` over all pairs."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stabilitykit.base.results import EXTRACTION_EFFECT, Measurement
-from stabilitykit.runs.folder import Cell
+from stabilitykit.runs.folder import Cell, cells_by_pair
 
 
 def format_value(value: float | None) -> str:
@@ -82,10 +82,7 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
     console = Console(width=width) if width else Console()
     if not console.is_terminal and width is None:
         console = Console(width=140)
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.dataset), []).append(cell)
-    for (model, dataset), members in groups.items():
+    for (model, dataset), members in cells_by_pair(cells).items():
         table = Table(title=f"{escape(model)} on {escape(dataset)}", title_justify="left", show_lines=False)
         effects = {cell.property: _effects(cell) for cell in members}
         shown = ["effect of extraction"] if any(effects.values()) else []

@@ -4,129 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import Measurement, Table
-from stabilitykit.runs.folder import Cell, load_run
-
-# What has to be equal for two numbers to be comparable: (key in the record, words).
-CONDITIONS = (
-    ("n", "N"),
-    ("space", "space"),
-    ("readout", "readout"),
-    ("probe", "probe"),
-    ("extract_dtype", "precision"),
-    ("batch_size", "batch size"),
-)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One (run, model, dataset)."""
-
-    run: Path
-    model: str
-    dataset: str
-    cells: Sequence[Cell]
-    info: Mapping[str, Any]
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        return next((c.record for c in self.cells if c.record), {})
-
-    @property
-    def label(self) -> str:
-        return f"{self.run.name}: {self.model} on {self.dataset}"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % interval of one column against the first: of the ``difference`` or of the ``ratio`` of two values.
-
-    ``method`` says how: ``"bootstrap"`` (means over images) or ``"subsamples of M images"`` (minima, which a
-    bootstrap cannot judge); ``paired``: both were computed over the same images each time.
-    """
-
-    of: str
-    low: float
-    high: float
-    method: str
-    resamples: int
-    paired: bool
-
-
-@dataclass
-class Entry:
-    """One value of one column."""
-
-    value: float | None
-    kind: str
-    n: int
-    unit: str = ""
-    interval: Interval | None = None
-    note: str = ""
-
-
-@dataclass
-class Row:
-    """One measurement over all columns; None where a run has not measured it."""
-
-    property: str
-    measurement: str
-    entries: list[Entry | None]
-
-    def ratio(self, column: int) -> float | None:
-        """Value over that of the first column."""
-        first, other = self.entries[0], self.entries[column]
-        if first is None or other is None or first.value is None or other.value is None or first.value == 0:
-            return None
-        found = other.value / first.value
-        return found if math.isfinite(found) else None
-
-
-@dataclass
-class Comparison:
-    """The outcome of :func:`compare`."""
-
-    columns: list[Column]
-    rows: list[Row]
-    warnings: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, one object per measurement."""
-        return {
-            "columns": [
-                {
-                    "run": str(c.run),
-                    "model": c.model,
-                    "dataset": c.dataset,
-                    **{key: c.record.get(key) for key, _ in CONDITIONS},
-                }
-                for c in self.columns
-            ],
-            "warnings": self.warnings,
-            "rows": [
-                {
-                    "property": r.property,
-                    "measurement": r.measurement,
-                    "entries": [
-                        None
-                        if e is None
-                        else {
-                            **vars(e),
-                            "interval": None if e.interval is None else vars(e.interval),
-                            "ratio_to_first": r.ratio(k) if k else None,
-                        }
-                        for k, e in enumerate(r.entries)
-                    ],
-                }
-                for r in self.rows
-            ],
-        }
+from stabilitykit.review.comparison import CONDITIONS, Column, Comparison, Entry, Row
+from stabilitykit.review.resampling import add_intervals
+from stabilitykit.runs.folder import cells_by_pair, load_run
 
 
 def compare(
@@ -159,8 +45,6 @@ def compare(
     rows = _rows(columns) + _common_n(columns)
     found = Comparison(columns, rows, _warnings(columns))
     if paired:
-        from stabilitykit.review.resampling import add_intervals
-
         found.warnings += add_intervals(
             found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache, progress=progress, trust=trust
         )
@@ -169,9 +53,7 @@ def compare(
 
 def _columns(path: Path) -> list[Column]:
     info, cells = load_run(path)
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    groups = cells_by_pair(cells)
     if not groups:
         raise UsageProblem(f"{path} holds no finished cell; finish it with --resume")
     return [Column(path, *key, members, info) for key, members in groups.items()]
@@ -243,8 +125,8 @@ def _warnings(columns: Sequence[Column]) -> list[str]:
     found = []
     first = columns[0]
     for column in columns[1:]:
-        for key, words in CONDITIONS:
-            a, b = first.record.get(key), column.record.get(key)
+        for key, (words, _) in CONDITIONS.items():
+            a, b = first.condition(key), column.condition(key)
             if a != b:
                 consequence = "a minimum falls with N: compare the rows at equal N" if key == "n" else "not comparable"
                 found.append(f"{words} differs: {a} in {first.label}, {b} in {column.label}; {consequence}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabilitykit.base.errors import StabilityKitError, UsageProblem
+from stabilitykit.review.comparison import Column, Comparison, Interval
 
 if TYPE_CHECKING:
     from stabilitykit.evaluation.context import Context
     from stabilitykit.evaluation.property import Property
-    from stabilitykit.evaluation.subject import Pair
-    from stabilitykit.review.compare import Column, Comparison
+    from stabilitykit.evaluation.subject import Subject
 
 LEVEL = 0.95
 
 
 @dataclass
 class _Side:
-    """One column with its pair rebuilt."""
+    """One column with its subject built again."""
 
     column: Column
-    pair: Pair
+    subject: Subject
     properties: dict[str, tuple[Property, Context]]
 
 
@@ -57,7 +57,7 @@ def add_intervals(
         for number in range(1, len(comparison.columns)):
             other = _rebuild(registry, comparison.columns[number], root, progress, trust)
             try:
-                same = _same_images(first.pair, other.pair)
+                same = _same_images(first.subject, other.subject)
                 if not same:
                     warnings.append(
                         f"{first.column.label} and {other.column.label} were measured over different "
@@ -65,39 +65,22 @@ def add_intervals(
                     )
                 _fill(comparison, number, first, other, same, subsamples, resamples, seed, progress)
             finally:
-                other.pair.close()
+                other.subject.close()
     finally:
-        first.pair.close()
+        first.subject.close()
     return warnings
 
 
 def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[..., Iterator[Any]], trust: bool) -> _Side:
-    from stabilitykit.evaluation.selection import choose, choose_recorded
-    from stabilitykit.evaluation.settings import Settings
-    from stabilitykit.evaluation.subject import Pair
-    from stabilitykit.machine.determinism import make_deterministic
-    from stabilitykit.machine.device import choose_device
+    from stabilitykit.evaluation.selection import choose
+    from stabilitykit.review.rebuilding import RecordedRequest
 
-    request = column.info.get("request")
-    if not isinstance(request, Mapping):
-        raise UsageProblem(f"{column.run}: run.json holds no request; intervals need model and data")
-    settings = Settings(**{k: request[k] for k in Settings.__dataclass_fields__ if k in request})
-    settings.check()
-    make_deterministic(settings.seed)
-    probe = request.get("probe_dataset")
+    request = RecordedRequest.read(column.run, column.info)
+    subject = request.build(registry, column.model, column.dataset, cache=cache, progress=progress, trust=trust)
     with contextlib.redirect_stdout(sys.stderr):
-        pair = Pair(
-            choose_recorded(registry, "model", column.model, trust=trust),
-            choose_recorded(registry, "dataset", column.dataset, trust=trust),
-            settings,
-            choose_device(str(request.get("device", "auto"))),
-            cache,
-            choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
-            progress,
-        )
         recorded = (column.record.get("model") or {}).get("fingerprint")
-        if recorded not in (None, pair.fingerprint):
-            pair.close()
+        if recorded is not None and not subject.answers_to(recorded):
+            subject.close()
             raise UsageProblem(
                 f"the weights of {column.model} are no longer those of {column.run}; "
                 "compare without --paired, or evaluate again"
@@ -107,11 +90,11 @@ def _rebuild(registry: Any, column: Column, cache: Path, progress: Callable[...,
             if cell.ok:
                 with contextlib.suppress(StabilityKitError):  # a property that is not installed any more
                     choice = choose(registry, "property", cell.property)
-                    properties[cell.property] = (choice.make(), pair.context(choice, {}))
-    return _Side(column, pair, properties)
+                    properties[cell.property] = (choice.make(), subject.context(choice, {}))
+    return _Side(column, subject, properties)
 
 
-def _same_images(a: Pair, b: Pair) -> bool:
+def _same_images(a: Subject, b: Subject) -> bool:
     return a.dataset.fingerprint() == b.dataset.fingerprint() and np.array_equal(a.indices, b.indices)
 
 
@@ -126,8 +109,6 @@ def _fill(
     seed: int,
     progress: Callable[..., Iterator[Any]],
 ) -> None:
-    from stabilitykit.review.compare import Interval
-
     for label in first.properties:
         if label not in other.properties:
             continue
@@ -169,8 +150,6 @@ def _subsampled(
     progress: Callable[..., Iterator[Any]],
 ) -> dict[str, Any]:
     """Ratios b / a over random halves of the images, for what the properties can recompute on a subset."""
-    from stabilitykit.review.compare import Interval
-
     size = min(len(context_a.indices), len(context_b.indices)) // 2
     if size < 2 or count < 2:
         return {}

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import copy
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stabilitykit.base.errors import CellProblem, StabilityKitError, UsageProblem
+from stabilitykit.base.errors import CellProblem, UsageProblem, catching, describe
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.property import Property
-from stabilitykit.evaluation.selection import choose, choose_recorded
-from stabilitykit.evaluation.settings import Settings
-from stabilitykit.evaluation.subject import Pair
+from stabilitykit.evaluation.selection import choose
+from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
-from stabilitykit.machine.device import choose_device
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.review.consistency import changed_rows, inconsistent, missing_cells
-from stabilitykit.runs.folder import Cell, load_run
+from stabilitykit.review.rebuilding import RecordedRequest
+from stabilitykit.runs.folder import Cell, cells_by_pair, load_run
 
 # A recomputation on the machine and batch size of the run is bit-equal; other hardware moves logits by about 1e-6.
 RELATIVE_TOLERANCE = 1e-9
@@ -86,19 +83,8 @@ def verify(
     """
     info, cells = load_run(run)
     registry = registry or Registry.load()
-    request = info.get("request")
-    if not isinstance(request, Mapping):
-        raise UsageProblem(f"{run}: run.json holds no request; it cannot be verified")
-    target = choose_device(device if device != "auto" else str(request.get("device", "auto")))
-    try:
-        settings = Settings(**{k: request[k] for k in Settings.__dataclass_fields__ if k in request})
-        settings.check()
-    except TypeError as error:
-        raise UsageProblem(f"{run}: the request in run.json is damaged ({error})") from None
-    make_deterministic(settings.seed)
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    request = RecordedRequest.read(run, info, device)
+    groups = cells_by_pair(cells)
     verdicts: list[Verdict] = []
     weights = _moved("model", checkpoint or {}, [model for model, _ in groups])
     places = _moved("dataset", data or {}, [dataset for _, dataset in groups])
@@ -108,8 +94,6 @@ def verify(
             model,
             dataset,
             members,
-            settings,
-            target,
             request,
             relative,
             absolute,
@@ -132,9 +116,7 @@ def _verify_pair(
     model: str,
     dataset: str,
     cells: list[Cell],
-    settings: Settings,
-    device: Any,
-    request: Mapping[str, Any],
+    request: RecordedRequest,
     relative: float,
     absolute: float,
     weights: Mapping[str, str],
@@ -147,24 +129,19 @@ def _verify_pair(
     verdicts = [_verdict(c, "", "failed cell", message=c.error.get("message", "")) for c in cells if not c.ok]
     if not alive:
         return verdicts
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            overrides = {"checkpoint": weights[model]} if model in weights else None
-            place = {_path_option(registry, dataset): places[dataset]} if dataset in places else None
-            probe = request.get("probe_dataset")
-            pair = Pair(
-                choose_recorded(registry, "model", model, overrides, trust=trust),
-                choose_recorded(registry, "dataset", dataset, place, trust=trust),
-                settings,
-                device,
-                None,
-                choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
-                progress,
-            )
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a plugin's code: whatever it raises, the other pairs are verified
-        reason = f"cannot be rebuilt: {_reason(error)} (moved? --data, --checkpoint; paths count from this folder)"
+    with catching() as caught:  # whatever a plugin raises, the other pairs are verified
+        pair = request.build(
+            registry,
+            model,
+            dataset,
+            model_options={"checkpoint": weights[model]} if model in weights else None,
+            dataset_options={_path_option(registry, dataset): places[dataset]} if dataset in places else None,
+            progress=progress,
+            trust=trust,
+        )
+    if caught.error is not None:
+        why = describe(caught.error)
+        reason = f"cannot be rebuilt: {why} (moved? --data, --checkpoint; paths count from this folder)"
         return verdicts + [
             _verdict(c, m.name, "fails", m.value, None, reason)
             for c in alive
@@ -201,21 +178,15 @@ def _path_option(registry: Registry, dataset: str) -> str:
     return name
 
 
-def _changed(pair: Pair, cell: Cell) -> str:
+def _changed(pair: Subject, cell: Cell) -> str:
     """What differs between the run's record and the model and data of today; empty when nothing does."""
     parts = []
-    recorded = _part(cell, "model").get("fingerprint")
-    if recorded != pair.fingerprint and recorded not in pair.model.former_fingerprints():
+    if not pair.answers_to(_part(cell, "model").get("fingerprint")):
         parts.append("the model's weights or preprocessing changed")
     if pair.dataset.fingerprint() != _part(cell, "dataset").get("fingerprint"):
         parts.append("the dataset's images or labels changed")
-    asked = {
-        "n": len(pair.indices),
-        **{
-            key: getattr(pair.settings, key)
-            for key in ("seed", "limit", "readout", "space", "batch_size", "extract_dtype", "channels_last", "compile")
-        },
-    }
+    settings = pair.settings
+    asked = {"n": len(pair.indices), "seed": settings.seed, "limit": settings.limit, **settings.extraction.record()}
     parts += [
         f"{key} was {cell.record[key]} when it was measured and is {value} now (run.json, data)"
         for key, value in asked.items()
@@ -226,7 +197,7 @@ def _changed(pair: Pair, cell: Cell) -> str:
 
 def _verify_cell(
     registry: Registry,
-    pair: Pair,
+    pair: Subject,
     cell: Cell,
     results: Mapping[str, Any],
     changed: str,
@@ -237,7 +208,7 @@ def _verify_cell(
     assert cell.result is not None
     recomputed: dict[str, float | str | None] = {}
     if not changed:
-        try:
+        with catching() as caught:
             if cell.slug in watch().lost:
                 raise CellProblem(watch().lost[cell.slug]["message"])
             make_deterministic(pair.settings.seed)
@@ -245,11 +216,9 @@ def _verify_cell(
                 pair.require_intact()
                 choice = choose(registry, "property", cell.property)
                 recomputed = _recompute(choice.make(), pair.context(choice, results), cell.result, witnesses_only)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            changed = f"the recomputation raised {_reason(error)}"
-        damage = pair.damage()
+        if caught.error is not None:
+            changed = f"the recomputation raised {describe(caught.error)}"
+        damage = pair.what_changed()
         if damage:
             changed = f"the recomputation modified {damage}"
             pair.repair(f"the verification of {cell.property}")
@@ -299,12 +268,6 @@ def _recompute(
 def _part(cell: Cell, name: str) -> Mapping[str, Any]:
     found = cell.record.get(name)
     return found if isinstance(found, Mapping) else {}
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else ""
-    return text if isinstance(error, StabilityKitError) else f"{type(error).__name__}: {text}"
 
 
 def _verdict(

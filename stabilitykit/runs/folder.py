@@ -8,7 +8,7 @@ import csv
 import datetime
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,14 @@ def remove_if_unused(path: Path) -> None:
         if [entry.name for entry in path.iterdir()] == [".lock"]:
             (path / ".lock").unlink()
         path.rmdir()
+
+
+def cells_by_pair(cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    """(model, dataset) -> its cells, in the order of the run."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.model, cell.dataset), []).append(cell)
+    return groups
 
 
 def measurement_rows(cells: list[Cell]) -> list[dict[str, Any]]:

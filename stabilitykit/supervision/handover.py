@@ -11,7 +11,7 @@ from stabilitykit.runs.folder import Cell
 from stabilitykit.runs.recorder import Recorder
 
 if TYPE_CHECKING:
-    from stabilitykit.supervision.worker import Inheritance
+    from stabilitykit.supervision.inheritance import Inheritance
 
 
 class HandingOver(Recorder):

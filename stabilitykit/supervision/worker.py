@@ -14,38 +14,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stabilitykit.base.errors import StabilityKitError, UsageProblem
 from stabilitykit.base.watch import Watch, watched_by
 from stabilitykit.supervision.channel import OUTPUT, Channel, Closed
+from stabilitykit.supervision.inheritance import Inheritance
 
 if TYPE_CHECKING:
     from stabilitykit.runs.recorder import Recorder
 
 # The interpreter's own, kept before any plugin can put another in its place.
 _end_process = os._exit
-
-
-@dataclass
-class Inheritance:
-    """What earlier workers of the same command left behind; a fork hands it down.
-
-    Attributes:
-        broken: plugins that are not to be loaded, by entry point, with the reason.
-        cells: finished cells as JSON, in order.
-        lost: cells that cost a worker its life, by slug, with their error.
-        info: run.json's content so far.
-        draws: False after a worker died while it drew pictures of images.
-    """
-
-    broken: dict[str, str] = field(default_factory=dict)
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    lost: dict[str, dict[str, str]] = field(default_factory=dict)
-    info: dict[str, Any] = field(default_factory=dict)
-    draws: bool = True
 
 
 class Worker(Watch):

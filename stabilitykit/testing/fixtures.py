@@ -161,19 +161,21 @@ def tiny_context(
     """
     import torch
 
+    from stabilitykit.dynamics.extraction import Extraction
     from stabilitykit.dynamics.readout import HeadReadout
     from stabilitykit.dynamics.trajectory import Trajectory, extract
 
     model = model or TinyModel()
     dataset = dataset or TinyDataset()
     readout = HeadReadout(model)
+    extraction = Extraction(space=space, batch_size=batch_size)
     indices = np.arange(len(dataset) if limit is None else min(limit, len(dataset)))
     made: list[Trajectory] = []
 
     def trajectory() -> Trajectory:
         if not made:
             logits = np.empty((model.num_blocks + 1, len(indices), model.num_classes), dtype=model.readout_dtype)
-            extract(model, readout, dataset, indices, logits, batch_size=batch_size)
+            extract(model, readout, dataset, indices, logits, extraction)
             labels = np.asarray(dataset.labels)[indices]
             names = [str(name) for name in dataset.class_names]
             made.append(Trajectory(logits, labels, indices, space, names))
@@ -184,9 +186,8 @@ def tiny_context(
         dataset,
         indices,
         readout,
-        space,
+        extraction,
         torch.device("cpu"),
-        batch_size,
         seed,
         dict(options or {}),
         dict(results or {}),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabilitykit.dynamics.model import Model
+from stabilitykit.base.errors import describe
+from stabilitykit.dynamics.model import Model, state_parts
 from stabilitykit.testing.checks import Broken, Check, Checklist, require, require_plain
 
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ def _check_dynamics(model: Model, inputs: torch.Tensor, found: Checklist) -> Non
             states.append(model.block(t, _copy(states[-1])))
         sizes = [_numel(state) for state in states]
         require(len(set(sizes)) == 1, f"numbers per image along depth: {sizes}; a block must map R^n to R^n")
-        shape = tuple(_parts(states[0])[0].shape[1:])
+        shape = tuple(state_parts(states[0])[0].shape[1:])
         require(shape == tuple(model.state_shape), f"state_shape is {tuple(model.state_shape)}, h_0 has {shape}")
-        require(all(bool(torch.isfinite(p).all()) for s in states for p in _parts(s)), "a state is not finite")
+        require(all(bool(torch.isfinite(p).all()) for s in states for p in state_parts(s)), "a state is not finite")
     if len(states) != model.num_blocks + 1:
         return
     with found.check("readout gives (B, K) finite logits at every depth"):
@@ -104,7 +105,7 @@ def _check_dynamics(model: Model, inputs: torch.Tensor, found: Checklist) -> Non
             require(bool(torch.isfinite(logits).all()), f"depth {t}: NaN or infinite logits")
     with found.check("blocks and readout leave their input alone"):
         for t, state in enumerate(states):
-            kept = _parts(_copy(state))
+            kept = state_parts(_copy(state))
             model.readout(state)
             require(_equal(kept, state), f"readout changes state {t} in place; use x + y, not x += y, inplace=False")
             if t < model.num_blocks:
@@ -148,12 +149,8 @@ def _inputs(model: Model, images: Sequence[np.ndarray] | None) -> torch.Tensor:
                 model.initial_state(inputs)
             return inputs
         except Exception as error:
-            refused = refused or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            refused = refused or describe(error)
     raise Broken(f"it takes none of the sizes {CANDIDATES} (first: {refused}); pass images=")
-
-
-def _parts(state: Any) -> tuple[torch.Tensor, ...]:
-    return state if isinstance(state, tuple) else (state,)
 
 
 def _copy(state: Any) -> Any:
@@ -161,13 +158,13 @@ def _copy(state: Any) -> Any:
 
 
 def _numel(state: Any) -> int:
-    return sum(part[0].numel() for part in _parts(state))
+    return sum(part[0].numel() for part in state_parts(state))
 
 
 def _equal(kept: Sequence[torch.Tensor], state: Any) -> bool:
     import torch
 
-    return all(torch.equal(a, b) for a, b in zip(kept, _parts(state), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(kept, state_parts(state), strict=True))
 
 
 def _trajectory(model: Model, inputs: torch.Tensor) -> torch.Tensor:

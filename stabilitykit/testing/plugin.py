@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.names import did_you_mean
 from stabilitykit.base.results import PropertyResult
 from stabilitykit.plugins.component import Component
 from stabilitykit.plugins.loading import PluginHost, PluginRecord
@@ -40,9 +40,8 @@ def check_plugin(
     records = [r for r in registry.host.records if name in (r.name, r.distribution)]
     if not records:
         known = {r.name for r in registry.host.records} | {r.distribution for r in registry.host.records}
-        close = difflib.get_close_matches(name, sorted(known), n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see `stabilitykit plugins list`"
-        raise UsageProblem(f"no plugin {name!r} is installed; {hint}")
+        hint = did_you_mean(name, sorted(known), "see `stabilitykit plugins list`")
+        raise UsageProblem(f"no plugin {name!r} is installed{hint}")
     found: list[Check] = []
     for record in records:
         found += _about(f"plugin {record.name}", _check_loading(record, registry.host))

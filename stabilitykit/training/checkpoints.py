@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stabilitykit.base.errors import DataProblem, UsageProblem, first_line
+from stabilitykit.base.errors import DataProblem, UsageProblem, describe
 from stabilitykit.base.files import write_atomic
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def load_pickled(path: str | Path) -> Any:
                 f"checkpoint {path} is a pickle that asks for {', '.join(refused)}; it may run code when "
                 "loaded and was not executed: ask its author for a .safetensors file or a plain state_dict"
             ) from None
-        raise DataProblem(f"checkpoint {path} is truncated or corrupt: {first_line(error)[:200]}") from None
+        raise DataProblem(f"checkpoint {path} is truncated or corrupt: {describe(error, 200)}") from None
 
 
 def save_weights(path: str | Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
@@ -135,7 +135,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DataProblem(f"checkpoint {path} is truncated or corrupt: {first_line(error)[:200]}") from None
+        raise DataProblem(f"checkpoint {path} is truncated or corrupt: {describe(error, 200)}") from None
     try:
         metadata = json.loads(header.get(METADATA_KEY, "{}"))
     except json.JSONDecodeError:

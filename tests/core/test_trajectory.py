@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from stabilitykit.base.errors import CellProblem, DataProblem
+from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.readout import HeadReadout, state_vector
 from stabilitykit.dynamics.space import to_space, to_space_torch
 from stabilitykit.dynamics.trajectory import extract
 from stabilitykit.evaluation.selection import Choice
-from stabilitykit.evaluation.subject import Pair, Settings, choose_indices
+from stabilitykit.evaluation.settings import Settings, choose_indices
+from stabilitykit.evaluation.subject import Subject
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 
@@ -21,10 +23,10 @@ def choice(kind, thing):
 
 
 def pair(model=None, dataset=None, **settings):
-    return Pair(
+    return Subject(
         choice("model", model or TinyModel()),
         choice("dataset", dataset or TinyDataset()),
-        Settings(**{"batch_size": 7} | settings),
+        Settings.from_request({"batch_size": 7} | settings),
         torch.device("cpu"),
         None,
     )
@@ -33,7 +35,7 @@ def pair(model=None, dataset=None, **settings):
 def test_extraction_matches_a_plain_loop():
     model, dataset = TinyModel(), TinyDataset(20)
     out = np.empty((model.num_blocks + 1, 20, 3), np.float32)
-    extract(model, HeadReadout(model), dataset, np.arange(20), out, batch_size=20)
+    extract(model, HeadReadout(model), dataset, np.arange(20), out, Extraction(batch_size=20))
     state = model.initial_state(model.preprocess(dataset.images(range(20))))
     for t in range(model.num_blocks + 1):
         assert np.array_equal(out[t], model.readout(state).numpy())
@@ -47,7 +49,7 @@ def test_batch_size_moves_little_and_rows_stay_in_place(first, second):
     outs = []
     for size in (first, second):
         out = np.empty((4, 19, 3), np.float32)
-        extract(model, HeadReadout(model), dataset, np.arange(19), out, batch_size=size)
+        extract(model, HeadReadout(model), dataset, np.arange(19), out, Extraction(batch_size=size))
         outs.append(out)
     assert np.allclose(*outs, rtol=1e-5, atol=1e-5)
 

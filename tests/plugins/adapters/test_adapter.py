@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_adapters.adapter import AdaptedModel
-from stabilitykit_adapters.certificate import certify
 from stabilitykit_adapters.discovery import discover
+from stabilitykit_adapters.equivalence import certify
 from torch import nn
 
 from stabilitykit.dynamics.compiled import CompiledForward
@@ -147,6 +147,14 @@ def test_the_side_state_is_held_and_counts():
         assert not torch.equal(model.readout(state), model.readout((state[0], state[1] + 1)))
 
 
+def test_runs_made_before_the_move_know_the_model_by_its_former_module():
+    model = adapted(Modular)
+    former = copy.copy(model)
+    former._kind = "stabilitykit_timm.adapter.AdaptedModel"
+    assert former.fingerprint() in model.former_fingerprints()
+    assert former.fingerprint() != model.fingerprint()
+
+
 def test_copies_are_independent():
     model = adapted(Modular)
     twin = copy.deepcopy(model)
@@ -215,7 +223,7 @@ def test_columns_choose_outputs():
     "name", ["vit_tiny_patch16_224", "resnet18", "mobilenetv2_050", "levit_128s", "efficientformer_l1"]
 )
 def test_timm_round_trips(name):
-    from stabilitykit_adapters.certificate import randomise
+    from stabilitykit_adapters.equivalence import randomise
     from stabilitykit_timm.names import input_shape_of, skeleton
 
     module = skeleton(f"timm:{name}", device="cpu")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.evaluation.context import Context
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
@@ -34,7 +35,14 @@ def context_of() -> Callable[..., Context]:
         labels = np.asarray(labels, dtype=np.int64)
         trajectory = Trajectory(logits, labels, indices, space, list(dataset.class_names))
         return Context(
-            model, dataset, indices, None, space, torch.device("cpu"), seed=seed, make_trajectory=lambda: trajectory
+            model,
+            dataset,
+            indices,
+            None,
+            Extraction(space=space),
+            torch.device("cpu"),
+            seed=seed,
+            make_trajectory=lambda: trajectory,
         )
 
     return make

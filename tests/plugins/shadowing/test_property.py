@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -125,7 +127,7 @@ def test_no_noise_gives_true_orbits_to_the_last_bit(double, tracers):
 def test_no_noise_gives_true_orbits_under_autocast():
     """The perturbed orbit runs in the precision of extraction, so it differs by its perturbation alone."""
     context = tiny_context()
-    context.autocast = torch.bfloat16
+    context.extraction = dataclasses.replace(context.extraction, dtype="bfloat16")
     logits = np.concatenate(
         [batch_logits(context.model, context.readout, inputs, torch.bfloat16) for _, inputs in context.batches()],
         axis=1,

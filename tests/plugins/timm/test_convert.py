@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stabilitykit_adapters.certificate import certify, randomise
+from stabilitykit_adapters.equivalence import certify, randomise
 from stabilitykit_timm.convert import convert, converted_model
 from stabilitykit_timm.patching import Patching
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from stabilitykit_topological import stabilitykit_properties
-from stabilitykit_topological.needed import lipschitz_of
+from stabilitykit_topological.earlier_results import lipschitz_of
 from stabilitykit_topological.table2 import Table2
 from stabilitykit_topological.theorem import Topological, quotient
 

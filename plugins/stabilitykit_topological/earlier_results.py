@@ -6,7 +6,7 @@ from stabilitykit import CellProblem, Kind, Measurement, PropertyResult
 from stabilitykit.evaluation.context import Context
 
 
-def needed_result(context: Context, name: str, owner: str) -> PropertyResult:
+def result_of(context: Context, name: str, owner: str) -> PropertyResult:
     """The result of property ``name``; CellProblem saying how to get it when it is missing."""
     result = context.results.get(name)
     if result is None:

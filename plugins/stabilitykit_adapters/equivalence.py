@@ -6,12 +6,13 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
-from stabilitykit_adapters.adapter import AdaptedModel
+from stabilitykit.dynamics.model import state_parts
+from stabilitykit_adapters.runs import Run
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
@@ -20,7 +21,34 @@ SAMPLE = 8
 """Images certified at most: all states of them are held at once."""
 
 
-def certify(model: AdaptedModel, inputs: torch.Tensor, *, thorough: bool = True) -> dict[str, Any]:
+class Chained(Protocol):
+    """A network seen as prefix, blocks and tail: what can be certified."""
+
+    run: Run
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def num_blocks(self) -> int: ...
+
+    def initial_state(self, inputs: torch.Tensor) -> State: ...
+
+    def block(self, t: int, state: State) -> State: ...
+
+    def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
+        """``fill`` stands in for every tensor that is skipped."""
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The network's own forward pass."""
+
+    def hooked_states(self, inputs: torch.Tensor) -> list[State]:
+        """h_0 .. h_T as seen in one plain forward pass."""
+
+    def block_modules(self, t: int) -> Sequence[nn.Module]: ...
+
+
+def certify(model: Chained, inputs: torch.Tensor, *, thorough: bool = True) -> dict[str, Any]:
     """Check one run of a network on ``inputs`` (B, ...), of which at most 8 are used.
 
     Returns plain data:
@@ -82,30 +110,6 @@ def randomise(module: nn.Module, *, seed: int = 0) -> None:
                 part.running_var.copy_(1.0 + noise(part.running_var, 0.2).abs())
 
 
-def recalibrate(module: nn.Module, batches: Sequence[torch.Tensor]) -> int:
-    """Set BatchNorm statistics to those of ``batches``; returns how many layers were set.
-
-    For networks whose statistics were never estimated: it changes the function, so callers record it.
-    """
-    layers = [
-        m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
-    ]
-    before = [(m, m.training, m.momentum) for m in layers]
-    module.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # cumulative average over all batches
-        layer.training = True
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                module(batch)
-    finally:
-        for layer, training, momentum in before:
-            layer.training, layer.momentum = training, momentum
-    return len(layers)
-
-
 def uncalibrated(module: nn.Module) -> list[str]:
     """Names of BatchNorm layers whose statistics are still those of a new layer."""
     return [
@@ -119,7 +123,7 @@ def uncalibrated(module: nn.Module) -> list[str]:
     ]
 
 
-def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
+def _round_trip(model: Chained, inputs: torch.Tensor) -> dict[str, Any]:
     plain, again = model.logits(inputs), model.logits(inputs)
     seen = model.hooked_states(inputs)
     state = model.initial_state(inputs)
@@ -145,7 +149,7 @@ def _round_trip(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def _vacuity(model: AdaptedModel, inputs: torch.Tensor, states: list[State], logits: torch.Tensor) -> list[str]:
+def _vacuity(model: Chained, inputs: torch.Tensor, states: list[State], logits: torch.Tensor) -> list[str]:
     reasons = []
     idle = sum(_difference(a, b) == 0.0 for a, b in itertools.pairwise(states))
     if idle:
@@ -165,7 +169,7 @@ def _vacuity(model: AdaptedModel, inputs: torch.Tensor, states: list[State], log
     return reasons
 
 
-def _zero_parameters(model: AdaptedModel, inputs: torch.Tensor) -> list[dict[str, str]]:
+def _zero_parameters(model: Chained, inputs: torch.Tensor) -> list[dict[str, str]]:
     found = []
     state = model.initial_state(inputs)
     for t, block in enumerate(model.run.blocks):
@@ -200,7 +204,7 @@ def _zeroed(modules: Sequence[nn.Module]) -> Iterator[None]:
             parameter.data = data
 
 
-def _batch_drift(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, float]:
+def _batch_drift(model: Chained, inputs: torch.Tensor) -> dict[str, float]:
     together = model.logits(inputs)
     alone = torch.cat([model.logits(inputs[i : i + 1]) for i in range(inputs.shape[0])])
     scale = float(together.abs().max())
@@ -208,14 +212,10 @@ def _batch_drift(model: AdaptedModel, inputs: torch.Tensor) -> dict[str, float]:
     return {"max_abs": largest, "relative": largest / scale if scale else 0.0}
 
 
-def _parts(state: State) -> tuple[torch.Tensor, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
 def _difference(a: State, b: State) -> float:
     """Largest absolute difference; infinite where one side is NaN and the other is not, or shapes differ."""
     worst = 0.0
-    for x, y in zip(_parts(a), _parts(b)):
+    for x, y in zip(state_parts(a), state_parts(b)):
         if x.shape != y.shape:
             return float("inf")
         if not torch.equal(x, y):
@@ -228,7 +228,7 @@ def _difference(a: State, b: State) -> float:
 def _shifted(state: State, count: int) -> State:
     """The state with its first ``count`` parts moved (the rest is the side state): a tail may read any of them."""
     generator = torch.Generator().manual_seed(0)
-    parts = list(_parts(state))
+    parts = list(state_parts(state))
     for n, part in enumerate(parts[:count]):
         noise = torch.randn(part.shape, generator=generator).to(part.device, part.dtype)
         parts[n] = part + noise * (part.std() + 1.0)
