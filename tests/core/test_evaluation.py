@@ -161,11 +161,6 @@ def test_a_wanted_property_may_fail(registry):
     assert {c.property: c.ok for c in outcome.cells} == {"spread": True, "raises": False, "wants": True}
 
 
-def test_stdout_of_properties_stays_clean(registry, capsys):
-    assert run(registry, ["prints"]).ok
-    assert capsys.readouterr().out == ""
-
-
 def test_matrix(registry):
     outcome = run(
         registry, ["spread", "spread:scale=2.0"], model=["tiny", "tiny:seed=1"], dataset=["tiny", "tiny:seed=5"]
