@@ -21,6 +21,8 @@ _NUMERICAL = {"builtins", "math", "cmath", "random", "numpy", "scipy", "torch", 
 # Modules whose classes' methods are looked at, too; those of all modules would take a quarter of a second.
 _CLASSES = ("torch.nn.modules.", "torch._tensor", "torch._C", "torch.autograd.function", "stabilitykit.", "builtins")
 _CALLABLES = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
+# torch.set_default_dtype sets it; the changed mode is seen as such.
+_FOLLOWS_A_MODE = {("torch", "Storage")}
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE")
 
 
@@ -42,7 +44,7 @@ class Functions:
         found: list[str] = []
         for key in before.keys() | self._known.keys():
             old, new = before.get(key), self._known.get(key)
-            if old is new or key[0] not in modules:
+            if old is new or key[0] not in modules or key in _FOLLOWS_A_MODE:
                 continue
             if old is None and not (len(key) == 3 and _inherited(key)):
                 continue  # a name that a module gained, as packages gain their parts
