@@ -104,18 +104,18 @@ class Job:
             for choice in waiting:
                 self._finish(self._lost(cells[choice.label]))
             return
-        before, pair = ProcessState.now(), None
+        before, subject = ProcessState.now(), None
         try:
             make_deterministic(self.settings.seed)
             slugs = [cell.slug for cell in cells.values()]
             with task("subject", slugs, model.culprit, self.cell_timeout):
-                pair = Subject(
+                subject = Subject(
                     model, dataset, self.settings, self.device, self.cache, self.probe, self.progress, self.world
                 )
-                record = pair.record()
-                certificate = certify(pair)
+                record = subject.record()
+                certificate = certify(subject)
                 warn_of(certificate, model.label)
-                what = pair.what_changed()
+                what = subject.what_changed()
                 if what:  # no property has run yet: the blocks themselves keep a state
                     with blaming(model):
                         raise PluginProblem(
@@ -131,7 +131,7 @@ class Job:
             pass_on(error)
             if alone and isinstance(error, StabilityKitError):
                 raise
-            culprit = culprit_of(error, model, pair.parts(None, model) if pair else ())
+            culprit = culprit_of(error, model, subject.parts(None, model) if subject else ())
             for choice in waiting:
                 self._finish(self._failed(cells[choice.label], culprit, error))
             self._check_process(functions, before, culprit.culprit)
@@ -142,16 +142,16 @@ class Job:
                     {"model": model.label, "dataset": dataset.label, "certificate": certificate, "record": record}
                 )
             self._check_process(functions, before, f"building {model.label} and {dataset.label}")
-            self._run_cells(pair, cells, record, done, earlier, functions)
+            self._run_cells(subject, cells, record, done, earlier, functions)
         finally:
-            pair.close()
+            subject.close()
             if self._effect is not None:
                 self._effect.close()
             self._effect = None
 
     def _run_cells(
         self,
-        pair: Subject,
+        subject: Subject,
         cells: Mapping[str, Cell],
         record: Mapping[str, Any],
         done: Mapping[str, Cell],
@@ -169,19 +169,19 @@ class Job:
             elif cell.slug in self.lost:
                 cell = self._lost(cell)
             else:
-                cell = self._run_cell(pair, cell, choice, record, results, failed, earlier, functions)
+                cell = self._run_cell(subject, cell, choice, record, results, failed, earlier, functions)
             if cell.result is not None:
                 results.setdefault(choice.name, cell.result)
             else:
                 failed.setdefault(choice.name, cell.error["message"])
             if not finished:
                 self._finish(cell)
-                self._save_images(pair, cell)
+                self._save_images(subject, cell)
                 self._check_process(functions, state, choice.culprit)
 
     def _run_cell(
         self,
-        pair: Subject,
+        subject: Subject,
         cell: Cell,
         choice: Choice,
         record: Mapping[str, Any],
@@ -204,32 +204,32 @@ class Job:
         make_deterministic(self.settings.seed)
         try:
             with task("cell", cell.slug, choice.culprit, self.cell_timeout):
-                pair.require_intact()
+                subject.require_intact()
                 prop = choice.make()
                 if not isinstance(prop, Property):
                     raise PluginProblem(f"built a {type(prop).__name__}, expected a stabilitykit.Property")
                 if self.world.size > 1:
-                    pair.trajectory()  # its extraction is shared work: every rank must come here
+                    subject.trajectory()  # its extraction is shared work: every rank must come here
                     if not prop.parallel and not self.world.leads:
                         return self._shared(None)
-                context = pair.context(choice, results)
+                context = subject.context(choice, results)
                 result = stored_form(prop.evaluate(context))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
                 if self.settings.extraction.faster and self.world.leads:
-                    self._effect = self._effect or ExtractionEffect(pair, self.properties)
+                    self._effect = self._effect or ExtractionEffect(subject, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
         except BaseException as error:
             pass_on(error)
-            self._failed(cell, culprit_of(error, choice, pair.parts(prop, choice)), error)
+            self._failed(cell, culprit_of(error, choice, subject.parts(prop, choice)), error)
         cell.seconds = time.perf_counter() - start
-        what, replaced = pair.what_changed(), functions.replaced()
-        if what:
+        what, replaced = subject.what_changed(), functions.replaced()
+        if replaced:
+            self._failed(cell, choice, PluginProblem(f"replaced {replaced}, which every other number passes through"))
+        elif what:
             text = f"modified {what}; a property works on copies, e.g. copy.deepcopy(context.model)"
             self._failed(cell, choice, PluginProblem(text))
             if not watch().supervised:
-                pair.repair(cell.error["culprit"])
-        elif replaced:
-            self._failed(cell, choice, PluginProblem(f"replaced {replaced}, which every other number passes through"))
+                subject.repair(cell.error["culprit"])
         self._spoiled = replaced or (what if watch().supervised else "")
         return self._shared(cell)
 
@@ -280,7 +280,7 @@ class Job:
             )
         return {cell.slug: cell for cell in cells}
 
-    def _save_images(self, pair: Subject, cell: Cell) -> None:
+    def _save_images(self, subject: Subject, cell: Cell) -> None:
         if cell.result is None:
             return
         from stabilitykit.base.pictures import png_bytes
@@ -289,10 +289,10 @@ class Job:
             if not self.recorder.wants_image(cell.dataset, index):
                 continue
             try:
-                with task("images", [cell.model, cell.dataset], pair.dataset_choice.culprit):
-                    if not 0 <= index < len(pair.dataset):
+                with task("images", [cell.model, cell.dataset], subject.dataset_choice.culprit):
+                    if not 0 <= index < len(subject.dataset):
                         continue
-                    png = png_bytes(pair.dataset.images([index])[0])
+                    png = png_bytes(subject.dataset.images([index])[0])
             except BaseException as error:  # not a picture, or not there any more: the numbers stand without it
                 pass_on(error)
                 print(

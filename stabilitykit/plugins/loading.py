@@ -142,10 +142,12 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
             with task("plugin", key, f"plugin {record.name} of {record.owner}", limit):
                 offers = _untampered(point, record, functions)
         except BaseException as error:  # SystemExit, or a BaseException of the plugin's own
-            if isinstance(error, KeyboardInterrupt) and not listener.supervised:
-                raise
             record.status = "failed"
-            record.error = str(error) if isinstance(error, PluginProblem) else describe(error)
+            record.error = describe(error)
+            if isinstance(error, KeyboardInterrupt):
+                if not listener.supervised:
+                    raise
+                record.error = "raised KeyboardInterrupt, and nobody pressed Ctrl-C"
             if isinstance(error, _Tampered):
                 listener.give_up(f"plugin {record.name} of {record.owner}", str(error), plugin=key)
         else:
