@@ -14,6 +14,7 @@ from stabilitykit.base.errors import CellProblem, PluginProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
+from stabilitykit.dynamics.classes import datasets_differ
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout, Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory
@@ -122,10 +123,12 @@ class Subject:
         else:
             dataset = build_dataset(self.probe_choice)
             indices = np.arange(len(dataset))
-            if len(dataset.class_names) != len(self.dataset.class_names):
+            problem = datasets_differ(self.dataset, dataset)
+            numbers_fit = len(dataset.class_names) == len(self.dataset.class_names)
+            if problem and not (numbers_fit and self.settings.any_classes):
                 raise UsageProblem(
-                    f"probe dataset {self.probe_choice.label} has {len(dataset.class_names)} classes, "
-                    f"{self.dataset_choice.label} has {len(self.dataset.class_names)}"
+                    f"probe dataset {self.probe_choice.label}: {problem}"
+                    + ("; --any-classes goes on by number" if numbers_fit else "")
                 )
         return fit_probes(
             self.model,
@@ -167,6 +170,7 @@ class Subject:
                     "transforms": list(self.dataset.transforms),
                     "size": len(self.dataset),
                     "class_names": [str(c) for c in self.dataset.class_names],
+                    "warnings": list(self.dataset.warnings),
                     "plugin": self.dataset_choice.plugin,
                     "details": dict(self.dataset.describe()),
                 },
