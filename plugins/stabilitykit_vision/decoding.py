@@ -109,7 +109,9 @@ def read_pixels(file: Path) -> Pixels:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        # By handle, not by name: Pillow maps uncompressed TIFFs into memory with width and height exchanged when
+        # their orientation tag turns them.
+        with open(file, "rb") as handle, Image.open(handle) as opened:
             kind, tags = opened.format, dict(getattr(opened, "tag_v2", {}) or {})
             opened.load()
             image = ImageOps.exif_transpose(opened)

@@ -17,7 +17,7 @@ from stabilitykit import DataProblem, Dataset
 from stabilitykit_vision.arrays import constant_images
 from stabilitykit_vision.channels import LUMA
 from stabilitykit_vision.decoding import Header, Reading, Unreadable, finished, no_bombs, read_header, read_pixels
-from stabilitykit_vision.listing import SUFFIXES, LeftOut, class_folders, image_files
+from stabilitykit_vision.listing import SUFFIXES, LeftOut, class_folders, image_files, printable
 from stabilitykit_vision.ordering import ordered
 from stabilitykit_vision.ranges import check_brightness, parse_range
 
@@ -51,7 +51,9 @@ class ImageFolder(Dataset):
             raise DataProblem(f"imagefolder: {self.root} is not a folder; give one with a folder per class")
         self.left_out = LeftOut()
         try:
-            folders = {folder.name: folder for folder in class_folders(self.root, self.left_out)}
+            folders = {
+                printable(folder.relative_to(self.root)): folder for folder in class_folders(self.root, self.left_out)
+            }
             self._class_names, self._order_warning = ordered(folders, order)
             found = [image_files(self.root, folders[name], self.left_out) for name in self._class_names]
         except OSError as error:
@@ -103,11 +105,7 @@ class ImageFolder(Dataset):
             *(("turn by the EXIF orientation",) if turned else ()),
             f"decode as {colours}",
             *((LUMA,) if how.channels == "1" else ()),
-            *(
-                (f"transparent pixels: {'alpha alone' if how.alpha == 'only' else f'over {how.alpha}'}",)
-                if alpha
-                else ()
-            ),
+            *((f"transparent pixels: {behind}",) if alpha else ()),
             *(() if how.size is None else (f"resize to {how.size}x{how.size} (bilinear, antialiased)",)),
             scale,
             *((f"{', '.join(deep)} files by the range of their format",) if deep and how.range is None else ()),
@@ -171,7 +169,7 @@ class ImageFolder(Dataset):
         kept = []
         for file, result in zip(files, _in_parallel(_caught(read_pixels), files)):
             if isinstance(result, Exception):
-                self.left_out.add("cannot be decoded", file.relative_to(self.root).as_posix())
+                self.left_out.add("cannot be decoded", printable(file.relative_to(self.root)))
             else:
                 kept.append(file)
         return kept
@@ -189,18 +187,19 @@ class ImageFolder(Dataset):
         seen = _in_parallel(self._glance, [self._files[i] for i in chosen])
         constant = [self._below(i) for i, glance in zip(chosen, seen) if glance.constant]
         clear = [self._below(i) for i, glance in zip(chosen, seen) if glance.transparent]
-        hidden = [self._below(i) for i, glance in zip(chosen, seen) if glance.constant and glance.transparent]
+        hidden = [self._below(i) for i, glance in zip(chosen, seen) if glance.constant and glance.cut_out]
         if hidden and self.reading.alpha == "drop":
             raise DataProblem(
                 f"imagefolder: {len(hidden)} images ({', '.join(hidden[:2])}) have their picture in the alpha channel "
                 "alone: say what lies behind, alpha=white or alpha=black, or alpha=only to see alpha itself"
             )
-        brightest = max(seen, key=lambda glance: glance.brightest)
-        found = [
-            check_brightness(self.name, brightest.brightest, brightest.stored, self.reading.range is not None)
-            if self.reading.alpha == "drop"
-            else ""
-        ]
+        found = []
+        if self.reading.alpha == "drop":
+            # Of each depth by itself: bright 8-bit files must not hide that 16-bit files hold 12 bits.
+            for kind in sorted({glance.kind for glance in seen}):
+                top = max((glance for glance in seen if glance.kind == kind), key=lambda glance: glance.brightest)
+                given = self.reading.range is not None
+                found.append(check_brightness(f"{self.name} ({kind} files)", top.brightest, top.stored, given))
         if constant:
             found.append(constant_images(constant, len(chosen)))
         if clear and self.reading.alpha == "drop":
@@ -218,6 +217,8 @@ class ImageFolder(Dataset):
         return _Glance(
             bool((flat.min(axis=1) == flat.max(axis=1)).all()),
             pixels.alpha is not None,
+            pixels.alpha is not None and bool(pixels.alpha.min() < pixels.alpha.max()),
+            str(pixels.stored.dtype),
             float(image.max()),
             float(pixels.stored.max()),
         )
@@ -226,15 +227,18 @@ class ImageFolder(Dataset):
         return finished(file, read_pixels(file), self.reading)
 
     def _below(self, index: int) -> str:
-        return self._files[index].relative_to(self.root).as_posix()
+        return printable(self._files[index].relative_to(self.root))
 
 
 @dataclass(frozen=True)
 class _Glance:
-    """Of one image: are all pixels equal, are some transparent, the brightest one (scaled, and as stored)."""
+    """Of one image: are all pixels equal, are some transparent (and not all alike), how are they stored, the brightest
+    one (scaled, and as stored)."""
 
     constant: bool
     transparent: bool
+    cut_out: bool
+    kind: str
     brightest: float
     stored: float
 

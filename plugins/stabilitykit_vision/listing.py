@@ -46,17 +46,22 @@ class LeftOut:
 def class_folders(root: Path, left_out: LeftOut) -> list[Path]:
     """The folders directly below ``root`` that are classes; everything else there is counted in ``left_out``."""
     found = []
+    top = _identity(root)
     for entry in _entries(root):
+        name = printable(entry.relative_to(root))
         if entry.name.lower() in SYSTEM_FOLDERS:
-            left_out.add("left by an operating system or archive", f"{entry.name}/")
+            left_out.add("left by an operating system or archive", f"{name}/")
         elif entry.name.startswith("."):
-            left_out.add("hidden", entry.name)
+            left_out.add("hidden", name)
         elif entry.is_dir():
-            found.append(entry)
+            if _identity(entry) == top:
+                left_out.add("link back to a folder above", f"{name}/")
+            else:
+                found.append(entry)
         elif entry.is_symlink() and not entry.exists():
-            left_out.add("dangling link", entry.name)
+            left_out.add("dangling link", name)
         else:
-            left_out.add("outside the class folders", entry.name)
+            left_out.add("outside the class folders", name)
     return found
 
 
@@ -65,12 +70,12 @@ def image_files(root: Path, folder: Path, left_out: LeftOut) -> list[Path]:
 
     Returns: paths sorted by their text. A folder that links back to one it lies in is not entered again.
     """
-    return sorted(_descend(root, folder, left_out, (_identity(folder),)))
+    return sorted(_descend(root, folder, left_out, (_identity(root), _identity(folder))))
 
 
 def _descend(root: Path, folder: Path, left_out: LeftOut, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     for entry in _entries(folder):
-        below = entry.relative_to(root).as_posix()
+        below = printable(entry.relative_to(root))
         if entry.name.startswith("."):
             left_out.add("hidden", below)
         elif entry.is_symlink() and not entry.exists():
@@ -89,6 +94,11 @@ def _descend(root: Path, folder: Path, left_out: LeftOut, above: tuple[tuple[int
             left_out.add("no regular file", below)
         else:
             yield entry
+
+
+def printable(path: Path) -> str:
+    """``path`` with slashes; bytes of file names that are no UTF-8 as escapes, so that it can be recorded."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _entries(folder: Path) -> Iterable[Path]:

@@ -64,13 +64,17 @@ def build_model(
     for name, tensor in made.module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
-    if settings.extraction.readout == "head" and not settings.any_classes:
+    problem = ""
+    if settings.extraction.readout == "head":
         problem = class_problem(made, dataset, untrained="num_classes" in extra)
-        if problem:
-            raise UsageProblem(
-                f"model {choice.label} and dataset {dataset_choice.label}: {problem}; "
-                "or --any-classes to use labels only for grouping images"
-            )
+    if problem and not settings.any_classes:
+        raise UsageProblem(
+            f"model {choice.label} and dataset {dataset_choice.label}: {problem}; "
+            "or --any-classes to use labels only for grouping images"
+        )
+    if problem and not made.replayed:
+        told = f"{choice.label} on {dataset_choice.label}: {problem}"
+        print(f"warning: {told} (--any-classes was given)", file=sys.stderr)
     if settings.extraction.dtype == "float64":
         made.module.double()
     made.module.to(device).eval()

@@ -15,6 +15,7 @@ from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
 from stabilitykit.dynamics.classes import datasets_differ
+from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout, Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory
@@ -52,6 +53,10 @@ class Subject:
             self.dataset = build_dataset(dataset)
             watch().introduce(self.dataset, dataset.culprit)
             labels = np.array(self.dataset.labels)
+        self.probe_dataset: Dataset | None = None
+        if probe_dataset is not None and settings.readout == "probe":
+            with blaming(probe_dataset):
+                self.probe_dataset = self._build_probe_dataset(probe_dataset)
         with blaming(model):
             self.model = self._build_model()
             self._snapshot = Snapshot(self.model, labels)
@@ -115,21 +120,24 @@ class Subject:
         """Use the readout or the compiled forward pass of another subject with the same model."""
         self._readout, self._forward = readout or self._readout, forward or self._forward
 
+    def _build_probe_dataset(self, choice: Choice) -> Dataset:
+        """The images probes are trained on; UsageProblem when their classes are not those of the dataset."""
+        made = build_dataset(choice)
+        problem = datasets_differ(self.dataset, made)
+        numbers_fit = len(made.class_names) == len(self.dataset.class_names)
+        if problem and not (numbers_fit and self.settings.any_classes):
+            advice = "; --any-classes goes on by number" if numbers_fit else ""
+            raise UsageProblem(f"probe dataset {choice.label}: {problem}{advice}")
+        return made
+
     def _fit_probes(self) -> ProbeReadout:
         from stabilitykit.dynamics.probe import fit_probes
 
-        if self.probe_choice is None:
+        if self.probe_dataset is None:
             dataset, indices = self.dataset, self.indices
         else:
-            dataset = build_dataset(self.probe_choice)
+            dataset = self.probe_dataset
             indices = np.arange(len(dataset))
-            problem = datasets_differ(self.dataset, dataset)
-            numbers_fit = len(dataset.class_names) == len(self.dataset.class_names)
-            if problem and not (numbers_fit and self.settings.any_classes):
-                raise UsageProblem(
-                    f"probe dataset {self.probe_choice.label}: {problem}"
-                    + ("; --any-classes goes on by number" if numbers_fit else "")
-                )
         return fit_probes(
             self.model,
             dataset,
