@@ -54,7 +54,7 @@ class Subject:
             watch().introduce(self.dataset, dataset.culprit)
             labels = np.array(self.dataset.labels)
         self.probe_dataset: Dataset | None = None
-        if probe_dataset is not None and settings.readout == "probe":
+        if probe_dataset is not None and settings.extraction.readout == "probe":
             with blaming(probe_dataset):
                 self.probe_dataset = self._build_probe_dataset(probe_dataset)
         with blaming(model):
