@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stabilitykit.dynamics.model import Model, state_of, state_parts
+from stabilitykit.training.checkpoints import known_class_names
 from stabilitykit_adapters.equivalence import certify
 from stabilitykit_adapters.layout import Coordinates, from_image_first, in_memory_order, to_image_first
 from stabilitykit_adapters.program import Program
@@ -37,7 +38,7 @@ class AdaptedModel(Model):
         program, run: from :func:`stabilitykit_adapters.discovery.discover`.
         preprocess: images -> network input; ``preprocessing`` describes it as plain data.
         columns: outputs that stand for the dataset's classes, in their order; None: all.
-        record: what ``describe`` adds: where the model came from.
+        record: what ``describe`` adds: where the model came from; ``class_names``, if there, are those of all outputs.
     """
 
     former_modules = ("stabilitykit_timm.adapter",)
@@ -85,6 +86,16 @@ class AdaptedModel(Model):
     def num_classes(self) -> int:
         outputs = self.program.shapes[self.program.output_vertex].offsets[-1]
         return outputs if self.columns is None else len(self.columns)
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        outputs = self.program.shapes[self.program.output_vertex].offsets[-1]
+        names = known_class_names(self.record, outputs)
+        return names if names is None or self.columns is None else [names[c] for c in self.columns]
+
+    @property
+    def class_ids(self) -> Sequence[int] | None:
+        return self.columns
 
     @property
     def state_shape(self) -> tuple[int, ...]:

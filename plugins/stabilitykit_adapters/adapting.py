@@ -71,8 +71,10 @@ def read_weights(
     """``module`` in eval mode with the weights of a local file, or as it is -> (module, where they came from)."""
     record: dict[str, Any] = {"architecture": owner, "weights": f"untrained (seed {seed})"}
     if checkpoint is not None:
-        load(module, checkpoint, owner, convert)
+        metadata = load(module, checkpoint, owner, convert)
         record["weights"] = {"file": Path(checkpoint).name}
+        if "class_names" in metadata:
+            record["class_names"] = metadata["class_names"]
     low = {p.dtype for p in module.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
     if low:
         # Exact in float32; the images come in that precision, and the constants need it.

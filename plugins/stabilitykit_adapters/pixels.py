@@ -80,6 +80,11 @@ def _sized(image: np.ndarray, shape: Sequence[int], resize: bool, owner: str) ->
         return tensor.reshape(tuple(shape))
     size, wanted = ("x".join(map(str, s)) for s in (image.shape, shape))
     single = image.ndim == 3 and len(shape) < 3 and math.prod(image.shape) == 3 * math.prod(shape)
+    if len(shape) == 3 and shape[0] == 1 and image.ndim == 3 and image.shape[0] == 3:
+        raise CellProblem(
+            f"model {owner} takes inputs of {wanted}, one channel, got {size}; give the dataset channels=1 for grey "
+            "images (imagefolder:DIR,channels=1)" + ("" if image.shape[1:] == tuple(shape[1:]) else " and resize=true")
+        )
     raise CellProblem(
         f"model {owner} takes inputs of {wanted}, got {size}; set input={size} if it takes those, or "
         + ("channels=keep on the dataset, which repeats one channel to three" if single else "resize=true")

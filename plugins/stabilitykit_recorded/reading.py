@@ -10,6 +10,7 @@ import numpy as np
 
 from stabilitykit import DataProblem
 from stabilitykit.base.errors import describe
+from stabilitykit.base.memory import check_expansion
 
 # Declared sizes are checked before anything is unpacked: a small file can announce terabytes.
 MAX_BYTES = 16 * 2**30
@@ -39,6 +40,7 @@ def read_recording(path: str) -> Recording:
             raise DataProblem(
                 f"{path} would unpack to {declared / 2**30:.1f} GiB; the limit is {MAX_BYTES / 2**30:.0f} GiB"
             )
+        check_expansion(Path(path), declared, "no recording is that empty")
         with np.load(path, allow_pickle=False) as data:
             missing = {"values", "labels"} - set(data.files)
             if missing:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
-from stabilitykit.training.checkpoints import fit_weights, load_weights
+from stabilitykit.training.checkpoints import fit_weights, known_class_names, load_weights
 from stabilitykit_resnets.network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
 
 DIGITS_WEIGHTS = Path(__file__).with_name("weights") / "resnet18-digits.safetensors"
@@ -23,8 +23,11 @@ USUAL = {"stem": "conv", "grouping": "first", "width": 64, "final_relu": True, "
 class RevisedResNetModel(Model):
     """A :class:`RevisedResNet` seen block by block; states (B, width, 8, 8) in the stem's order."""
 
-    def __init__(self, name: str, network: RevisedResNet, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, network: RevisedResNet, record: Mapping[str, Any], class_names: Sequence[str] | None = None
+    ) -> None:
         self.name = name
+        self._class_names = class_names
         self._network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._record = dict(record)
 
@@ -39,6 +42,11 @@ class RevisedResNetModel(Model):
     @property
     def num_classes(self) -> int:
         return self._network.num_classes
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """Of the data the weights were trained on, where the checkpoint says it."""
+        return self._class_names
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -98,6 +106,7 @@ def resnet18_digits() -> RevisedResNetModel:
     """The embedded revised ResNet-18 of width 8, trained on the train split of digits."""
     model = build("resnet18", depths=(2, 2, 2, 2), width=DIGITS_WIDTH, checkpoint=str(DIGITS_WEIGHTS))
     model.name = "resnet18-digits"
+    model._class_names = [str(digit) for digit in range(10)]
     return model
 
 
@@ -145,13 +154,16 @@ def build(
         network = RevisedResNet(
             depths, width=width, stem=stem, grouping=grouping, final_relu=final_relu, num_classes=num_classes
         )
+    names = None
     if checkpoint is not None:
         state, metadata = load_weights(checkpoint)
         _same_architecture(name, options, metadata.get("model"), checkpoint)
         fit_weights(network, state, f"{name} ({checkpoint})")
-        kept = {key: metadata[key] for key in ("dataset", "recipe", "epoch", "versions") if key in metadata}
+        told = ("dataset", "recipe", "epoch", "versions", "class_names")
+        kept = {key: metadata[key] for key in told if key in metadata}
+        names = known_class_names(metadata, num_classes)
         record["checkpoint"] = {"file": Path(checkpoint).name, **kept}
-    return RevisedResNetModel(name, network, record)
+    return RevisedResNetModel(name, network, record, names)
 
 
 def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, checkpoint: str) -> None:

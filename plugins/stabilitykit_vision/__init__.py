@@ -8,6 +8,22 @@ ROOT = Option("root", "path", help="folder that holds the files; default: $STABI
 DOWNLOAD = Option("download", "bool", default=False, help="fetch missing files into root (never done unasked)")
 PAD = Option("pad", "int", default=0, minimum=0, maximum=512, help="zeros added on each edge")
 
+CHANNELS = Option(
+    "channels",
+    choices=("3", "1", "keep", "rgb"),
+    default="3",
+    help="3 (or rgb): grey is repeated to three channels; 1: colour becomes grey; keep: as stored",
+)
+ORDER = Option(
+    "order",
+    choices=("natural", "text"),
+    default="natural",
+    help="order of classes: natural as timm has it (2 before 10, capitals like small letters), or text as torchvision",
+)
+RANGE = Option(
+    "range", help="number that means white, as 255, or black..white, as -1..1; default: what the pixels' type says"
+)
+
 
 def _split(*choices: str) -> Option:
     return Option("split", choices=choices, default="test", help="which part")
@@ -23,7 +39,7 @@ def stabilitykit_datasets() -> list[Component]:
             "digits",
             "stabilitykit_vision.digits:digits",
             "scikit-learn's handwritten digits (embedded), 1,200 train and 597 test images as 3x32x32",
-            options=(_split("train", "test", "all"),),
+            options=(_split("train", "test", "all"), CHANNELS),
             primary="split",
         ),
         Component(
@@ -31,7 +47,7 @@ def stabilitykit_datasets() -> list[Component]:
             "mnist",
             "stabilitykit_vision.mnist:mnist",
             "MNIST, padded to 32x32 and repeated to 3 channels",
-            options=(ROOT, mnist_splits, DOWNLOAD),
+            options=(ROOT, mnist_splits, DOWNLOAD, CHANNELS),
             primary="root",
             reference="section 3",
         ),
@@ -40,7 +56,7 @@ def stabilitykit_datasets() -> list[Component]:
             "fashion-mnist",
             "stabilitykit_vision.mnist:fashion_mnist",
             "Fashion-MNIST, padded to 32x32 and repeated to 3 channels",
-            options=(ROOT, mnist_splits, DOWNLOAD),
+            options=(ROOT, mnist_splits, DOWNLOAD, CHANNELS),
             primary="root",
         ),
         Component(
@@ -48,7 +64,7 @@ def stabilitykit_datasets() -> list[Component]:
             "cifar10",
             "stabilitykit_vision.cifar:cifar10",
             "CIFAR-10 as torchvision reads it, 3x32x32",
-            options=(ROOT, _split("train", "test", "all"), DOWNLOAD),
+            options=(ROOT, _split("train", "test", "all"), DOWNLOAD, CHANNELS),
             primary="root",
             reference="section 3",
         ),
@@ -62,6 +78,23 @@ def stabilitykit_datasets() -> list[Component]:
                 Option(
                     "size", "int", minimum=1, maximum=4096, help="resize every image to size x size; default: as stored"
                 ),
+                ORDER,
+                CHANNELS,
+                RANGE,
+                Option(
+                    "alpha",
+                    choices=("drop", "white", "black", "only"),
+                    default="drop",
+                    help="transparent pixels: drop keeps their colour, as torchvision and timm do; white, black: what "
+                    "lies behind; only: alpha is the picture",
+                ),
+                Option(
+                    "unreadable",
+                    choices=("refuse", "skip"),
+                    default="refuse",
+                    help="images that cannot be decoded: refuse the set, or leave them out (counted and named)",
+                ),
+                Option("allow_empty", "bool", default=False, help="keep classes whose folder holds no image"),
             ),
             primary="path",
         ),
@@ -80,16 +113,22 @@ def stabilitykit_datasets() -> list[Component]:
                 ),
                 Option("mask", help="key of a bool array (N,): keep only these images"),
                 PAD,
-                Option(
-                    "channels", choices=("rgb", "keep"), default="rgb", help="rgb: one channel is repeated to three"
-                ),
+                CHANNELS,
                 Option(
                     "max_gib",
                     "float",
-                    default=8.0,
                     minimum=0.0,
-                    help="refuse files that declare more GiB of arrays than this",
+                    help="refuse files that declare more GiB of arrays than this; default: what memory holds, and no "
+                    "more than a hundred times the file",
                 ),
+                Option("images", help="key of the images; default: X, images or x"),
+                Option("labels", help="key of the labels; default: y or labels"),
+                RANGE,
+                Option("labels_from", "int", default=0, minimum=0, help="number of the first class"),
+                Option(
+                    "num_classes", "int", minimum=2, help="number of classes: labels stay the numbers they are, 0..K-1"
+                ),
+                ORDER,
             ),
             primary="path",
         ),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import DataProblem, Dataset
+from stabilitykit_vision.channels import LUMA, grey_of
+from stabilitykit_vision.ranges import Range, check_brightness, check_range, guess, parts, range_of
 
 
 class ArrayDataset(Dataset):
@@ -16,17 +18,24 @@ class ArrayDataset(Dataset):
 
     Arguments:
         name: what messages call it.
-        pixels: uint8 (N, C, H, W) of 0..255, or float (N, C, H, W) in [0, 1]; any strides.
+        pixels: (N, C, H, W) of any strides: uint8 of 0..255, uint16 of 0..65535, bool, floats in [0, 1], or any
+            numbers inside ``pixel_range``.
         labels: integers (N,) in 0..K-1.
         class_names: K names.
         pad: zeros added on each edge.
-        channels: ``"rgb"`` repeats a single channel to three, ``"keep"`` leaves it.
+        channels: ``"3"`` (or ``"rgb"``) repeats a single channel to three, ``"1"`` makes colour grey, ``"keep"``
+            leaves what there is.
+        pixel_range: which stored numbers are black and white, where the type of ``pixels`` does not say.
         transforms: what was done to the stored pixels before, in order.
         record: plain data for provenance.
+        class_ids: K numbers the classes had where they were stored; None: 0..K-1.
+        named: whether the class names came with the data, or are mere numbers.
+        pictures: False for feature vectors, of which no brightness is expected.
+        notes: warnings so far.
 
     Raises:
-        DataProblem: labels out of range, a class without an image, a single class, NaN or infinite pixels,
-            floats outside [0, 1].
+        DataProblem: labels out of range, a single class, NaN or infinite pixels, numbers whose range is not
+            known, pixels outside their range, a set that is black.
     """
 
     def __init__(
@@ -37,25 +46,46 @@ class ArrayDataset(Dataset):
         class_names: Sequence[str],
         *,
         pad: int = 0,
-        channels: str = "rgb",
+        channels: str = "3",
+        pixel_range: Range | None = None,
         transforms: Sequence[str] = (),
         record: Mapping[str, Any] | None = None,
+        class_ids: Sequence[int] | None = None,
+        named: bool = True,
+        pictures: bool = True,
+        notes: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self._pixels = pixels
-        self._labels = check_labels(name, labels, len(pixels), class_names)
         self._class_names = [str(c) for c in class_names]
-        self._pad, self._repeat = pad, channels == "rgb" and pixels.shape[1] == 1
-        self._record = dict(record or {})
-        self._transforms = list(transforms)
-        if pixels.dtype == np.uint8:
-            self._transforms.append("divide by 255")
-        else:
-            check_range(name, pixels)
+        self._labels = check_labels(name, labels, len(pixels), self._class_names)
+        self._class_ids, self._named = None if class_ids is None else list(class_ids), named
+        self._pixels, self._pad = pixels, pad
+        self._record, self._transforms, self._warnings = dict(record or {}), list(transforms), list(notes)
+        self._range = _known_range(name, pixels, pixel_range)
+        if pixels.dtype != np.uint8 or self._range.text:
+            check_range(name, pixels, self._range)
+        if self._range.transform != "as stored":
+            self._transforms.append(self._range.transform)
+        if pictures:
+            self._look()
+        self._to_grey = channels == "1" and pixels.shape[1] == 3
+        self._repeat = channels in ("3", "rgb") and pixels.shape[1] == 1
+        if channels != "keep" and pixels.shape[1] not in (1, 3):
+            raise DataProblem(
+                f"dataset {name}: images have {pixels.shape[1]} channels, expected 1 or 3; channels=keep hands all of "
+                "them to a network that takes as many"
+            )
+        if self._to_grey:
+            self._transforms.append(LUMA)
         if pad:
             self._transforms.append(f"zero-pad {pad} on each edge")
         if self._repeat:
             self._transforms.append("repeat 1 channel to 3")
+        absent = [self._class_names[int(c)] for c in np.flatnonzero(~self._present())]
+        if absent:
+            self._warnings.append(
+                f"no image of class {', '.join(absent[:5])}{f' and {len(absent) - 5} others' if absent[5:] else ''}"
+            )
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -69,18 +99,29 @@ class ArrayDataset(Dataset):
         return self._class_names
 
     @property
+    def class_names_given(self) -> bool:
+        return self._named
+
+    @property
+    def class_ids(self) -> Sequence[int] | None:
+        return self._class_ids
+
+    @property
     def transforms(self) -> Sequence[str]:
         return tuple(self._transforms)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return tuple(self._warnings)
 
     def describe(self) -> Mapping[str, Any]:
         return self._record
 
     def images(self, indices: Sequence[int]) -> Sequence[np.ndarray]:
         """float32 (len(indices), C, H, W), one array: much faster than a list of single images."""
-        chosen = self._pixels[np.asarray(indices, dtype=np.int64)]
-        scaled = chosen.astype(np.float32)
-        if chosen.dtype == np.uint8:
-            scaled /= np.float32(255)
+        scaled = self._range.scaled(self._pixels[np.asarray(indices, dtype=np.int64)])
+        if self._to_grey:
+            scaled = grey_of(scaled)
         p = self._pad
         count, channels, height, width = scaled.shape
         if p:
@@ -104,9 +145,32 @@ class ArrayDataset(Dataset):
         digest.update(self._labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def _present(self) -> np.ndarray:
+        return np.bincount(self._labels, minlength=len(self._class_names)) > 0
+
+    def _look(self) -> None:
+        """Name images without a picture; refuse a set that is as good as black."""
+        brightest, constant = -np.inf, []
+        for start, part in parts(self._pixels):
+            low, high = part.min(axis=1), part.max(axis=1)
+            brightest = max(brightest, float(high.max()))
+            constant += (start + np.flatnonzero(low == high)).tolist()
+        share = float(self._range.scaled(np.asarray([brightest]))[0])
+        said = check_brightness(self.name, share, brightest, bool(self._range.text))
+        if said:
+            self._warnings.append(said)
+        if constant:
+            self._warnings.append(constant_images([str(i) for i in constant], len(self)))
+
+
+def constant_images(names: Sequence[str], count: int) -> str:
+    """The warning about images whose pixels are all equal."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)} of {count} images show nothing (all pixels equal): {', '.join(names[:5])}{more}"
+
 
 def check_labels(name: str, labels: np.ndarray, count: int, class_names: Sequence[str]) -> np.ndarray:
-    """``labels`` as int64 (N,); DataProblem unless they fit ``count`` images and use every class name."""
+    """``labels`` as int64 (N,); DataProblem unless they fit ``count`` images and the class names, two of them used."""
     labels = np.asarray(labels)
     if count == 0:
         raise DataProblem(f"dataset {name} holds no images")
@@ -119,38 +183,25 @@ def check_labels(name: str, labels: np.ndarray, count: int, class_names: Sequenc
         raise DataProblem(
             f"dataset {name}: labels range over {low}..{high}, expected 0..{classes - 1} for its {classes} classes"
         )
-    present = np.bincount(labels.astype(np.int64), minlength=classes) > 0
-    if present.sum() == 1:
+    if low == high:
         raise DataProblem(
-            f"dataset {name} holds a single class ({class_names[int(present.argmax())]}); "
-            "distances between classes need two"
-        )
-    if not present.all():
-        absent = [str(class_names[int(c)]) for c in np.flatnonzero(~present)]
-        raise DataProblem(
-            f"dataset {name}: no image of class {', '.join(absent[:5])}"
-            f"{' and others' if len(absent) > 5 else ''}; every class needs at least one"
+            f"dataset {name} holds a single class ({class_names[low]}); distances between classes need two"
         )
     return labels.astype(np.int64)
 
 
-def check_range(name: str, pixels: np.ndarray) -> None:
-    """DataProblem, naming the first image, unless float ``pixels`` (N, ...) are finite and in [0, 1]."""
-    for start in range(0, len(pixels), 1024):
-        part = pixels[start : start + 1024].reshape(len(pixels[start : start + 1024]), -1)
-        finite = np.isfinite(part).all(axis=1)
-        if not finite.all():
-            raise DataProblem(
-                f"dataset {name}: image {start + int((~finite).argmax())} holds NaN or infinite "
-                "pixels; remove or repair it"
-            )
-        inside = ((part >= 0) & (part <= 1)).all(axis=1)
-        if not inside.all():
-            bad = int((~inside).argmax())
-            raise DataProblem(
-                f"dataset {name}: image {start + bad} ranges over {part[bad].min():g}.."
-                f"{part[bad].max():g}; floats lie in [0, 1] (or store uint8 of 0..255)"
-            )
+def _known_range(name: str, pixels: np.ndarray, given: Range | None) -> Range:
+    """What is black and white in ``pixels``; DataProblem where neither their type nor ``given`` says it."""
+    if pixels.dtype.kind not in "biuf":
+        raise DataProblem(f"dataset {name}: images are {pixels.dtype}, expected uint8 or float")
+    known = given or range_of(pixels.dtype)
+    if known is None:
+        low, high = (pixels.min(), pixels.max()) if pixels.size else (0, 255)
+        raise DataProblem(
+            f"dataset {name}: images are {pixels.dtype} of {low:g}..{high:g}, expected uint8 or float in [0, 1]; "
+            f"say what is black and white, as range={guess(low, high)}"
+        )
+    return known
 
 
 def data_root(root: str | None) -> str:

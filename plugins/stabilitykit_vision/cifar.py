@@ -12,7 +12,7 @@ from stabilitykit_vision.arrays import ArrayDataset, data_root
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def cifar10(root: str | None = None, split: str = "test", download: bool = False) -> ArrayDataset:
+def cifar10(root: str | None = None, split: str = "test", download: bool = False, channels: str = "3") -> ArrayDataset:
     """CIFAR-10 as 3x32x32 in the official order; ``split``: ``train`` (50,000), ``test`` (10,000) or ``all``."""
     from torchvision.datasets import CIFAR10
 
@@ -32,4 +32,11 @@ def cifar10(root: str | None = None, split: str = "test", download: bool = False
         images.append(loaded.data)
         labels.append(np.asarray(loaded.targets))
     pixels = np.concatenate(images).transpose(0, 3, 1, 2)
-    return ArrayDataset("cifar10", pixels, np.concatenate(labels), CLASSES, record={"root": str(place), "split": split})
+    return ArrayDataset(
+        "cifar10",
+        pixels,
+        np.concatenate(labels),
+        CLASSES,
+        channels=channels,
+        record={"root": str(place), "split": split},
+    )

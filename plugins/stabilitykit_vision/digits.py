@@ -13,7 +13,7 @@ from stabilitykit_vision.arrays import ArrayDataset
 SIZE, PAD, TEST = 28, 2, 597
 
 
-def digits(split: str = "test") -> ArrayDataset:
+def digits(split: str = "test", channels: str = "3") -> ArrayDataset:
     """Digits as 3x32x32: 8x8 of 0..16, resized to 28x28, zero-padded by 2, one channel repeated to three.
 
     ``split``: ``train`` (1,200 images), ``test`` (597) or ``all`` (1,797, the stored order). The split is fixed;
@@ -29,6 +29,7 @@ def digits(split: str = "test") -> ArrayDataset:
         labels[chosen],
         [str(c) for c in range(10)],
         pad=PAD,
+        channels=channels,
         transforms=["divide by 16", f"resize 8x8 to {SIZE}x{SIZE} (bilinear)"],
         record={"source": "sklearn.datasets.load_digits", "split": split},
     )

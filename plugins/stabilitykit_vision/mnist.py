@@ -17,23 +17,25 @@ FILES = {
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def mnist(root: str | None = None, split: str = "test", download: bool = False) -> ArrayDataset:
+def mnist(root: str | None = None, split: str = "test", download: bool = False, channels: str = "3") -> ArrayDataset:
     """MNIST as 3x32x32: 28x28 zero-padded by 2 on each edge, one channel repeated to three (paper section 3).
 
     ``split``: ``train`` (60,000), ``test`` (10,000), ``all`` (train, then test), ``train50k`` (the first
     50,000 of train) or ``validation10k`` (its last 10,000). Files are found plain or as .gz in
     ``root/MNIST/raw``, ``root/raw`` or ``root``; nothing is unpacked on disk.
     """
-    return _load("mnist", "MNIST", tuple(map(str, range(10))), root, split, download)
+    return _load("mnist", "MNIST", tuple(map(str, range(10))), root, split, download, channels)
 
 
-def fashion_mnist(root: str | None = None, split: str = "test", download: bool = False) -> ArrayDataset:
+def fashion_mnist(
+    root: str | None = None, split: str = "test", download: bool = False, channels: str = "3"
+) -> ArrayDataset:
     """Fashion-MNIST as 3x32x32; options as for :func:`mnist`, folder ``FashionMNIST``."""
-    return _load("fashion-mnist", "FashionMNIST", FASHION, root, split, download)
+    return _load("fashion-mnist", "FashionMNIST", FASHION, root, split, download, channels)
 
 
 def _load(
-    name: str, folder: str, class_names: tuple[str, ...], root: str | None, split: str, download: bool
+    name: str, folder: str, class_names: tuple[str, ...], root: str | None, split: str, download: bool, channels: str
 ) -> ArrayDataset:
     place = Path(data_root(root))
     if download:
@@ -45,7 +47,15 @@ def _load(
     if split in ("train50k", "validation10k"):
         kept = slice(0, 50_000) if split == "train50k" else slice(50_000, None)
         images, labels = images[kept], labels[kept]
-    return ArrayDataset(name, images[:, None], labels, class_names, pad=2, record={"root": str(place), "split": split})
+    return ArrayDataset(
+        name,
+        images[:, None],
+        labels,
+        class_names,
+        pad=2,
+        channels=channels,
+        record={"root": str(place), "split": split},
+    )
 
 
 def _read_part(name: str, folder: str, root: Path, part: str) -> tuple[np.ndarray, np.ndarray]:

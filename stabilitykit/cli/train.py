@@ -50,6 +50,11 @@ LOG_SECONDS = 15.0
     help="Weights to write, FILE.safetensors "
     "(default: MODEL-DATASET.safetensors). Beside it, FILE.state.pt holds what --resume needs.",
 )
+@click.option(
+    "--any-classes",
+    is_flag=True,
+    help="Go on where the validation images have as many classes of other names (recorded).",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch of --output, if there is one.")
 @click.option("--download", is_flag=True, help="Let torchvision datasets download (never otherwise).")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -97,6 +102,8 @@ def _train(
     given: dict[str, Any],
 ) -> dict[str, Any]:
     from stabilitykit.cli.progress import make_progress
+    from stabilitykit.dynamics.classes import datasets_differ
+    from stabilitykit.evaluation.building import warn_of_data
     from stabilitykit.evaluation.settings import choose_indices
     from stabilitykit.machine.determinism import make_deterministic
     from stabilitykit.machine.device import choose_device
@@ -109,10 +116,15 @@ def _train(
     make_deterministic(recipe.seed)
     data: Dataset = data_spec.build()
     data.check()
+    warn_of_data(data)
     watched: Dataset | None = None
     if validation is not None:
         watched = _with_download(registry, validation, given["download"]).build()
         watched.check()
+        warn_of_data(watched)
+        problem = datasets_differ(data, watched)
+        if problem and not (given["any_classes"] and len(watched.class_names) == len(data.class_names)):
+            raise UsageProblem(f"--validation {validation}: {problem} (--any-classes goes on where the numbers fit)")
     model_spec = _fitting(registry.resolve("model", model), len(data.class_names), recipe.seed)
     built = model_spec.build()
     indices = choose_indices(len(data), given["limit"], recipe.seed)
@@ -128,6 +140,8 @@ def _train(
             "images": len(indices),
             "transforms": list(data.transforms),
         },
+        "class_names": [str(name) for name in data.class_names] if data.class_names_given else None,
+        "any_classes": given["any_classes"],
         "versions": package_versions(),
     }
     every = None if watched is None else choose_indices(len(watched), None, 0)

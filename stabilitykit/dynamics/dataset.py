@@ -44,6 +44,21 @@ class Dataset(ABC):
         """What was done to the stored pixels, in order, as text (recorded in provenance)."""
         return ()
 
+    @property
+    def class_names_given(self) -> bool:
+        """Whether the class names came with the data; False where they only count 0, 1, 2..."""
+        return True
+
+    @property
+    def class_ids(self) -> Sequence[int] | None:
+        """K numbers the classes have where the labels come from, when these are not 0..K-1; else None."""
+        return None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a reader of the results has to know, one line each: files left out, images that show nothing..."""
+        return ()
+
     def describe(self) -> Mapping[str, Any]:
         """Plain data for the record: path, split, options."""
         return {}

@@ -86,6 +86,16 @@ class Model(ABC):
         return ()
 
     @property
+    def class_names(self) -> Sequence[str] | None:
+        """K names of the classes the network was trained on, in the order of its outputs; None when unknown."""
+        return None
+
+    @property
+    def class_ids(self) -> Sequence[int] | None:
+        """K numbers of the network's own outputs that stand for the classes, when chosen by hand; None: 0..K-1."""
+        return None
+
+    @property
     def readout_dtype(self) -> str:
         """``"float64"`` when the network runs in float64 (its first floating-point parameter says), else "float32"."""
         import torch

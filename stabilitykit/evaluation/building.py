@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import torch
 
 from stabilitykit.base.errors import DataProblem, PluginProblem, UsageProblem
+from stabilitykit.dynamics.classes import class_problem
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.evaluation.selection import Choice
@@ -15,7 +17,7 @@ from stabilitykit.evaluation.settings import Settings
 
 
 def build_dataset(choice: Choice) -> Dataset:
-    """The dataset of ``choice``; UsageProblem when it is none, and what its own check says."""
+    """The dataset of ``choice``; UsageProblem when it is none, and what its own check says. Prints its warnings."""
     made = choice.make()
     if not isinstance(made, Dataset):
         raise UsageProblem(
@@ -23,7 +25,14 @@ def build_dataset(choice: Choice) -> Dataset:
             f"{type(made).__name__}, expected a stabilitykit.Dataset"
         )
     made.check()
+    warn_of_data(made)
     return made
+
+
+def warn_of_data(dataset: Dataset) -> None:
+    """Print what ``dataset`` warns of, a line each, on stderr."""
+    for text in dataset.warnings:
+        print(f"warning: {dataset.name}: {text}", file=sys.stderr)
 
 
 def build_model(
@@ -55,12 +64,17 @@ def build_model(
     for name, tensor in made.module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
-    if made.num_classes != classes and settings.extraction.readout == "head" and not settings.any_classes:
+    problem = ""
+    if settings.extraction.readout == "head":
+        problem = class_problem(made, dataset, untrained="num_classes" in extra)
+    if problem and not settings.any_classes:
         raise UsageProblem(
-            f"model {choice.label} tells {made.num_classes} classes apart, dataset "
-            f"{dataset_choice.label} has {classes}; give a matching checkpoint or num_classes, "
+            f"model {choice.label} and dataset {dataset_choice.label}: {problem}; "
             "or --any-classes to use labels only for grouping images"
         )
+    if problem and not made.replayed:
+        told = f"{choice.label} on {dataset_choice.label}: {problem}"
+        print(f"warning: {told} (--any-classes was given)", file=sys.stderr)
     if settings.extraction.dtype == "float64":
         made.module.double()
     made.module.to(device).eval()

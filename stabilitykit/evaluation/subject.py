@@ -14,6 +14,8 @@ from stabilitykit.base.errors import CellProblem, PluginProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
+from stabilitykit.dynamics.classes import datasets_differ
+from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout, Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory
@@ -51,6 +53,10 @@ class Subject:
             self.dataset = build_dataset(dataset)
             watch().introduce(self.dataset, dataset.culprit)
             labels = np.array(self.dataset.labels)
+        self.probe_dataset: Dataset | None = None
+        if probe_dataset is not None and settings.extraction.readout == "probe":
+            with blaming(probe_dataset):
+                self.probe_dataset = self._build_probe_dataset(probe_dataset)
         with blaming(model):
             self.model = self._build_model()
             self._snapshot = Snapshot(self.model, labels)
@@ -114,19 +120,24 @@ class Subject:
         """Use the readout or the compiled forward pass of another subject with the same model."""
         self._readout, self._forward = readout or self._readout, forward or self._forward
 
+    def _build_probe_dataset(self, choice: Choice) -> Dataset:
+        """The images probes are trained on; UsageProblem when their classes are not those of the dataset."""
+        made = build_dataset(choice)
+        problem = datasets_differ(self.dataset, made)
+        numbers_fit = len(made.class_names) == len(self.dataset.class_names)
+        if problem and not (numbers_fit and self.settings.any_classes):
+            advice = "; --any-classes goes on by number" if numbers_fit else ""
+            raise UsageProblem(f"probe dataset {choice.label}: {problem}{advice}")
+        return made
+
     def _fit_probes(self) -> ProbeReadout:
         from stabilitykit.dynamics.probe import fit_probes
 
-        if self.probe_choice is None:
+        if self.probe_dataset is None:
             dataset, indices = self.dataset, self.indices
         else:
-            dataset = build_dataset(self.probe_choice)
+            dataset = self.probe_dataset
             indices = np.arange(len(dataset))
-            if len(dataset.class_names) != len(self.dataset.class_names):
-                raise UsageProblem(
-                    f"probe dataset {self.probe_choice.label} has {len(dataset.class_names)} classes, "
-                    f"{self.dataset_choice.label} has {len(self.dataset.class_names)}"
-                )
         return fit_probes(
             self.model,
             dataset,
@@ -167,6 +178,7 @@ class Subject:
                     "transforms": list(self.dataset.transforms),
                     "size": len(self.dataset),
                     "class_names": [str(c) for c in self.dataset.class_names],
+                    "warnings": list(self.dataset.warnings),
                     "plugin": self.dataset_choice.plugin,
                     "details": dict(self.dataset.describe()),
                 },

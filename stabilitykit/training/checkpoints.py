@@ -64,6 +64,14 @@ def load_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
     return state, metadata
 
 
+def known_class_names(metadata: Mapping[str, Any], count: int) -> list[str] | None:
+    """Names of the ``count`` classes the weights were trained on, as ``stabilitykit train`` keeps them; else None."""
+    names = metadata.get("class_names")
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+        return None
+    return names
+
+
 def load_pickled(path: str | Path) -> Any:
     """``torch.load(weights_only=True)`` on the CPU; DataProblem, naming what was refused, when that fails."""
     import torch
