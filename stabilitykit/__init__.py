@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stabilitykit.base.results import Table as Table
     from stabilitykit.dynamics.dataset import Dataset as Dataset
     from stabilitykit.dynamics.model import Model as Model
+    from stabilitykit.evaluation.context import Context as Context
     from stabilitykit.evaluation.evaluate import evaluate as evaluate
     from stabilitykit.evaluation.property import Property as Property
     from stabilitykit.plugins.component import Command as Command
@@ -35,6 +36,7 @@ _PUBLIC = {
     "CellProblem": "base.errors",
     "Command": "plugins.component",
     "Component": "plugins.component",
+    "Context": "evaluation.context",
     "DataProblem": "base.errors",
     "Dataset": "dynamics.dataset",
     "Kind": "base.results",

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stabilitykit import CellProblem, Kind, Measurement, Model, Property, PropertyResult, Table
+from stabilitykit import CellProblem, Context, Kind, Measurement, Model, Property, PropertyResult, Table
 from stabilitykit.base.results import to_plain
-from stabilitykit.evaluation.context import Context
 
 from stabilitykit_lyapunov.flow import Flow
 from stabilitykit_lyapunov.singular import GUARD, SingularValues, top_singular_values
