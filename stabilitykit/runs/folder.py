@@ -243,7 +243,9 @@ def _read_cell(files: Folder, name: str) -> Cell:
     try:
         return Cell.from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageProblem(f"{files.root / 'cells' / name} is not a cell of a run ({type(error).__name__}: {error})") from None
+        raise UsageProblem(
+            f"{files.root / 'cells' / name} is not a cell of a run ({type(error).__name__}: {error})"
+        ) from None
 
 
 def default_run_path() -> Path:
