@@ -8,8 +8,12 @@ import pytest
 import torch
 
 import stabilitykit
+from stabilitykit import Kind, Measurement, PropertyResult
 from stabilitykit.evaluation.cache import TrajectoryCache
 from stabilitykit.evaluation.proof import Proof
+from stabilitykit.evaluation.property import Property
+from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.plugins.registry import Registry
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 SHAPE, BATCH = (3, 50, 2), 10
@@ -187,11 +191,17 @@ class Bent(TinyModel):
 VARIANTS = ({}, {"activation": torch.relu}, {"factor": 3.0}, {"shift": 0.5})
 
 
+class Largest(Property):
+    """The largest readout."""
+
+    def evaluate(self, context):
+        values = context.trajectory.values
+        return PropertyResult([Measurement("largest", float(np.abs(values).max()), Kind.EXACT, values.shape[1])])
+
+
 def largest(options, **settings):
-    run = stabilitykit.evaluate(
-        Bent(**options), TinyDataset(48), "expansivity", space="logits", batch_size=8, **settings
-    )
-    return run["expansivity"]["expansive_constant.max"].value
+    given = {"space": "logits", "batch_size": 8, "registry": Registry(PluginHost()), **settings}
+    return stabilitykit.evaluate(Bent(**options), TinyDataset(48), Largest(), **given).cells[0].result["largest"].value
 
 
 def test_models_of_equal_weights_and_other_function_never_share(tmp_path, capsys):
