@@ -112,6 +112,19 @@ def test_an_interrupted_extraction_is_gone_on_with_by_its_own_network_only(tmp_p
     assert first.filled == [0, 30] and info["resumed_from"] == 30 and np.array_equal(array, first.truth)
 
 
+def test_without_a_lock_nobody_goes_on_with_what_another_may_be_filling(tmp_path, monkeypatch):
+    network, cache = Network(), TrajectoryCache(tmp_path)
+    network.stop = 30
+    with pytest.raises(KeyboardInterrupt):
+        network.get(cache)
+    before = next(tmp_path.rglob("logits.npy")).read_bytes()
+    monkeypatch.setattr("stabilitykit.base.locks.try_lock", lambda descriptor: None)
+    network.stop = None
+    array, info = network.get(cache)
+    assert network.filled == [0, 0] and info["resumed_from"] is None and np.array_equal(array, network.truth)
+    assert before in [path.read_bytes() for path in tmp_path.rglob("logits.npy")]
+
+
 def entries(tmp_path):
     return sorted(path.parent for path in tmp_path.rglob("record.json"))
 

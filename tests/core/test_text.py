@@ -178,6 +178,7 @@ def test_styles_of_rich_reach_a_terminal_and_those_of_names_do_not():
         "from stabilitykit.reporting.console import Console\n"
         "import sys\n"
         "with printable_streams():\n"
+        "    Console().print(__import__('rich.text').text.Text('\\x1b[4;95mW'))\n"
         "    Console().print('[red]styled[/red]', 'name\\x1b[4;95mX\\x9b')\n"
         "    for _ in make_progress()(range(2), 'bar\\x1b[4;95mY'):\n"
         "        print('warning: \\x1b[4;95mZ', file=sys.stderr)\n"
@@ -200,7 +201,7 @@ def test_styles_of_rich_reach_a_terminal_and_those_of_names_do_not():
     assert "\x1b[31m" in text and "styled" in text
     assert "\x1b[4;95m" not in text and "\x9b" not in text
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-    assert all(f"\\u001b[4;95m{name}" in plain for name in "XYZ")
+    assert all(f"\\u001b[4;95m{name}" in plain for name in "WXYZ")
 
 
 def test_class_names_of_a_file_reach_no_terminal(tmp_path, capsys):
