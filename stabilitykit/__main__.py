@@ -24,9 +24,11 @@ def main() -> None:
     for number in _INTERRUPTED:
         if _signal.getsignal(number) is not _signal.SIG_IGN:
             _signal.signal(number, _leave)
+    from stabilitykit.base.text import printable_streams
     from stabilitykit.supervision.supervisor import supervise
 
-    sys.exit(supervise(_command, _show))
+    with printable_streams():
+        sys.exit(supervise(_command, _show))
 
 
 def _leave(number: int, frame: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stabilitykit.base.errors import CellProblem, UsageProblem
+from stabilitykit.base.text import csv_text
 from stabilitykit.cli.evaluate import evaluation_options, run_evaluation
 
 if TYPE_CHECKING:
@@ -135,11 +134,7 @@ def _list_runs(spec: Spec, output_format: str) -> int:
             )
         )
     elif output_format == "csv":
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_rows(found, mode))
-        sys.stdout.write(stream.getvalue())
+        sys.stdout.write(csv_text(COLUMNS, [dict(zip(COLUMNS, row)) for row in _rows(found, mode)]))
     else:
         _print_runs(spec.label, found, mode)
     if not runs:
@@ -179,13 +174,12 @@ def _rows(found: Discovery, mode: Any) -> list[tuple[Any, ...]]:
 
 
 def _print_runs(label: str, found: Discovery, mode: Any) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    from stabilitykit.reporting.console import Console
+
+    console = Console(width=140)
     rows = _rows(found, mode)
     if rows:
         table = Table(title=f"runs of {escape(label)} (cost in forward passes)", title_justify="left")

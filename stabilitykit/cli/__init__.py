@@ -11,6 +11,7 @@ import click
 
 from stabilitykit import __version__
 from stabilitykit.base.errors import StabilityKitError, describe
+from stabilitykit.base.text import printable_streams
 from stabilitykit.base.watch import task, watch
 
 # Command -> (module:attribute, summary). The module is imported when the command runs, so `--help` stays fast.
@@ -127,6 +128,11 @@ def cli() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code; tracebacks only with STABILITYKIT_DEBUG=1."""
+    with printable_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a class name the terminal's encoding lacks is no crash
@@ -144,7 +150,7 @@ def run(arguments: list[str] | None = None) -> int:
         print("interrupted; finished cells are on disk, --resume goes on from there", file=sys.stderr)
         return 130
     except click.ClickException as error:
-        error.show()
+        error.show(file=sys.stderr)
         return 2
     except StabilityKitError as error:
         if os.environ.get("STABILITYKIT_DEBUG"):

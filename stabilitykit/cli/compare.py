@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from stabilitykit.base.text import csv_text
 
 if TYPE_CHECKING:
     from stabilitykit.review.comparison import Comparison, Entry, Row
@@ -114,9 +114,7 @@ def command(
 
 
 def _csv(found: Comparison) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
+    lines: list[dict[str, Any]] = []
     for row in found.rows:
         for number, (column, entry) in enumerate(zip(found.columns, row.entries)):
             if entry is None:
@@ -145,17 +143,18 @@ def _csv(found: Comparison) -> str:
                     "resamples": i.resamples,
                     "paired": i.paired,
                 }
-            writer.writerow({k: "" if v is None else repr(v) if isinstance(v, float) else v for k, v in line.items()})
-    return stream.getvalue()
+            lines.append(line)
+    return csv_text(CSV_COLUMNS, lines)
 
 
 def _print(found: Comparison) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=max(140, 60 + 34 * len(found.columns)))
+    from stabilitykit.reporting.console import Console
+
+    console = Console(width=max(140, 60 + 34 * len(found.columns)))
     for number, column in enumerate(found.columns, 1):
         console.print(f"[bold]({number})[/bold] {escape(column.label)}", highlight=False)
     table = Table(title="comparison", title_justify="left")
@@ -168,7 +167,7 @@ def _print(found: Comparison) -> None:
         table.add_row(
             escape(row.property) if row.property != before else "",
             escape(row.measurement),
-            *(_text(row, number, entry) for number, entry in enumerate(row.entries)),
+            *(Text.from_markup(_text(row, number, entry)) for number, entry in enumerate(row.entries)),
         )
         before = row.property
     console.print(table)

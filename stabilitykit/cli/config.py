@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ from stabilitykit.base.files import require_regular
 
 # A configuration is typed by people; anything larger is the wrong file.
 MAX_BYTES = 1_000_000
+# Parsers of TOML take quadratic time for a key of many parts; options have one.
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){32}""")
+# Numbers as people type them: YAML 1.1 also reads 59:59:59 as one, to base 60 and in quadratic time.
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,30})$")
+_REAL = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -28,6 +36,8 @@ def read_config(path: Path) -> dict[str, Any]:
         if path.suffix == ".toml":
             import tomllib
 
+            if _DEEP_KEY.search(text):
+                raise UsageProblem(f"config {path}: a key of more than 32 parts; options have names of one part")
             data = tomllib.loads(text)
         else:
             import yaml
@@ -46,6 +56,12 @@ def read_config(path: Path) -> dict[str, Any]:
                     seen.add(key)
                 return loader.construct_mapping(node, deep=True)
 
+            Strict.yaml_implicit_resolvers = {
+                first: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")]
+                for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+            }
+            Strict.add_implicit_resolver("tag:yaml.org,2002:int", _WHOLE, list("-+0123456789"))
+            Strict.add_implicit_resolver("tag:yaml.org,2002:float", _REAL, list("-+0123456789."))
             Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
             data = yaml.load(text, Strict)
     except UsageProblem:

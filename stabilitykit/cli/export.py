@@ -30,13 +30,14 @@ def command(run: Path, output_format: str, output: Path | None) -> int:
       stabilitykit export runs/r18 --format figures -o figures
     """
     from stabilitykit.base.files import write_atomic
+    from stabilitykit.base.text import one_line
     from stabilitykit.runs.export import export
 
     if output_format == "figures":
         from stabilitykit.reporting.page import write_figures
 
         for path in write_figures(run, output):
-            print(path)
+            print(one_line(path))
         return 0
     data = export(run, output_format)
     if output is not None:
@@ -44,8 +45,11 @@ def command(run: Path, output_format: str, output: Path | None) -> int:
             raise UsageProblem(f"{output} is a folder; give the name of a file")
         write_atomic(output, data)
         return 0
-    if output_format == "parquet" and sys.stdout.isatty():
-        raise UsageProblem("Parquet is binary; give a file with -o FILE")
-    sys.stdout.buffer.write(data)
+    if output_format == "parquet":
+        if sys.stdout.isatty():
+            raise UsageProblem("Parquet is binary; give a file with -o FILE")
+        sys.stdout.buffer.write(data)
+    else:
+        sys.stdout.write(data.decode())
     sys.stdout.flush()
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from stabilitykit.base.text import one_line
 from stabilitykit.plugins.component import ComponentKind
 
 _format = click.option(
@@ -54,10 +55,17 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
             print(json.dumps(_as_json(component), indent=1))
             return 0
         click.echo(
-            f"{component.name}: {component.summary}\nfrom {component.owner}, {component.target}"
-            + (f"\nreference: {component.reference}" if component.reference else "")
-            + (f"\nneeds: {', '.join(component.needs)}" if component.needs else "")
-            + (f"\nwants: {', '.join(component.wants)}" if component.wants else "")
+            "\n".join(
+                one_line(line)
+                for line in (
+                    f"{component.name}: {component.summary}",
+                    f"from {component.owner}, {component.target}",
+                    component.reference and f"reference: {component.reference}",
+                    component.needs and f"needs: {', '.join(component.needs)}",
+                    component.wants and f"wants: {', '.join(component.wants)}",
+                )
+                if line
+            )
         )
         rows = [
             (
@@ -147,14 +155,14 @@ def _as_json(component: Any) -> dict[str, Any]:
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from stabilitykit.reporting.console import Console
 
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+    Console(width=140).print(table)

@@ -21,8 +21,10 @@ def make_progress(quiet: bool = False) -> Callable[..., Iterator[Any]]:
 
 
 def _bar(items: Iterable[Any], description: str = "", total: int | None = None) -> Iterator[Any]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from stabilitykit.base.text import one_line, printable_streams
+    from stabilitykit.reporting.console import Console
 
     bar = Progress(
         TextColumn("{task.description}"),
@@ -38,7 +40,8 @@ def _bar(items: Iterable[Any], description: str = "", total: int | None = None) 
         yield from items
         return
     try:
-        yield from bar.track(items, total=_length(items, total), description=description)
+        with printable_streams():  # what is printed meanwhile goes through the bar, which would obey escape sequences
+            yield from bar.track(items, total=_length(items, total), description=one_line(description))
     finally:
         bar.stop()
 

@@ -22,11 +22,12 @@ def command(run: Path, output: Path | None, strict_plugins: bool) -> int:
       stabilitykit evaluate -p table2 --output runs/digits
       stabilitykit report runs/digits -o digits.html
     """
+    from stabilitykit.base.text import one_line
     from stabilitykit.plugins.loading import load_plugins
     from stabilitykit.reporting.page import write_report
 
     host = load_plugins()
     if strict_plugins:
         host.require_healthy()
-    print(write_report(run, output, host=host))
+    print(one_line(write_report(run, output, host=host)))
     return 0

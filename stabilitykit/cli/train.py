@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.text import one_line, printable_streams
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.dataset import Dataset
@@ -78,7 +79,8 @@ def command(model: str, dataset: str, validation: str | None, output: Path | Non
     if output.suffix != ".safetensors":
         raise UsageProblem(f"--output is a .safetensors file; got {output}")
 
-    from stabilitykit.base.files import lock, remove_leftovers
+    from stabilitykit.base.files import remove_leftovers
+    from stabilitykit.base.locks import lock
     from stabilitykit.training.training import state_path
 
     with lock(output.with_name(f".{output.name}.lock"), wait=False, what=f"checkpoint {output}"):
@@ -231,8 +233,9 @@ class _Watcher:
         self.epochs, self._last, self._bar = recipe.epochs, time.monotonic(), None
         self._task: Any = None
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            from stabilitykit.reporting.console import Console
 
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -244,6 +247,9 @@ class _Watcher:
                 transient=True,
             )
             self._bar.start()
+            # What is printed meanwhile goes through the bar, which would obey escape sequences.
+            self._streams = printable_streams()
+            self._streams.__enter__()
 
     def batch(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
         text = f"epoch {epoch}/{self.epochs}"
@@ -267,12 +273,14 @@ class _Watcher:
 
     def close(self) -> None:
         if self._bar is not None:
+            self._streams.__exit__(None, None, None)
             self._bar.stop()
 
 
 def _print_table(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stabilitykit.reporting.console import Console
 
     metrics = result["metrics"]
     where = (
@@ -280,12 +288,12 @@ def _print_table(result: dict[str, Any]) -> None:
         if result["training_images_again"]
         else f"on {result['evaluated_on']}"
     )
-    print(f"{result['model']}, epoch {result['kept_epoch']}, {where}")
+    print(one_line(f"{result['model']}, epoch {result['kept_epoch']}, {where}"))
     table = Table()
     for name in ("precision", "recall", "F1", "loss", "accuracy", "N"):
         table.add_column(name, justify="right")
     table.add_row(
         *(f"{metrics[name]:.4f}" for name in ("precision", "recall", "f1", "loss", "accuracy")), str(metrics["n"])
     )
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    Console(width=100).print(table)
     print(f"weights: {result['output']}", file=sys.stderr)

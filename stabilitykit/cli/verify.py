@@ -95,9 +95,10 @@ def _named(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def _print(verdicts: list) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from stabilitykit.reporting.console import Console
 
     table = Table(title="verification", title_justify="left")
     for column in ("property", "measurement", "verdict", "reported", "recomputed", "message"):
@@ -112,5 +113,4 @@ def _print(verdicts: list) -> None:
             "" if v.recomputed is None else f"{v.recomputed:.6g}",
             escape(v.message),
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+    Console(width=140).print(table)

@@ -215,8 +215,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _cache_root(cache: str | Path | bool | None) -> Path | None:
-    from stabilitykit.evaluation.cache import usable_default_root
+    from stabilitykit.evaluation.cache import checked_root, usable_default_root
 
     if cache is False:
         return None
-    return usable_default_root() if cache is None or cache is True else Path(cache)
+    root = usable_default_root() if cache is None or cache is True else Path(cache)
+    return None if root is None else checked_root(root)

@@ -27,6 +27,9 @@ from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import Cell
 from stabilitykit.runs.recorder import Recorder
 
+# In a cell's record: what the network computed on its first and last batch of images (a digest).
+COMPUTES = "computes"
+
 
 @dataclass
 class Job:
@@ -194,9 +197,6 @@ class Job:
             **record,
             "property": {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin},
         }
-        done = earlier.get(cell.slug)
-        if self.world.broadcast(done is not None and done.ok and done.record == to_plain(cell.record)):
-            return self._shared(done)
         for need in choice.needs:
             if need in failed:
                 return self._failed(cell, choice, CellProblem(f"needs property {need}, which failed: {failed[need]}"))
@@ -205,6 +205,9 @@ class Job:
         try:
             with task("cell", cell.slug, choice.culprit, self.cell_timeout):
                 subject.require_intact()
+                done = earlier.get(cell.slug)
+                if self.world.broadcast(self._still_stands(done, cell, subject)):
+                    return self._shared(done)
                 prop = choice.make()
                 if not isinstance(prop, Property):
                     raise PluginProblem(f"built a {type(prop).__name__}, expected a stabilitykit.Property")
@@ -218,6 +221,8 @@ class Job:
                 if self.settings.extraction.faster and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(subject, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
+                if self.world.leads:
+                    cell.record[COMPUTES] = subject.computes()
         except BaseException as error:
             pass_on(error)
             self._failed(cell, culprit_of(error, choice, subject.parts(prop, choice)), error)
@@ -232,6 +237,22 @@ class Job:
                 subject.repair(cell.error["culprit"])
         self._spoiled = replaced or (what if watch().supervised else "")
         return self._shared(cell)
+
+    def _still_stands(self, done: Cell | None, cell: Cell, subject: Subject) -> bool:
+        """Is ``done``, of the run to resume, what would be measured now? If not, stderr says why."""
+        if done is None or not done.ok or not self.world.leads:
+            return False
+        record = {key: value for key, value in done.record.items() if key != COMPUTES}
+        now = to_plain(cell.record)
+        changed = [key for key in {**record, **now} if record.get(key) != now.get(key)]
+        if changed:
+            why = f"its record differs in {', '.join(changed)}"
+        elif done.record.get(COMPUTES) and done.record[COMPUTES] == subject.computes():
+            return True
+        else:
+            why = "the network, with these weights and images, does not compute what it did then"
+        print(f"warning: {done.property} on {done.model} x {done.dataset} is computed again: {why}", file=sys.stderr)
+        return False
 
     def _check_process(self, functions: Functions, before: ProcessState, culprit: str) -> None:
         """A process that plugin code left changed is no place for the cells that are still to come."""

@@ -25,7 +25,7 @@ from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings, choose_indices
 from stabilitykit.evaluation.snapshot import Snapshot
-from stabilitykit.evaluation.trajectories import Request, extracted
+from stabilitykit.evaluation.trajectories import Request, extracted, proof_of
 from stabilitykit.machine.distributed import World
 
 
@@ -64,6 +64,7 @@ class Subject:
         self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
         self.indices.flags.writeable = False
         self._irreparable = ""
+        self._computes: str | None = None
 
     def parts(self, prop: Any, choice: Choice) -> list[tuple[Any, Choice]]:
         """Whose code runs in a cell of property ``prop``: objects with their choices."""
@@ -82,7 +83,7 @@ class Subject:
         try:
             self.dataset = build_dataset(self.dataset_choice)
             self.model = self._build_model()
-            self._forward = None
+            self._forward, self._computes = None, None
             if isinstance(self._readout, HeadReadout):
                 self._readout = HeadReadout(self.model)
             left = self.what_changed()
@@ -198,24 +199,39 @@ class Subject:
             what = self.what_changed()
             if what:  # readouts of a changed model must not reach the others, let alone the cache
                 raise PluginProblem(f"modified {what} before it asked for the trajectory")
-            self._trajectory = extracted(
-                Request(
-                    self.model,
-                    self.dataset,
-                    self.indices,
-                    self.readout,
-                    self.settings.extraction,
-                    self.forward,
-                    self.fingerprint,
-                    self.device,
-                    self.cache,
-                    self.world,
-                    self.progress,
-                    self.model_choice,
-                    self.dataset_choice,
-                )
-            )
+            self._trajectory = extracted(self._request())
         return self._trajectory
+
+    def _request(self) -> Request:
+        return Request(
+            self.model,
+            self.dataset,
+            self.indices,
+            self.readout,
+            self.settings.extraction,
+            self.forward,
+            self.fingerprint,
+            self.device,
+            self.cache,
+            self.world,
+            self.progress,
+            self.model_choice,
+            self.dataset_choice,
+        )
+
+    def computes(self) -> str:
+        """Hex digest of what the network computes on the first and the last batch of images.
+
+        Read off the trajectory where there is one already, else computed: two batches. Empty where the network has
+        no finite readouts.
+        """
+        if self._computes is None:
+            try:
+                proof = proof_of(self._request(), self.indices)
+                self._computes = proof.digest(None if self._trajectory is None else self._trajectory.logits)
+            except CellProblem:
+                self._computes = ""
+        return self._computes
 
     def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
         """What one property is given; of ``results`` (by property name) those it needs or wants, as copies.

@@ -19,6 +19,7 @@ from stabilitykit.dynamics.readout import Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory, extract
 from stabilitykit.evaluation.blame import blaming, culprit_of
 from stabilitykit.evaluation.cache import TrajectoryCache, scratch_array
+from stabilitykit.evaluation.proof import Proof, code_digest
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.machine.distributed import World, row_bounds
 
@@ -49,6 +50,11 @@ class Request:
     model_choice: Choice
     dataset_choice: Choice
 
+    @property
+    def classes(self) -> int:
+        """K, the dimension of the readouts."""
+        return self.model.num_classes if self.readout.kind == "head" else len(self.dataset.class_names)
+
     def culprit(self, error: BaseException) -> Choice:
         """Bad images are the dataset's fault, the rest the model's unless the traceback says otherwise."""
         if isinstance(error, DataProblem):
@@ -64,13 +70,10 @@ def extracted(asked: Request) -> Trajectory:
         StabilityKitError: one of the processes could not extract its rows.
     """
     model, world = asked.model, asked.world
-    names = [str(c) for c in asked.dataset.class_names]
-    classes = model.num_classes if asked.readout.kind == "head" else len(names)
+    names, classes = [str(c) for c in asked.dataset.class_names], asked.classes
     bounds = row_bounds(len(asked.indices), asked.extraction.batch_size, world.size)
     mine = asked.indices[bounds[world.rank] : bounds[world.rank + 1]]
     shape = (model.num_blocks + 1, len(mine), classes)
-    if asked.extraction.channels_last:
-        model.module.to(memory_format=torch.channels_last)
 
     def fill(out: np.ndarray, start: int, on_batch: Callable[[int], None]) -> None:
         with _bar(asked.progress, "trajectories", shape[1], start) as advance:
@@ -79,22 +82,7 @@ def extracted(asked: Request) -> Trajectory:
                 advance(rows)
                 on_batch(rows)
 
-            try:
-                extract(
-                    model,
-                    asked.readout,
-                    asked.dataset,
-                    mine,
-                    out,
-                    asked.extraction,
-                    device=asked.device,
-                    start=start,
-                    on_batch=tick,
-                    forward=asked.forward,
-                )
-            except BaseException as error:
-                with blaming(asked.culprit(error)):
-                    raise
+            _extract(asked, mine, out, start, tick)
 
     logits: np.ndarray = np.empty(shape, model.readout_dtype)
     trouble: StabilityKitError | None = None
@@ -103,7 +91,9 @@ def extracted(asked: Request) -> Trajectory:
             logits = scratch_array(shape, model.readout_dtype)
             fill(logits, 0, lambda rows: None)
         elif len(mine) and asked.cache is not None:
-            logits, _ = TrajectoryCache(asked.cache).get(_cache_record(asked, mine), shape, fill, model.readout_dtype)
+            logits, _ = TrajectoryCache(asked.cache).get(
+                _cache_record(asked, mine), shape, fill, model.readout_dtype, proof_of(asked, mine)
+            )
     except StabilityKitError as error:
         trouble = error
     # Every rank hears of one rank's trouble; waiting for its rows would hang the others.
@@ -121,20 +111,47 @@ def extracted(asked: Request) -> Trajectory:
     return Trajectory(logits, labels, asked.indices, asked.extraction.space, names)
 
 
+def proof_of(asked: Request, indices: np.ndarray) -> Proof:
+    """What the network given now computes on some of the images ``indices`` (N,), in batches as in an extraction."""
+
+    def compute(start: int, stop: int) -> np.ndarray:
+        out = np.empty((asked.model.num_blocks + 1, stop - start, asked.classes), asked.model.readout_dtype)
+        _extract(asked, indices[start:stop], out, 0, None)
+        return out
+
+    return Proof(compute, len(indices), asked.extraction.batch_size, exact=asked.device.type == "cpu")
+
+
+def _extract(
+    asked: Request, indices: np.ndarray, out: np.ndarray, start: int, on_batch: Callable[[int], None] | None
+) -> None:
+    if asked.extraction.channels_last:
+        asked.model.module.to(memory_format=torch.channels_last)
+    try:
+        extract(
+            asked.model,
+            asked.readout,
+            asked.dataset,
+            indices,
+            out,
+            asked.extraction,
+            device=asked.device,
+            start=start,
+            on_batch=on_batch,
+            forward=asked.forward,
+        )
+    except BaseException as error:
+        with blaming(asked.culprit(error)):
+            raise
+
+
 def _cache_record(asked: Request, indices: np.ndarray) -> dict[str, Any]:
     """Everything the logits of ``indices`` depend on: the key under which they are kept."""
     import hashlib
-    import inspect
 
     from stabilitykit.dynamics import readout as readout_module
     from stabilitykit.dynamics import trajectory as trajectory_module
 
-    code = hashlib.sha256()
-    for thing in (trajectory_module, readout_module, type(asked.model)):
-        try:
-            code.update(Path(inspect.getsourcefile(thing) or "").read_bytes())
-        except (OSError, TypeError):
-            code.update(repr(thing).encode())  # defined interactively: no source to key on
     return {
         "what": "logits",
         "model": asked.fingerprint,
@@ -147,7 +164,7 @@ def _cache_record(asked: Request, indices: np.ndarray) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "plugin": asked.model_choice.plugin,
-        "code": code.hexdigest(),
+        "code": code_digest(asked.model, trajectory_module, readout_module),
     }
 
 

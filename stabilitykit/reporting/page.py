@@ -15,13 +15,14 @@ from markupsafe import Markup
 
 from stabilitykit import __version__
 from stabilitykit.base.errors import StabilityKitError, UsageProblem, describe
-from stabilitykit.base.files import write_atomic
+from stabilitykit.base.files import Folder, remove_leftovers, write_atomic
 from stabilitykit.base.names import imported
 from stabilitykit.plugins.loading import PluginHost, load_plugins
 from stabilitykit.reporting import core_sections
 from stabilitykit.reporting.html import short
 from stabilitykit.reporting.rundata import RunData
 from stabilitykit.reporting.standalone import CHART_CSS, DARK_VARIABLES, LIGHT_VARIABLES
+from stabilitykit.runs.folder import RunFolder
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 REPORT_FILE = "report.html"
@@ -57,11 +58,14 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
     path = run.path / REPORT_FILE if output is None else Path(output)
     if path.is_dir():
         raise UsageProblem(f"{path} is a folder; give the name of an HTML file")
+    files = RunFolder(run.path).files
+    for part in (REPORT_FILE, "figures") if output is None else ("figures",):
+        files.check(part)
     page = render(run, host)
+    remove_leftovers(path.parent, path.name)
     write_atomic(path, page)
     try:
-        for name, svg in run.figures.items():
-            write_atomic(run.path / "figures" / f"{name}.svg", svg)
+        _write_figures(files, ("figures",), run)
     except StabilityKitError as error:
         if output is None:
             raise
@@ -76,10 +80,17 @@ def write_figures(run_folder: Path, output: Path | None = None, *, host: PluginH
     if folder.exists() and not folder.is_dir():
         raise UsageProblem(f"{folder} is a file; give the name of a folder")
     render(run, host)
-    paths = [folder / f"{name}.svg" for name in run.figures]
-    for path, svg in zip(paths, run.figures.values()):
-        write_atomic(path, svg)
-    return paths
+    return (
+        _write_figures(RunFolder(run.path).files, ("figures",), run)
+        if output is None
+        else _write_figures(Folder(folder), (), run)
+    )
+
+
+def _write_figures(files: Folder, names: tuple[str, ...], run: RunData) -> list[Path]:
+    """The charts of ``run`` below ``files``; what a killed report left there is removed."""
+    files.remove_leftovers(*names, of=() if names else tuple(f"{name}.svg" for name in run.figures))
+    return [files.write(*names, f"{name}.svg", data=svg) for name, svg in run.figures.items()]
 
 
 def render(run: RunData, host: PluginHost | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import PropertyResult, Table
 from stabilitykit.reporting.html import pair_heading, tag
 from stabilitykit.reporting.standalone import standalone
@@ -105,7 +106,7 @@ class RunData:
         if key not in self._sources:
             try:
                 raw = RunFolder(self.path).image_path(dataset, index).read_bytes()
-            except OSError:
+            except (OSError, UsageProblem):  # a link is not followed: the picture is left out
                 raw = b""
             if not raw.startswith(b"\x89PNG") or self._bytes + len(raw) > IMAGE_BYTES:
                 raw = b""

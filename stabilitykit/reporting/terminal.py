@@ -75,13 +75,12 @@ def _effects(cell: Cell) -> dict[str, str]:
 
 def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
     """Rich tables on stdout, one per (model, dataset); failed cells as red lines naming the culprit."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=width) if width else Console()
-    if not console.is_terminal and width is None:
-        console = Console(width=140)
+    from stabilitykit.reporting.console import Console
+
+    console = Console(width=width or 140)
     for (model, dataset), members in cells_by_pair(cells).items():
         table = Table(title=f"{escape(model)} on {escape(dataset)}", title_justify="left", show_lines=False)
         effects = {cell.property: _effects(cell) for cell in members}

@@ -12,7 +12,7 @@ import numpy as np
 
 from stabilitykit.base.results import Measurement
 from stabilitykit.dynamics.dataset import Dataset
-from stabilitykit.runs.folder import CSV_FILE, Cell, to_csv
+from stabilitykit.runs.folder import CSV_FILE, Cell, RunFolder, to_csv
 
 # Columns of measurements.csv that hold a number or say what it is.
 CHECKED = ("value", "kind", "n", "lower", "upper", "witness")
@@ -40,12 +40,10 @@ def inconsistent(dataset: Dataset, m: Measurement) -> str:
 
 def changed_rows(run: Path | str, cells: list[Cell]) -> Iterator[tuple[Cell, str, str]]:
     """(cell, measurement, message) for every number that measurements.csv and the cells give differently."""
-    path = Path(run) / CSV_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    rows = RunFolder(Path(run)).read_csv()
+    if rows is None:
         return
-    found = {tuple(row.get(k) for k in KEY): row for row in csv.DictReader(io.StringIO(text))}
+    found = {tuple(row.get(k) for k in KEY): row for row in rows}
     for cell in cells:
         for row in csv.DictReader(io.StringIO(to_csv([cell]))):
             seen, name = found.get(tuple(row[k] for k in KEY)), row["measurement"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import Kind, Measurement
+from stabilitykit.base.text import one_line
 from stabilitykit.runs.folder import Cell, load_run, measurement_rows, to_csv
 
 FORMATS = ("csv", "json", "parquet", "latex")
@@ -128,4 +129,4 @@ def latex_number(value: float) -> str:
 
 def escape_latex(text: str) -> str:
     """Text as LaTeX prints it."""
-    return "".join(LATEX.get(character, character) for character in str(text).replace("\n", " "))
+    return "".join(LATEX.get(character, character) for character in one_line(text))

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
-from stabilitykit.base.files import is_leftover, lock, read_json, remove_leftovers, write_atomic, write_json
+from stabilitykit.base.files import Folder, is_leftover
+from stabilitykit.base.locks import lock
 from stabilitykit.base.results import SCHEMA_VERSION, Measurement, PropertyResult
+from stabilitykit.base.text import csv_text, safe_cell
 
-RUN_FILE, CSV_FILE = "run.json", "measurements.csv"
+RUN_FILE, CSV_FILE, LOCK_FILE = "run.json", "measurements.csv", ".lock"
+# What we write in a run folder: nothing of it may be a link, pipe, socket or device.
+PARTS = (LOCK_FILE, RUN_FILE, CSV_FILE, "report.html", "cells", "images", "figures")
 CSV_COLUMNS = (
     "model",
     "dataset",
@@ -117,29 +121,32 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.files = Folder(self.path)
 
     @contextlib.contextmanager
     def open(self, *, resume: bool) -> Iterator[None]:
         """Take the folder: new or empty, or an earlier run with ``resume``. UsageProblem otherwise."""
         self._refuse_foreign(resume)
-        with lock(self.path / ".lock", wait=False, what=f"output folder {self.path}"):
+        with lock(self.files.path(LOCK_FILE), wait=False, what=f"output folder {self.path}"):
             self._refuse_foreign(resume)  # another process may have finished a run here before the lock was ours
-            remove_leftovers(self.path, RUN_FILE, CSV_FILE)
-            for folder in (self.path / "cells", *(self.path / "images").glob("*")):
-                remove_leftovers(folder)
+            self.files.remove_leftovers(of=(RUN_FILE, CSV_FILE))
+            self.files.remove_leftovers("cells")
+            for name in self.files.names("images"):
+                self.files.remove_leftovers("images", name)
             yield
 
     def _refuse_foreign(self, resume: bool) -> None:
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageProblem(f"output {self.path} is a file; give a folder")
+            self.check()
             # A run killed before its first file was whole leaves the lock and temporary files: still empty.
             existing = (
-                [p for p in self.path.iterdir() if p.name != ".lock" and not is_leftover(p)]
+                [p for p in self.path.iterdir() if p.name != LOCK_FILE and not is_leftover(p)]
                 if self.path.is_dir()
                 else []
             )
-            holds_run = (self.path / RUN_FILE).exists()
+            holds_run = self.files.holds(RUN_FILE)
         except OSError as error:
             raise UsageProblem(f"cannot use output folder {self.path}: {error.strerror or error}") from None
         if existing and not resume:
@@ -148,21 +155,26 @@ class RunFolder:
         if existing and not holds_run:
             raise UsageProblem(f"output folder {self.path} is not empty and holds no {RUN_FILE}; choose another one")
 
+    def check(self) -> None:
+        """UsageProblem when something in the folder that is ours is a link, pipe, socket or device."""
+        for name in PARTS:
+            self.files.check(name)
+
     def write_run(self, data: Mapping[str, Any]) -> None:
-        write_json(self.path / RUN_FILE, {"schema": SCHEMA_VERSION, **data})
+        self.files.write_json(RUN_FILE, data={"schema": SCHEMA_VERSION, **data})
 
     def write_cell(self, cell: Cell) -> None:
-        write_json(self.path / "cells" / f"{cell.slug}.json", cell.to_json())
+        self.files.write_json("cells", f"{cell.slug}.json", data=cell.to_json())
 
     def complete(self, cells: list[Cell]) -> None:
         """Write cells again whose file is gone: a plugin may have emptied the folder meanwhile."""
         for cell in cells:
-            if not (self.path / "cells" / f"{cell.slug}.json").exists():
+            if not self.files.holds("cells", f"{cell.slug}.json"):
                 self.write_cell(cell)
 
     def read_run(self) -> dict[str, Any]:
         """run.json; UsageProblem when the folder is no run, is damaged, or was written by a newer schema."""
-        data = read_json(self.path / RUN_FILE)
+        data = self.files.read_json(RUN_FILE)
         if not isinstance(data, dict) or "schema" not in data:
             raise UsageProblem(f"{self.path / RUN_FILE} is not a stabilitykit run")
         if not isinstance(data["schema"], int) or data["schema"] > SCHEMA_VERSION:
@@ -178,9 +190,11 @@ class RunFolder:
         UsageProblem for a damaged one; with ``on_damage`` it is called with the message, and the cell left out.
         """
         cells = []
-        for path in sorted((self.path / "cells").glob("*.json")):
+        for name in self.files.names("cells"):
+            if not name.endswith(".json") or name.startswith("."):
+                continue
             try:
-                cells.append(_read_cell(path))
+                cells.append(_read_cell(self.files, name))
             except UsageProblem as error:
                 if on_damage is None:
                     raise UsageProblem(
@@ -197,22 +211,41 @@ class RunFolder:
         return sorted(cells, key=lambda c: (places.get((c.model, c.dataset, c.property), len(places)), c.slug))
 
     def write_csv(self, cells: list[Cell]) -> None:
-        write_atomic(self.path / CSV_FILE, to_csv(cells))
+        self.files.write(CSV_FILE, data=to_csv(cells))
+
+    def read_csv(self) -> list[dict[str, Any]] | None:
+        """Rows of measurements.csv by column, texts as :func:`to_csv` writes them now; None when there is no such file.
+
+        UsageProblem when it is a link, a pipe or a device.
+        """
+        try:
+            text = self.files.read(CSV_FILE).decode()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return [{k: safe_cell(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text))]
 
     def write_image(self, dataset: str, index: int, png: bytes) -> None:
-        folder = re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80]
-        write_atomic(self.path / "images" / folder / f"{index}.png", png)
+        self.files.write(*_image_names(dataset, index), data=png)
 
     def image_path(self, dataset: str, index: int) -> Path:
-        return self.path / "images" / re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80] / f"{index}.png"
+        """Where the picture of an image is; UsageProblem when something on the way is a link, pipe or device."""
+        return self.files.path(*_image_names(dataset, index))
 
 
-def _read_cell(path: Path) -> Cell:
-    data = read_json(path)
+def _image_names(dataset: str, index: int) -> tuple[str, str, str]:
+    # A dataset called ".." is no way out of the folder.
+    folder = re.sub(r"[^A-Za-z0-9._-]+", "_", dataset)[:80]
+    return "images", folder if folder.strip(".") else f"_{folder}", f"{index}.png"
+
+
+def _read_cell(files: Folder, name: str) -> Cell:
+    data = files.read_json("cells", name)
     try:
         return Cell.from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageProblem(f"{path} is not a cell of a run ({type(error).__name__}: {error})") from None
+        raise UsageProblem(
+            f"{files.root / 'cells' / name} is not a cell of a run ({type(error).__name__}: {error})"
+        ) from None
 
 
 def default_run_path() -> Path:
@@ -241,8 +274,8 @@ def default_run_path() -> Path:
 def remove_if_unused(path: Path) -> None:
     """Remove a run folder that holds nothing but its lock."""
     with contextlib.suppress(OSError):
-        if [entry.name for entry in path.iterdir()] == [".lock"]:
-            (path / ".lock").unlink()
+        if [entry.name for entry in path.iterdir()] == [LOCK_FILE]:
+            (path / LOCK_FILE).unlink()
         path.rmdir()
 
 
@@ -292,20 +325,16 @@ def measurement_rows(cells: list[Cell]) -> list[dict[str, Any]]:
 
 
 def to_csv(cells: list[Cell]) -> str:
-    """Measurements as CSV text; floats with repr, so they read back to the last digit."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in measurement_rows(cells):
-        writer.writerow({k: "" if v is None else repr(v) if isinstance(v, float) else v for k, v in row.items()})
-    return stream.getvalue()
+    """Measurements as CSV text (see :func:`~stabilitykit.base.text.csv_text`); floats read back to the last digit."""
+    return csv_text(CSV_COLUMNS, measurement_rows(cells))
 
 
 def load_run(path: Path | str) -> tuple[dict[str, Any], list[Cell]]:
-    """(run.json, cells) of a run folder; UsageProblem when it is none."""
+    """(run.json, cells) of a run folder; UsageProblem when it is none, or holds links, pipes, sockets or devices."""
     folder = RunFolder(Path(path))
     if not folder.path.is_dir():
         raise UsageProblem(f"{folder.path} is not a run folder; `stabilitykit evaluate --output DIR` writes one")
+    folder.check()
     return folder.read_run(), folder.read_cells()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,22 @@ def jit_in_any_order(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compiled(function: Callable[..., Any], fastmath: Any) -> Callable[..., Any]:
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         return numba.njit(**options)(function)
+    compiled._cache = _Optional(compiled._cache)
+    return compiled
+
+
+class _Optional:
+    """numba's cache of a function, on a disk that may be full: then the machine code is not kept, and works."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def save_overload(self, *arguments: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._cache.save_overload(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)

@@ -159,7 +159,7 @@ def run_worker(channel: Channel, inheritance: Inheritance, command: Callable[[],
     except Closed:
         pass
     except StabilityKitError as error:
-        os.write(2, f"error: {error}\n".encode(errors="backslashreplace"))
+        print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     finally:
         with contextlib.suppress(BaseException):

@@ -146,8 +146,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         raise DataProblem(f"checkpoint {path} is truncated or corrupt: {describe(error, 200)}") from None
     try:
         metadata = json.loads(header.get(METADATA_KEY, "{}"))
-    except json.JSONDecodeError:
-        raise DataProblem(f"checkpoint {path}: its {METADATA_KEY} metadata is not JSON") from None
+    except (json.JSONDecodeError, RecursionError):
+        raise DataProblem(f"checkpoint {path}: its {METADATA_KEY} metadata is not JSON, or too deeply nested") from None
     return state, metadata if isinstance(metadata, dict) else {}
 
 

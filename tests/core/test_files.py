@@ -6,7 +6,8 @@ import os
 import pytest
 
 from stabilitykit.base.errors import StabilityKitError, UsageProblem
-from stabilitykit.base.files import lock, read_json, write_atomic, write_json
+from stabilitykit.base.files import read_json, write_atomic, write_json
+from stabilitykit.base.locks import lock
 
 
 def test_replaces_and_leaves_no_temporary_file(tmp_path):

@@ -244,6 +244,7 @@ def test_a_read_only_run_can_be_reported_elsewhere(run_folder, tmp_path, monkeyp
         real(path, data)
 
     monkeypatch.setattr(report, "write_atomic", refuse)
+    monkeypatch.setattr("stabilitykit.base.files.write_atomic", refuse)
     assert write_report(run_folder, tmp_path / "r.html").exists()
     assert "Read-only" in capsys.readouterr().err
     with pytest.raises(StabilityKitError):
