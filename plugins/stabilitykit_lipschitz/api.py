@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +14,13 @@ from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
-from stabilitykit_lipschitz.regions import Data, Region, tighten
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, tighten
 from stabilitykit_lipschitz.rounding import gamma
 from stabilitykit_lipschitz.solver import solve
 from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, original_multipliers
+
+if TYPE_CHECKING:
+    from stabilitykit_lipschitz.extract import Reading
 
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
 
@@ -65,7 +68,8 @@ def lipschitz(
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     if not tol > 0:
         raise ValueError(f"tol = {tol}; expected a positive relative tolerance")
-    network = model if isinstance(model, Network) else _read(model, input_shape)
+    reading = None if isinstance(model, Network) else _read(model, input_shape)
+    network = model if reading is None else reading.network
     _finite(network)
     network = tighten(network, region)
     if data is None and isinstance(region, Data):
@@ -79,7 +83,19 @@ def lipschitz(
     solved = time.perf_counter() - began
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
         witness = search(network, region, points, per_input, seed, search_seconds)
+    if reading is not None:
+        reading.compare(_seen(witness, region, points))
     return _assemble(network, found, witness, per_input, began, solved)
+
+
+def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:
+    """Inputs that matter to the caller: the witness, some of the region, some of the data, (B, n)."""
+    rows = [witness.x[None]]
+    if isinstance(region, (Ball, Box)):
+        rows.append(region.sample(8, np.random.default_rng(0)))
+    if data is not None:
+        rows.append(data.reshape(len(data), -1)[:32])
+    return np.concatenate(rows)
 
 
 def _is_infinity(norm: float | str) -> bool:
@@ -90,10 +106,10 @@ def _is_infinity(norm: float | str) -> bool:
     raise ValueError(f"norm = {norm!r}; expected 2 or inf (the norm of the input)")
 
 
-def _read(model: Any, input_shape: tuple[int, ...] | None) -> Network:
-    from stabilitykit_lipschitz.extract import extract
+def _read(model: Any, input_shape: tuple[int, ...] | None) -> Reading:
+    from stabilitykit_lipschitz.extract import Reading
 
-    return extract(model, input_shape)
+    return Reading(model, input_shape)
 
 
 def _as_array(data: Any) -> np.ndarray:
@@ -133,6 +149,10 @@ class Upper:
 
 
 def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float, seed: int) -> Upper:
+    steep = [layer for layer in network.layers if not np.isfinite([layer.alpha, layer.beta]).all()]
+    if steep:
+        reason = f"{steep[0].activation.name} at {steep[0].name!r} has no largest slope: it jumps or grows ever steeper"
+        return Upper(math.inf, "unbounded", notes=(reason,))
     if method == "product":
         return Upper(product_bound(network, per_input), "product")
     parts, outputs, errors = substitute(network, method == "layer")
@@ -236,7 +256,7 @@ def verify(
     same model and region. No solver runs. Errors: ValueError for multipliers of another shape than the model's layers.
     """
     per_input = _is_infinity(norm)
-    network = tighten(model if isinstance(model, Network) else _read(model, input_shape), region)
+    network = tighten(model if isinstance(model, Network) else _read(model, input_shape).network, region)
     given = [np.shape(t) for t in multipliers]
     if given != [(layer.size,) for layer in network.layers]:
         raise ValueError(
