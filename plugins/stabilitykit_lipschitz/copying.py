@@ -48,7 +48,9 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
     try:
         copy = deepcopy(model, memo)
     except Exception as error:  # a module may hold anything: open files, locks, generators
-        raise UnsupportedModule(f"{type(model).__name__} cannot be copied ({error}); expected a module of weights") from error
+        raise UnsupportedModule(
+            f"{type(model).__name__} cannot be copied ({error}); expected a module of weights"
+        ) from error
     binder = _Binder(memo, {id(m) for m in model.modules()})
     for module in copy.modules():
         for holder in (vars(module), *(h for h in vars(module).values() if isinstance(h, dict))):

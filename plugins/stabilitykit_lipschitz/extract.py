@@ -70,13 +70,15 @@ class Reading:
         if trace.problem is not None:
             raise trace.problem
         if not isinstance(result, Traced):
-            raise UnsupportedModule(f"the model returns {type(result).__name__}; expected one tensor of logits that depends on its input")
+            raise UnsupportedModule(
+                f"the model returns {type(result).__name__}; expected one tensor of logits that depends on its input"
+            )
         return self._finish(trace, result)
 
     def _finish(self, trace: Trace, result: Traced) -> Network:
-        factor, cell = 1.0, result.cell
+        factor, cell = 1.0, result.held
         if cell.softmax:
-            if not torch.equal(result.index, torch.arange(result.numel()).view(len(result), -1)):
+            if not torch.equal(result.positions, torch.arange(result.numel()).view(len(result), -1)):
                 raise UnsupportedModule(f"{self.name} {cell.unreadable}")
             factor, cell.unreadable = 0.5, ""
         value, perm = trace.read(result)

@@ -77,7 +77,10 @@ NEAR = 0.1
 
 
 def substitute(network: Network, shared: bool) -> tuple[list[Part], dict[int, np.ndarray], dict]:
-    """Drop dead neurons and substitute those of (nearly) fixed slope. Returns parts, outputs, Frobenius error bounds."""
+    """Drop dead neurons and substitute those of (nearly) fixed slope.
+
+    Returns: parts, outputs, Frobenius error bounds.
+    """
     parts = []
     for index, layer in enumerate(network.layers):
         parts.append(

@@ -36,15 +36,15 @@ def _select(trace: Trace, func: Any, given: dict) -> Any:
         if not isinstance(t, Traced):
             is_number = isinstance(t, torch.Tensor) and t.is_floating_point()
             return torch.zeros_like(t, dtype=torch.float64) if is_number else t
-        start = sum(p.cell.size for p in parts)
+        start = sum(p.held.size for p in parts)
         parts.append(t)
-        return 1.0 + t.index.double() % t.cell.size + start + (t.index // t.cell.size) * width
+        return 1.0 + t.positions.double() % t.held.size + start + (t.positions // t.held.size) * width
 
     traced = [t for t in tree_iter(given) if isinstance(t, Traced)]
     for t in traced:
-        if t.cell.unreadable:
-            trace.refuse(t.cell.unreadable)
-    width = sum(t.cell.size for t in traced)
+        if t.held.unreadable:
+            trace.refuse(t.held.unreadable)
+    width = sum(t.held.size for t in traced)
     with torch._C._DisableTorchDispatch():
         moved = _run(func, tree_map(positions, given))
         fixed = _run(func, tree_map(lambda t: torch.zeros(t.shape).double() if isinstance(t, Traced) else t, given))
@@ -60,7 +60,7 @@ def _select(trace: Trace, func: Any, given: dict) -> Any:
         order = rows[0] - 1
     else:
         order, perm = trace.order(index - 1, width)
-    values = [p.cell.value for p in parts]
+    values = [p.held.value for p in parts]
     if (order < 0).any():
         values.append(folding.constant(np.zeros(1)))
         order = np.where(order < 0, width, order)
@@ -92,7 +92,7 @@ def _filled(trace: Trace, func: Any, given: dict) -> Traced:
     source = given.get("src", given.get("value", 0.0))
     if isinstance(source, Traced):
         return source
-    _, perm = trace.order(target.index, target.cell.size)
+    _, perm = trace.order(target.positions, target.held.size)
     shape = tuple(target.shape)
     value = folding.constant(trace.constant(source, shape, perm))
     return trace.place(value, torch.as_tensor(source, dtype=torch.float64).expand(shape), shape, perm)
@@ -349,7 +349,9 @@ def _batch_norm(trace: Trace, func: Any, given: dict) -> Any:
         for t, default in ((given["weight"], 1.0), (given["bias"], 0.0))
     )
     factor = gain / np.sqrt(var + given["eps"])
-    out = trace.place(_shifted(folding.scale(factor, value, 6 * UNIT), shift - mean * factor), sample[0], tuple(x.shape), perm)
+    out = trace.place(
+        _shifted(folding.scale(factor, value, 6 * UNIT), shift - mean * factor), sample[0], tuple(x.shape), perm
+    )
     return (out, *sample[1:])
 
 
@@ -429,13 +431,15 @@ def _softmax(trace: Trace, func: Any, given: dict) -> Traced:
     if perm is not None or len(x.shape) != 2 or given["dim"] not in (1, -1) or x.shape[0] != trace.batch:
         trace.refuse("takes a softmax; expected one over the classes of a (batch, K) tensor")
     out = trace.place(value, trace.sample(x), tuple(x.shape))
-    out.cell.softmax = True
-    out.cell.unreadable = "goes on after a softmax; expected the softmax to be the last step"
+    out.held.softmax = True
+    out.held.unreadable = "goes on after a softmax; expected the softmax to be the last step"
     return out
 
 
 def _dependent(trace: Trace, func: Any, given: dict) -> Any:
-    trace.refuse(f"lets its course depend on values of the input ({func}); expected the same operations for every input")
+    trace.refuse(
+        f"lets its course depend on values of the input ({func}); expected the same operations for every input"
+    )
 
 
 SELECTIONS = (
@@ -456,9 +460,14 @@ FACTORIES = (
     *(aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.empty_like.default),
     *(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default),
 )
+COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 DECISIONS = (
     *(aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default, aten.nonzero.default),
-    *(getattr(getattr(aten, name), kind) for name in ("gt", "ge", "lt", "le", "eq", "ne") for kind in ("Tensor", "Scalar")),
+    *(
+        getattr(getattr(aten, name), kind)
+        for name in ("gt", "ge", "lt", "le", "eq", "ne")
+        for kind in ("Tensor", "Scalar")
+    ),
 )
 RULES: dict[Any, Rule] = {
     **dict.fromkeys(SELECTIONS, _select),

@@ -49,33 +49,33 @@ class Cell:
 
 
 class Traced(torch.Tensor):
-    """A tensor without numbers: positions ``index`` (int64, any strides) of ``cell``'s samples."""
+    """A tensor without numbers: ``positions`` (int64, any strides) in ``held``'s samples."""
 
-    cell: Cell
-    index: torch.Tensor
-    trace: Trace
+    held: Cell
+    positions: torch.Tensor
+    tracer: Trace
 
     @staticmethod
     def __new__(cls, cell: Cell, index: torch.Tensor, trace: Trace) -> Traced:
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, index.size(), strides=index.stride(), storage_offset=index.storage_offset(), dtype=torch.float64
         )
-        made.cell, made.index, made.trace = cell, index, trace
+        made.held, made.positions, made.tracer = cell, index, trace
         return made
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"Traced(shape={tuple(self.index.shape)})"
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"Traced(shape={tuple(self.positions.shape)})"
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not all(t in (Traced, *PLAIN) for t in types):
             return NotImplemented  # a subclass of the user's: its own rule decides
-        trace = next(t.trace for t in tree_iter((args, kwargs)) if isinstance(t, Traced))
+        trace = next(t.tracer for t in tree_iter((args, kwargs)) if isinstance(t, Traced))
         with torch._C.DisableTorchFunctionSubclass():
             return trace.function(func, args, kwargs or {})
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
         raise UnsupportedModule(f"{func}: the traced tensor is used outside the forward pass")
 
 
@@ -238,8 +238,8 @@ class Trace(TorchDispatchMode):
         base = next(t for t in args if isinstance(t, Traced))
         if not isinstance(args[0], Traced) or sum(isinstance(t, Traced) for t in tree_iter((args, kwargs))) > 1:
             self.refuse(f"runs {func} with sizes that depend on the input")
-        moved = func(args[0].index, *args[1:], **kwargs)
-        return tree_map(lambda index: Traced(base.cell, index, self), moved)
+        moved = func(args[0].positions, *args[1:], **kwargs)
+        return tree_map(lambda index: Traced(base.held, index, self), moved)
 
     def order(self, index: torch.Tensor, size: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(coordinates (M,) within one sample, permutation that brings the flat tensor to sample-major order or None
@@ -259,17 +259,17 @@ class Trace(TorchDispatchMode):
 
     def read(self, traced: Traced, shape: Iterable[int] | None = None) -> tuple[Affine, np.ndarray | None]:
         """(per sample, flat; permutation as of `order`), broadcast to ``shape``."""
-        if traced.cell.unreadable:
-            self.refuse(traced.cell.unreadable)
-        index = traced.index if shape is None else traced.index.expand(tuple(shape))
-        rows, perm = self.order(index, traced.cell.size)
-        value = traced.cell.value
+        if traced.held.unreadable:
+            self.refuse(traced.held.unreadable)
+        index = traced.positions if shape is None else traced.positions.expand(tuple(shape))
+        rows, perm = self.order(index, traced.held.size)
+        value = traced.held.value
         if len(rows) != value.size or not (rows == np.arange(value.size)).all():
             value = folding.gather(rows, value, (len(rows),))
         return value, perm
 
     def sample(self, traced: Traced) -> torch.Tensor:
-        return traced.cell.sample[traced.index]
+        return traced.held.sample[traced.positions]
 
     def execute(self, func: Any, given: dict) -> Any:
         """The op on the sample rows, by torch."""
@@ -297,10 +297,10 @@ class Trace(TorchDispatchMode):
         return Traced(cell, torch.arange(like.numel()).reshape(like.shape), self)
 
     def write(self, target: Traced, source: Traced) -> None:
-        cell = target.cell
+        cell = target.held
         if cell.unreadable:
             self.refuse(cell.unreadable)
-        rows, perm = self.order(target.index, cell.size)
+        rows, perm = self.order(target.positions, cell.size)
         value, other = self.read(source, target.shape)
         same = perm is other is None or (perm is not None and other is not None and (perm == other).all())
         if not same or len(np.unique(rows)) != len(rows):
@@ -312,7 +312,7 @@ class Trace(TorchDispatchMode):
             order[rows] = cell.size + np.arange(len(rows))
             cell.value = folding.stack([cell.value, value], order, (cell.size,))
         new = cell.sample.clone()
-        new[target.index] = self.sample(source).expand(target.shape)
+        new[target.positions] = self.sample(source).expand(target.shape)
         cell.sample = new
 
     def constant(self, value: Any, shape: tuple[int, ...], perm: np.ndarray | None) -> np.ndarray:
