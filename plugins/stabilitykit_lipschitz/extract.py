@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import prod
 
 import numpy as np
@@ -162,7 +163,8 @@ def _undisturbed(seed: int) -> Iterator[None]:
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
             torch.autocast("cpu", enabled=False),
-            torch.compiler.set_stance("force_eager"),
+            # importing the compiler takes a second; where it was never loaded nothing can be compiled
+            torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext(),
         ):
             random.seed(seed)
             np.random.seed(seed)
