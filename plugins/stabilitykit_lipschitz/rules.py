@@ -437,9 +437,7 @@ def _softmax(trace: Trace, func: Any, given: dict) -> Traced:
 
 
 def _dependent(trace: Trace, func: Any, given: dict) -> Any:
-    trace.refuse(
-        f"lets its course depend on values of the input ({func}); expected the same operations for every input"
-    )
+    trace.refuse(f"decides by values of its input ({func}); expected the same operations for every input")
 
 
 SELECTIONS = (

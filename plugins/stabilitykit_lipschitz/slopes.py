@@ -58,10 +58,16 @@ class Activation:
     def bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Global (alpha, beta), each (size,) float64."""
         full = np.full(size, np.inf)
-        return self.bounds_on(-full, full)
+        return self._rounded(*self._range(-full, full))
 
     def bounds_on(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, beta) valid for every pair of pre-activations in [lower, upper], each (N,)."""
+        """(alpha, beta) valid for every pair of pre-activations in [lower, upper], each (N,); never wider than the
+        global bounds."""
+        low, high = self._rounded(*self._range(lower, upper))
+        least, most = self.bounds(len(lower))
+        return np.maximum(low, least), np.minimum(high, most)
+
+    def _range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(all="ignore"):
             left = np.where(np.isinf(lower), self.limits[0], self.derivative(np.maximum(lower, -1e300)))
             right = np.where(np.isinf(upper), self.limits[1], self.derivative(np.minimum(upper, 1e300)))
@@ -70,6 +76,10 @@ class Activation:
             inside = (lower <= point) & (point <= upper)
             low = np.where(inside, np.minimum(low, least), low)
             high = np.where(inside, np.maximum(high, most), high)
+        return low, high
+
+    def _rounded(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Outward by SLACK, but where the bounds are exact."""
         if not self.exact:
             # Monotone saturating activations have infimum exactly 0: keep it, do not round below.
             low = np.where(low == 0.0, 0.0, low - SLACK * (1.0 + np.abs(low)))

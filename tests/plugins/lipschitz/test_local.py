@@ -25,10 +25,10 @@ SMOOTH = {
     "hardswish": nn.Hardswish(),
     "relu": nn.ReLU(),
 }
-RADII = (1e-9, 1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0, 1e4)
+RADII = (1e-9, 1e-6, 1e-3, 0.1, 1.0, 1e4)
 
 
-def _net(act: nn.Module, seed: int = 0, sizes: tuple[int, ...] = (8, 12, 10, 4)) -> nn.Module:
+def _net(act: nn.Module, seed: int = 0, sizes: tuple[int, ...] = (8, 10, 8, 4)) -> nn.Module:
     torch.manual_seed(seed)
     layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), act)]
     return nn.Sequential(*layers[:-1]).double()
@@ -38,8 +38,9 @@ def _slope(model: nn.Module, x: torch.Tensor) -> float:
     return float(torch.linalg.matrix_norm(torch.autograd.functional.jacobian(lambda v: model(v[None])[0], x), 2))
 
 
-@pytest.mark.parametrize("boxed", [False, True])
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize(
+    ("name", "boxed"), [*((name, False) for name in SMOOTH), *((name, True) for name in ("selu", "gelu", "tanh"))]
+)
 def test_smaller_regions_have_smaller_bounds(name: str, boxed: bool) -> None:
     model = _net(SMOOTH[name])
     center = torch.randn(8, dtype=torch.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -31,12 +30,9 @@ def points(seed: int, count: int = 24) -> torch.Tensor:
 @pytest.mark.parametrize("name", READ)
 def test_the_bound_is_of_the_function_torch_computes(name: str) -> None:
     torch.manual_seed(0)
+    twin = READ[name]()
+    torch.manual_seed(0)
     model = READ[name]()
-    twin = (
-        deepcopy(model)
-        if name not in ("stale weight_norm", "old spectral_norm", "patched closure", "closure hook")
-        else model
-    )
     before = {key: value.clone() for key, value in model.state_dict().items()}
     modes = [m.training for m in model.modules()]
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
@@ -73,12 +69,13 @@ def test_a_jump_has_no_finite_constant(name: str) -> None:
     assert found.upper == np.inf and found.method == "unbounded" and "no largest slope" in found.notes[0]
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(200))
 def test_random_nets_are_never_steeper_than_their_bound(seed: int) -> None:
     """Product bounds of the same extracted network: hundreds of nets in seconds; the SDP has tests of its own."""
     model = assemble(seed)
+    method = "product" if seed % 6 else "auto"
     try:
-        found = lipschitz(model, input_shape=(INPUTS,), search_seconds=0.005, method="product" if seed % 6 else "auto")
+        found = lipschitz(model, input_shape=(INPUTS,), search_seconds=0.005, method=method)
     except ValueError as error:
         pytest.fail(f"nothing in these nets is unknown: {error}")
     plain = model.double().eval()
@@ -132,11 +129,8 @@ def test_spectral_norm_gives_the_same_bound_at_every_call() -> None:
     layer.parametrizations.weight.original.data.normal_()
     model = nn.Sequential(layer, nn.Linear(16, 3))
     first, second = (lipschitz(model, search_seconds=0.01).upper for _ in range(2))
-    assert (
-        first
-        == second
-        >= float(torch.linalg.matrix_norm((model[1].weight @ model.eval()[0].weight).double(), 2)) * (1 - 1e-6)
-    )
+    product = model[1].weight @ model.eval()[0].weight
+    assert first == second >= float(torch.linalg.matrix_norm(product.detach().double(), 2)) * (1 - 1e-6)
 
 
 def test_inputs_given_later_are_compared_too() -> None:

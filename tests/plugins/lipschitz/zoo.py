@@ -1,10 +1,9 @@
-"""Small torch networks of every kind: layers, functional forms, wrappers, hooks, patched forwards, and some that lie."""
+"""Small torch networks of every kind: layers, functional forms, wrappers, hooks, patched forwards, some that lie."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -349,13 +348,15 @@ def assemble(seed: int) -> nn.Module:
         stage = READ[names[rng.integers(len(names))]]() if kind < 4 else Between(lambda self, h, act=act: act(h))
         for weight in stage.parameters():
             weight.data *= float(10.0 ** rng.uniform(-0.7, 0.7))
+        gain = float(rng.uniform(-4, 4))
         if kind == 5:
-            stage.register_forward_hook(lambda m, i, o, gain=float(rng.uniform(-4, 4)): gain * o)
+            stage.register_forward_hook(lambda m, i, o, gain=gain: gain * o)
         elif kind == 6:
             stage = Twice(stage)
         elif kind == 7:
             stage = nn.Sequential(stage, nn.Dropout(), ReLU())
         with torch.no_grad():
-            width = deepcopy(stage).double().eval()(torch.zeros(2, INPUTS).double()).shape[1]
+            width = stage.eval()(torch.zeros(2, INPUTS)).shape[1]
+        stage.train()
         stages += [stage, nn.Linear(width, INPUTS)]
     return nn.Sequential(*stages[:-1])
