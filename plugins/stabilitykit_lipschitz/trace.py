@@ -154,10 +154,13 @@ class Trace(TorchDispatchMode):
 
     def function(self, func: Any, args: tuple, kwargs: dict) -> Any:
         """A torch function or method on traced tensors, before it is taken apart into ops."""
+        return self._guarded(lambda: self._function(func, args, kwargs))
+
+    def _function(self, func: Any, args: tuple, kwargs: dict) -> Any:
         if func in READS:
             self.refuse(f"reads numbers of a tensor that depends on the input ({func.__name__})")
         if func in self.functions:
-            return self._guarded(lambda: self.functions[func](self, *args, **kwargs))
+            return self.functions[func](self, *args, **kwargs)
         return func(*args, **kwargs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -404,9 +407,7 @@ class Trace(TorchDispatchMode):
         return "the model"
 
     def refuse(self, reason: str) -> NoReturn:
-        error = UnsupportedModule(f"{self.where()} {reason}")
-        self.problem = self.problem or error
-        raise error
+        raise UnsupportedModule(f"{self.where()} {reason}")
 
 
 KNOWN = (
