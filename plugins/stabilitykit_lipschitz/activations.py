@@ -1,127 +1,100 @@
-"""Which torch module or function is which activation. The only place that knows torch's names for them."""
+"""Which aten op is which activation, by identity and with its own parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from stabilitykit_lipschitz.slopes import Activation, clipped, elu, leaky, named, softplus, softshrink
+import numpy as np
+import torch
 
-PLAIN = {
-    "ReLU": "relu",
-    "ReLU6": "relu6",
-    "Hardswish": "hardswish",
-    "Hardsigmoid": "hardsigmoid",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "SiLU": "silu",
-    "Swish": "silu",
-    "Mish": "mish",
-    "SELU": "selu",
-    "Softsign": "softsign",
-    "Tanhshrink": "tanhshrink",
-    "LogSigmoid": "logsigmoid",
-    "HardSwish": "hardswish",
-    "HardSigmoid": "hardsigmoid",
-    "GELUTanh": "gelu-tanh",
-    "QuickGELU": "quickgelu",
-    "Hardtanh": "",
-    "LeakyReLU": "",
-    "PReLU": "",
-    "RReLU": "",
-    "ELU": "",
-    "CELU": "",
-    "GELU": "",
-    "Softplus": "",
-    "Softshrink": "",
-    "Threshold": "",
+from stabilitykit_lipschitz.slopes import Activation, clipped, elu, leaky, named, softplus, softshrink, stepped
+
+aten = torch.ops.aten
+Broadcast = Callable[[Any], np.ndarray]
+
+
+class NoRule(ValueError):
+    """An activation with parameters that no formula here covers."""
+
+
+def _plain(name: str) -> Callable[[dict, Broadcast], Activation]:
+    return lambda given, broadcast: named(name)
+
+
+def _gelu(given: dict, broadcast: Broadcast) -> Activation:
+    return named("gelu-tanh" if given["approximate"] == "tanh" else "gelu")
+
+
+def _elu(given: dict, broadcast: Broadcast) -> Activation:
+    return _exponential(float(given["alpha"]), float(given["scale"]), float(given["input_scale"]), "elu")
+
+
+def _celu(given: dict, broadcast: Broadcast) -> Activation:
+    alpha = float(given["alpha"])
+    return _exponential(alpha, 1.0, 1.0 / alpha if alpha else np.inf, "celu")
+
+
+def _exponential(alpha: float, scale: float, rate: float, name: str) -> Activation:
+    if not 0 < abs(rate) < np.inf or not 0 < scale < np.inf or not np.isfinite(alpha):
+        raise NoRule(f"{name} with scale {scale:g}, alpha {alpha:g} and exp({rate:g} z) has no rule")
+    return elu(alpha, scale, rate, name)
+
+
+def _softplus(given: dict, broadcast: Broadcast) -> Activation:
+    beta, threshold = float(given["beta"]), float(given["threshold"])
+    if not 0 < beta < np.inf:
+        raise NoRule(f"softplus with beta {beta:g} has no rule; expected a positive one")
+    return softplus(beta, threshold)
+
+
+def _threshold(given: dict, broadcast: Broadcast) -> Activation:
+    threshold, value = float(given["threshold"]), float(given["value"])
+    return clipped(threshold, np.inf, "threshold") if threshold == value else stepped(threshold, value)
+
+
+def _clamp(given: dict, broadcast: Broadcast) -> Activation:
+    low, high = given.get("min", given.get("min_val")), given.get("max", given.get("max_val"))
+    low, high = -np.inf if low is None else float(low), np.inf if high is None else float(high)
+    if not low <= high:
+        raise NoRule(f"clamp to [{low:g}, {high:g}] has no rule; expected min <= max")
+    return clipped(low, high, "hardtanh")
+
+
+def _rrelu(given: dict, broadcast: Broadcast) -> Activation:
+    if given["training"]:
+        raise NoRule("rrelu draws random slopes in eval mode")
+    return leaky(0.5 * (float(given["lower"]) + float(given["upper"])))
+
+
+def _softshrink(given: dict, broadcast: Broadcast) -> Activation:
+    edge = float(given["lambd"])
+    if edge < 0:
+        raise NoRule(f"softshrink with lambd {edge:g} jumps; expected a number >= 0")
+    return softshrink(edge)
+
+
+ACTIVATIONS: dict[Any, Callable[[dict, Broadcast], Activation]] = {
+    aten.relu.default: _plain("relu"),
+    aten.hardswish.default: _plain("hardswish"),
+    aten.hardsigmoid.default: _plain("hardsigmoid"),
+    aten.tanh.default: _plain("tanh"),
+    aten.sigmoid.default: _plain("sigmoid"),
+    aten.silu.default: _plain("silu"),
+    aten.mish.default: _plain("mish"),
+    aten.log_sigmoid_forward.default: _plain("logsigmoid"),
+    aten.abs.default: lambda given, broadcast: leaky(-1.0, "abs"),
+    aten.leaky_relu.default: lambda given, broadcast: leaky(float(given["negative_slope"])),
+    aten._prelu_kernel.default: lambda given, broadcast: leaky(broadcast(given["weight"]), "prelu"),
+    aten.rrelu_with_noise.default: _rrelu,
+    aten.elu.default: _elu,
+    aten.celu.default: _celu,
+    aten.gelu.default: _gelu,
+    aten.hardtanh.default: _clamp,
+    aten.clamp.default: _clamp,
+    aten.clamp_min.default: _clamp,
+    aten.clamp_max.default: _clamp,
+    aten.softplus.default: _softplus,
+    aten.softshrink.default: _softshrink,
+    aten.threshold.default: _threshold,
 }
-
-FUNCTIONS = {
-    "relu": "relu",
-    "relu_": "relu",
-    "relu6": "relu6",
-    "hardswish": "hardswish",
-    "hardsigmoid": "hardsigmoid",
-    "tanh": "tanh",
-    "tanh_": "tanh",
-    "sigmoid": "sigmoid",
-    "sigmoid_": "sigmoid",
-    "silu": "silu",
-    "mish": "mish",
-    "selu": "selu",
-    "selu_": "selu",
-    "softsign": "softsign",
-    "tanhshrink": "tanhshrink",
-    "logsigmoid": "logsigmoid",
-    "log_sigmoid": "logsigmoid",
-    "expit": "sigmoid",
-}
-
-
-def is_activation(module: Any) -> bool:
-    """True when `of_module` has slope bounds for this module's class."""
-    return type(module).__name__ in PLAIN
-
-
-def of_module(module: Any, shape: tuple[int, ...]) -> Activation:
-    """Slopes and values of an activation module on samples of `shape` (channels first)."""
-    kind = type(module).__name__
-    if PLAIN.get(kind):
-        return named(PLAIN[kind])
-    if kind == "LeakyReLU":
-        return leaky(float(module.negative_slope))
-    if kind == "RReLU":
-        return leaky(0.5 * (float(module.lower) + float(module.upper)))
-    if kind == "PReLU":
-        return _prelu(module, shape)
-    if kind == "ELU":
-        return elu(float(module.alpha))
-    if kind == "CELU":
-        return elu(float(module.alpha), rate=1.0 / float(module.alpha), name="celu")
-    if kind == "GELU":
-        return named("gelu-tanh" if getattr(module, "approximate", "none") == "tanh" else "gelu")
-    if kind == "Hardtanh":
-        return clipped(float(module.min_val), float(module.max_val))
-    if kind == "Softplus":
-        return softplus(float(module.beta))
-    if kind == "Softshrink":
-        return softshrink(float(module.lambd))
-    if kind == "Threshold" and float(module.threshold) == float(module.value) == 0.0:
-        return named("relu")
-    raise ValueError(f"no slope bounds known for activation {kind}: it is not slope-restricted or not supported")
-
-
-def of_function(name: str, args: tuple, kwargs: dict) -> Activation | None:
-    """The activation a functional call computes; args without the tensor. None if it is not one."""
-
-    def number(position: int, key: str, default: float) -> float:
-        return float(args[position]) if len(args) > position else float(kwargs.get(key, default))
-
-    if name in FUNCTIONS:
-        return named(FUNCTIONS[name])
-    if name in ("leaky_relu", "leaky_relu_"):
-        return leaky(number(0, "negative_slope", 0.01))
-    if name == "gelu":
-        return named("gelu-tanh" if kwargs.get("approximate", "none") == "tanh" else "gelu")
-    if name in ("elu", "elu_"):
-        return elu(number(0, "alpha", 1.0))
-    if name == "celu":
-        alpha = number(0, "alpha", 1.0)
-        return elu(alpha, rate=1.0 / alpha, name="celu")
-    if name in ("hardtanh", "hardtanh_"):
-        return clipped(number(0, "min_val", -1.0), number(1, "max_val", 1.0))
-    if name == "softplus":
-        return softplus(number(0, "beta", 1.0))
-    if name == "softshrink":
-        return softshrink(number(0, "lambd", 0.5))
-    return None
-
-
-def _prelu(module: Any, shape: tuple[int, ...]) -> Activation:
-    import numpy as np
-
-    weight = module.weight.detach().cpu().double().numpy()
-    if len(weight) == 1:
-        return leaky(float(weight[0]), "prelu")
-    inner = int(np.prod(shape[1:], dtype=int))
-    return leaky(np.repeat(weight, inner), "prelu")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.certificate import Certificate, certify, check
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
-from stabilitykit_lipschitz.regions import Data, Region, tighten
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, tighten
 from stabilitykit_lipschitz.rounding import gamma
 from stabilitykit_lipschitz.solver import solve
 from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, original_multipliers
+
+if TYPE_CHECKING:
+    from stabilitykit_lipschitz.extract import Reading
 
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
 
@@ -48,13 +51,13 @@ def lipschitz(
         tol: relative accuracy asked of the bound (against the SDP's optimum; for "exact" against the true constant).
         input_shape: shape of one sample where it cannot be read off the first module.
         data: optional inputs (B, ...) from which the search for a large Jacobian starts.
-        seconds: time allowed for the upper bound.
-        search_seconds: time allowed for the lower bound.
+        seconds: work allowed for the upper bound, in nominal processor seconds (2e9 multiplications each), so that
+            equal calls give equal results; only cvxpy's solvers are stopped by the clock.
+        search_seconds: work allowed for the lower bound.
 
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
     """
-    began = time.perf_counter()
     per_input = _is_infinity(norm)
     if method == "network":
         raise ValueError(
@@ -65,21 +68,35 @@ def lipschitz(
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     if not tol > 0:
         raise ValueError(f"tol = {tol}; expected a positive relative tolerance")
-    network = model if isinstance(model, Network) else _read(model, input_shape)
+    reading = None if isinstance(model, Network) else _read(model, input_shape)
+    network = model if reading is None else reading.network
     _finite(network)
-    network = tighten(network, region)
+    whole, network = network, tighten(network, region)
     if data is None and isinstance(region, Data):
         data = region.inputs
     points = None if data is None else _as_array(data)
     if method == "exact":
         from stabilitykit_lipschitz.exact import exact_constant
 
-        return exact_constant(network, region, points, per_input, tol, seconds, seed, began)
+        return exact_constant(network, region, points, per_input, tol, seconds, seed)
     found = _upper(network, per_input, method, tol, solver, seconds, seed)
-    solved = time.perf_counter() - began
+    if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
+        found = _no_worse(found, network, whole, per_input, method, tol, solver, seconds, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
         witness = search(network, region, points, per_input, seed, search_seconds)
-    return _assemble(network, found, witness, per_input, began, solved)
+    if reading is not None:
+        reading.compare(_seen(witness, region, points))
+    return _assemble(network, found, witness, per_input)
+
+
+def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:
+    """Inputs that matter to the caller: the witness, some of the region, some of the data, (B, n)."""
+    rows = [witness.x[None]]
+    if isinstance(region, (Ball, Box)):
+        rows.append(region.sample(8, np.random.default_rng(0)))
+    if data is not None:
+        rows.append(data.reshape(len(data), -1)[:32])
+    return np.concatenate(rows)
 
 
 def _is_infinity(norm: float | str) -> bool:
@@ -90,10 +107,10 @@ def _is_infinity(norm: float | str) -> bool:
     raise ValueError(f"norm = {norm!r}; expected 2 or inf (the norm of the input)")
 
 
-def _read(model: Any, input_shape: tuple[int, ...] | None) -> Network:
-    from stabilitykit_lipschitz.extract import extract
+def _read(model: Any, input_shape: tuple[int, ...] | None) -> Reading:
+    from stabilitykit_lipschitz.extract import Reading
 
-    return extract(model, input_shape)
+    return Reading(model, input_shape)
 
 
 def _as_array(data: Any) -> np.ndarray:
@@ -133,6 +150,10 @@ class Upper:
 
 
 def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float, seed: int) -> Upper:
+    steep = [layer for layer in network.layers if not np.isfinite([layer.alpha, layer.beta]).all()]
+    if steep:
+        reason = f"{steep[0].activation.name} at {steep[0].name!r} has no largest slope: it jumps or grows ever steeper"
+        return Upper(math.inf, "unbounded", notes=(reason,))
     if method == "product":
         return Upper(product_bound(network, per_input), "product")
     parts, outputs, errors = substitute(network, method == "layer")
@@ -167,12 +188,24 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
     )
 
 
+def _no_worse(found: Upper, local: Network, whole: Network, per_input: bool, *how: Any) -> Upper:
+    """A local bound that is above neither the norm product nor the global bound."""
+    product = product_bound(local, per_input)
+    if product < found.bound:
+        found = Upper(product, "product")
+    everywhere = _upper(whole, per_input, *how)
+    if everywhere.bound < found.bound:
+        everywhere.notes = (*everywhere.notes, "the global bound, which is below the local one")
+        return everywhere
+    return found
+
+
 def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> tuple | None:
     """(certificate, dual value, rank, status) from our own solver; a larger safety share where the proof fails."""
-    until = time.perf_counter() + seconds
+    budget = Budget(seconds)
     best = None
     for share in (1.0, 10.0, 100.0):
-        solution = solve(problem, tol, seed, seconds=max(1.0, until - time.perf_counter()), widen=share)
+        solution = solve(problem, tol, seed, budget=budget, widen=share)
         if not np.isfinite(solution.level):
             continue
         certificate = certify(problem, solution.mu, solution.t)
@@ -181,7 +214,7 @@ def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> 
                 best = (certificate, solution.dual, solution.rank, "solved")
             if certificate.squared <= solution.dual * (1 + 2 * tol):
                 break
-        if time.perf_counter() > until:
+        if budget.is_over:
             break
     if best is None:
         # out of time before the multipliers were feasible: damp them until some proof exists
@@ -236,13 +269,28 @@ def verify(
     same model and region. No solver runs. Errors: ValueError for multipliers of another shape than the model's layers.
     """
     per_input = _is_infinity(norm)
-    network = tighten(model if isinstance(model, Network) else _read(model, input_shape), region)
+    whole = model if isinstance(model, Network) else _read(model, input_shape).network
+    network = tighten(whole, region)
     given = [np.shape(t) for t in multipliers]
     if given != [(layer.size,) for layer in network.layers]:
         raise ValueError(
             f"expected one array of multipliers per hidden layer, sizes "
             f"{[layer.size for layer in network.layers]}; got shapes {given} (the norm product has none)"
         )
+    if per_input and (input_multipliers is None or np.shape(input_multipliers) != (network.inputs,)):
+        raise ValueError(f"norm=inf: expected input_multipliers of shape ({network.inputs},)")
+    proven = _proven(network, multipliers, rho, input_multipliers if per_input else None)
+    if proven is None and isinstance(region, (Ball, Box)) and not any(layer.shared for layer in whole.layers):
+        # a global bound holds on every region
+        return _proven(whole, multipliers, rho, input_multipliers if per_input else None)
+    return proven
+
+
+def _proven(network: Network, multipliers: list[np.ndarray], rho: float, weights: np.ndarray | None) -> float | None:
+    """The bound that the multipliers prove for these slopes, or None; weights: mu for the l-infinity norm."""
+    per_input = weights is not None
+    if not all(np.isfinite([layer.alpha, layer.beta]).all() for layer in network.layers):
+        return None
     parts, outputs, errors = substitute(network, False)
     problem = prepare(network, per_input, False, fold_slack(network, errors, per_input), (parts, outputs))
     if problem.empty():
@@ -254,10 +302,8 @@ def verify(
     if not 0 < rho < math.inf:
         return None
     squared = math.ldexp(rho, -2 * problem.exponent)
-    if per_input:
-        if input_multipliers is None or np.shape(input_multipliers) != (network.inputs,):
-            raise ValueError(f"norm=inf: expected input_multipliers of shape ({network.inputs},)")
-        mu = np.ldexp(np.asarray(input_multipliers)[problem.used], -2 * problem.exponent)
+    if weights is not None:
+        mu = np.ldexp(np.asarray(weights)[problem.used], -2 * problem.exponent)
     else:
         mu = np.full(problem.inputs, squared)
     if not check(problem, mu, t):
@@ -271,9 +317,7 @@ def _pinned(network: Network) -> list[np.ndarray]:
     return [np.full(layer.size, np.inf) for layer in network.layers]
 
 
-def _assemble(
-    network: Network, found: Upper, witness: Witness, per_input: bool, began: float, solved: float
-) -> LipschitzInterval:
+def _assemble(network: Network, found: Upper, witness: Witness, per_input: bool) -> LipschitzInterval:
     factor = network.factor
     upper = found.bound * factor * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
     return LipschitzInterval(
@@ -284,11 +328,9 @@ def _assemble(
         multipliers=found.multipliers,
         witness_input=witness.x.reshape(network.input_shape or (-1,)),
         rank=found.rank,
-        seconds=time.perf_counter() - began,
         method=found.method,
         norm=math.inf if per_input else 2.0,
         input_multipliers=found.mu,
-        solver_seconds=solved,
         solver_status=found.status,
         assumptions=network.assumptions,
         notes=found.notes,

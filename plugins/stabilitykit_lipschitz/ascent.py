@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
+from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 
@@ -71,7 +70,7 @@ def ascend(
     per_input: bool,
     steps: int,
     rng: np.random.Generator,
-    until: float,
+    budget: Budget,
 ) -> np.ndarray:
     """Move pairs x, x + h v apart-in-output: ascent on the difference quotient, whose mean value some J attains."""
     x = points.copy()
@@ -98,7 +97,8 @@ def ascend(
             if isinstance(region, (Ball, Box)):
                 x = region.project(x)
             rate = rate * 0.93
-            if time.perf_counter() > until:
+            budget.charge(8.0 * len(x) * network.weights, 8 * (len(network.layers) + 1))
+            if budget.is_over:
                 break
     if isinstance(region, (Ball, Box)):
         best = region.project(best)
@@ -108,7 +108,12 @@ def ascend(
 
 
 def wander(
-    network: Network, points: np.ndarray, region: Region | None, per_input: bool, rng: np.random.Generator, until: float
+    network: Network,
+    points: np.ndarray,
+    region: Region | None,
+    per_input: bool,
+    rng: np.random.Generator,
+    budget: Budget,
 ) -> np.ndarray:
     """Random steps of all lengths from each point (B, n), kept where ||J|| grows: what gradients do not see, because
     it is constant on the linear pieces of a network or peaks in a narrow place."""
@@ -116,7 +121,8 @@ def wander(
     reach = np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1.0)
     best, value = points, gains(network, points, rng, per_input)
     for _ in range(min(_ROUNDS, int(_WORK / (passes * network.weights)))):
-        if time.perf_counter() > until:
+        budget.charge(passes * network.weights, 4 * (len(network.layers) + 1))
+        if budget.is_over:
             break
         step = rng.standard_normal((_CHILDREN, *best.shape)) / np.sqrt(best.shape[1])
         length = reach * 10.0 ** rng.uniform(-3.0, 0.5, (_CHILDREN, len(best), 1))

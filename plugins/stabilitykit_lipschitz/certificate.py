@@ -176,7 +176,7 @@ def _largest(matrix: np.ndarray) -> float:
     size = len(matrix)
     if size > 1200:
         try:
-            values, vectors = eigsh(matrix, k=1, which="LA", ncv=40, tol=1e-10, maxiter=60)
+            values, vectors = eigsh(matrix, k=1, which="LA", v0=np.ones(size), ncv=40, tol=1e-10, maxiter=60)
             residual = float(np.linalg.norm(matrix @ vectors[:, 0] - values[0] * vectors[:, 0]))
             return float(values[0]) + 1e-9 * abs(float(values[0])) + residual
         except ArpackNoConvergence:

@@ -40,6 +40,11 @@ def of_state(state: int, shape: tuple[int, ...]) -> Affine:
     return Affine(shape, {state: sparse.identity(size, format="csr")}, np.zeros(size))
 
 
+def constant(values: np.ndarray) -> Affine:
+    """Numbers that depend on no state."""
+    return Affine((len(values),), {}, values)
+
+
 def norm(matrix: Matrix) -> float:
     """Upper bound on the Frobenius norm."""
     return frobenius(matrix.data if sparse.issparse(matrix) else matrix)
@@ -98,6 +103,8 @@ def combine(a: Affine, b: Affine, sign: float = 1.0) -> Affine:
     for state, m in b.maps.items():
         if state in maps:
             total = maps[state] + sign * m
+            if not sparse.issparse(total):
+                total = np.asarray(total)  # sparse plus dense is a numpy matrix
             errors[state] = errors.get(state, 0.0) + UNIT * norm(total)
             maps[state] = total
         else:

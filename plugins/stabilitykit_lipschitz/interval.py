@@ -19,7 +19,8 @@ class LipschitzInterval:
     per input coordinate for the l-infinity norm, else None. rank: columns of the dual solution (0 if none).
     rho: the level that makes the matrix inequality hold with these multipliers (upper is its root, plus what rounding
     while folding may have cost, times 1/2 after a softmax); nan for the norm product.
-    method: what produced `upper`. exact: lower and upper agree to the tolerance asked for by method="exact".
+    method: what produced `upper`; "unbounded" where an activation jumps or grows ever steeper and upper is inf.
+    exact: lower and upper agree to the tolerance asked for by method="exact".
     """
 
     lower: float
@@ -29,12 +30,10 @@ class LipschitzInterval:
     multipliers: list[np.ndarray] = field(repr=False)
     witness_input: np.ndarray | None = field(repr=False)
     rank: int
-    seconds: float
     method: str = "sdp"
     norm: float = 2.0
     exact: bool = False
     input_multipliers: np.ndarray | None = field(default=None, repr=False)
-    solver_seconds: float = 0.0
     solver_status: str = ""
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

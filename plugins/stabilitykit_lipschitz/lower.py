@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stabilitykit_lipschitz.ascent import FEW, ascend, gains, wander
+from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 
@@ -91,11 +92,9 @@ def search(
 ) -> Witness:
     """The largest Jacobian norm found at an actual input of the region.
 
-    data: optional (B, ...) inputs to start from. Work is cut so that it takes about `seconds`.
+    data: optional (B, ...) inputs to start from. seconds: nominal processor seconds (`Budget`).
     """
-    import time
-
-    began = time.perf_counter()
+    budget = Budget(seconds)
     rng = np.random.default_rng(seed)
     if network.inputs == 0:
         return Witness(0.0, np.zeros(0))
@@ -103,21 +102,22 @@ def search(
     best = Witness(0.0, points[0])
     order = np.argsort(-gains(network, points, rng, per_input))
     best = _keep(network, best, points[order[:4]], region, per_input, rng)
-    if time.perf_counter() - began > seconds or (not network.layers and network.factor == 1.0):
+    budget.charge(2.0 * len(points) * network.weights * min(network.classes, FEW), 4 * (len(network.layers) + 1))
+    if budget.is_over or (not network.layers and network.factor == 1.0):
         return best
     chosen = points[order[: max(1, min(len(points), 24))]]
     reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
     for scale in (1.0, 0.1, 0.01):
-        found = ascend(network, chosen, reach * scale, region, per_input, steps, rng, began + seconds)
+        found = ascend(network, chosen, reach * scale, region, per_input, steps, rng, budget)
         order = np.argsort(-gains(network, found, rng, per_input))
         best = _keep(network, best, found[order[:3]], region, per_input, rng)
         chosen = found[order[: len(chosen)]][: max(1, len(chosen))]
         reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
-        if time.perf_counter() - began > seconds:
+        if budget.is_over:
             return best
     if isinstance(region, Data):
         return best
-    found = wander(network, np.concatenate([best.x[None], chosen[:5]]), region, per_input, rng, began + seconds)
+    found = wander(network, np.concatenate([best.x[None], chosen[:5]]), region, per_input, rng, budget)
     return _keep(network, best, found, region, per_input, rng)
 
 

@@ -87,6 +87,27 @@ class Network:
         _, states = self.states(x)
         return self.offset + sum(states[k] @ c.T for k, c in self.outputs.items())
 
+    def allowance(self, x: np.ndarray) -> np.ndarray:
+        """How far another way of computing the outputs in float64 may be away, (B, K), generously (1e-10 of all terms,
+        carried through the layers)."""
+        _, states = self.states(x)
+        lost = [1e-10 * np.abs(states[0])]
+        for layer, state in zip(self.layers, states[1:]):
+            size = np.abs(layer.bias) + sum(np.abs(states[k]) @ np.abs(w).T for k, w in layer.blocks.items())
+            before = sum(lost[k] @ np.abs(w).T for k, w in layer.blocks.items())
+            steep = np.maximum(np.abs(layer.alpha), np.abs(layer.beta))
+            lost.append(steep * (before + 1e-10 * size) + 1e-10 * np.abs(state) + layer.activation.blur)
+        size = np.abs(self.offset) + sum(np.abs(states[k]) @ np.abs(c).T for k, c in self.outputs.items())
+        return 1e-10 * size + sum(lost[k] @ np.abs(c).T for k, c in self.outputs.items())
+
+    def rough(self) -> float:
+        """A loose bound of the Lipschitz constant that costs one pass over the weights; inf or nan beyond float64."""
+        gains = [1.0]
+        for layer in self.layers:
+            steep = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
+            gains.append(steep * sum(float(np.linalg.norm(w)) * gains[k] for k, w in layer.blocks.items()))
+        return sum(float(np.linalg.norm(c)) * gains[k] for k, c in self.outputs.items())
+
     def push(self, slopes: list, direction: np.ndarray) -> np.ndarray:
         """J v by forward differentiation: direction (B, n) -> (B, K), slopes from `slopes_at`."""
         tangent = [direction]

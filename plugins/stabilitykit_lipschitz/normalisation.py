@@ -19,6 +19,7 @@ class Normalisation:
     name: str = "normalisation"
     piecewise_linear: bool = False
     kinks: tuple[float, ...] = ()
+    blur: float = 0.0
 
     def value(self, z: np.ndarray) -> np.ndarray:
         return z / np.sqrt((z * z).mean(-1, keepdims=True) + self.eps)

@@ -86,6 +86,8 @@ class Lipschitz(Property):
             data=states if len(states) else None,
             seed=context.seed,
         )
+        if np.isinf(interval.upper):
+            raise ValueError("; ".join(interval.notes))
         if not len(states):
             states = self._states(context, network, depth, 16)[0]
         softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, 1.0)
@@ -172,7 +174,7 @@ class Lipschitz(Property):
                 ),
             ]
         )
-        columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank", "seconds"]
+        columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank"]
         rows = [
             [
                 "all" if b.depth is None else b.depth,
@@ -182,7 +184,6 @@ class Lipschitz(Property):
                 b.interval.method,
                 b.network.hidden,
                 b.interval.rank,
-                round(b.interval.seconds, 3),
             ]
             for b in bounded
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,10 @@ import numpy as np
 import torch
 
 from stabilitykit import CellProblem
+from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.readout import Readout
 from stabilitykit.evaluation.context import Context
+from stabilitykit_lipschitz.trace import InDouble
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
@@ -63,7 +67,7 @@ def largest_jacobian(context: Context, images: int, rounds: int = 8) -> Realised
         with torch.no_grad():
             state = context.model.initial_state(inputs)
         for t in range(context.model.num_blocks + 1):
-            jacobian = _Jacobian(context, t, state)
+            jacobian = _Jacobian(context.readout, t, state)
             for softmax, best in kept.items():
                 norms, directions = jacobian.iterate(jacobian.leading(softmax), softmax, rounds=1)
                 norms = norms.nan_to_num(nan=-1.0)
@@ -82,21 +86,42 @@ def largest_jacobian(context: Context, images: int, rounds: int = 8) -> Realised
 
 
 def _refined(context: Context, candidates: list[_Candidate], softmax: bool, rounds: int) -> Realised:
+    """The largest norm in float64: what float32 found only says where to look."""
+    readout = _in_double(context)
     found = []
     for candidate in candidates:
-        jacobian = _Jacobian(context, candidate.depth, candidate.state)
-        norms, _ = jacobian.iterate(candidate.direction, softmax, rounds)
-        found.append(Realised(max(candidate.norm, float(norms[0])), candidate.index, candidate.depth))
+        state = candidate.state
+        parts = tuple(p.cpu().double() for p in (state if isinstance(state, tuple) else (state,)))
+        with InDouble():
+            jacobian = _Jacobian(readout, candidate.depth, parts if isinstance(state, tuple) else parts[0])
+            norms, _ = jacobian.iterate(candidate.direction.cpu(), softmax, rounds)
+        found.append(Realised(float(norms[0]), candidate.index, candidate.depth))
     return max(found, key=lambda r: r.norm)
+
+
+def _in_double(context: Context) -> Readout:
+    """A copy of the readout on the CPU whose weights are float64."""
+    try:
+        twin = copy.deepcopy(context.readout)
+        for held in vars(twin).values():
+            module = held.module if isinstance(held, Model) else held
+            if isinstance(module, torch.nn.Module):
+                module.cpu().double()
+    except Exception as error:
+        raise CellProblem(
+            f"lipschitz: the readout cannot be copied to float64 ({type(error).__name__}: {error}), so no slope of it "
+            "can be stated; make it work with copy.deepcopy"
+        ) from error
+    return twin
 
 
 class _Jacobian:
     """J of g_t at a batch of states, as products: J v (``push``) and J' u (``pull``), in float64 at the outputs."""
 
-    def __init__(self, context: Context, t: int, state: State) -> None:
+    def __init__(self, readout: Readout, t: int, state: State) -> None:
         parts = [p.detach().clone().requires_grad_(True) for p in (state if isinstance(state, tuple) else (state,))]
         with torch.enable_grad():
-            out = context.readout.logits(t, tuple(parts) if isinstance(state, tuple) else parts[0]).double()
+            out = readout.logits(t, tuple(parts) if isinstance(state, tuple) else parts[0]).double()
             if not out.requires_grad:
                 raise CellProblem("lipschitz: the readout is not differentiable, so no Jacobian norm can be realised")
             # J' u as a function of u: differentiating it once more gives J v

@@ -71,8 +71,16 @@ class Problem:
         return not self.outputs or self.inputs == 0
 
 
+# Slope intervals this narrow, relative to their middle, are split into a linear part and a small remainder: left whole,
+# their multipliers grow like the inverse of their width and no certificate in float64 survives.
+NEAR = 0.1
+
+
 def substitute(network: Network, shared: bool) -> tuple[list[Part], dict[int, np.ndarray], dict]:
-    """Drop dead neurons and substitute those of fixed slope. Returns parts, outputs, Frobenius error bounds."""
+    """Drop dead neurons and substitute those of (nearly) fixed slope.
+
+    Returns: parts, outputs, Frobenius error bounds.
+    """
     parts = []
     for index, layer in enumerate(network.layers):
         parts.append(
@@ -92,9 +100,9 @@ def substitute(network: Network, shared: bool) -> tuple[list[Part], dict[int, np
     for level, part in enumerate(parts, start=1):
         if part.vector:
             continue
-        fixed = part.alpha == part.beta
-        if fixed.any():
-            _bypass(parts, outputs, errors, level, fixed)
+        near = part.radius <= NEAR * np.abs(part.centre)
+        if near.any():
+            _bypass(parts, outputs, errors, level, near)
     changed = True
     while changed:
         changed = False
@@ -115,17 +123,25 @@ def substitute(network: Network, shared: bool) -> tuple[list[Part], dict[int, np
     return parts, outputs, errors
 
 
-def _bypass(parts: list[Part], outputs: dict[int, np.ndarray], errors: dict, level: int, fixed: np.ndarray) -> None:
+def _bypass(parts: list[Part], outputs: dict[int, np.ndarray], errors: dict, level: int, near: np.ndarray) -> None:
+    """Write y = c z + v for the neurons ``near``: readers take c z from the neurons' own inputs, what stays is v with
+    slopes in [-r, r]. Where r = 0 nothing stays. The multipliers of v are those of y:
+    (v + r z)(v - r z) = (y - alpha z)(y - beta z)."""
     part = parts[level - 1]
-    slope = part.alpha[fixed]
+    slope = part.centre[near]
+    away = np.maximum(part.beta[near] - slope, slope - part.alpha[near])
+    fixed = near.copy()
+    fixed[near] = away == 0.0
+    away = np.where(away > 0.0, away * (1 + 4 * UNIT) + 4 * UNIT * np.abs(slope), 0.0)
+    part.alpha[near], part.beta[near] = -away, away
     readers = [(index, p.blocks) for index, p in enumerate(parts, start=1)] + [(len(parts) + 1, outputs)]
     for index, blocks in readers:
         if level not in blocks:
             continue
-        column = blocks[level][:, fixed] * slope
+        column = blocks[level][:, near] * slope
         left = frobenius(column)
         for k, block in part.blocks.items():
-            rows = block[fixed]
+            rows = block[near]
             blocks[k] = blocks.get(k, 0.0) + column @ rows
             right = frobenius(rows)
             grow = errors.get((index, level), 0.0) * float(np.abs(slope).max()) * right

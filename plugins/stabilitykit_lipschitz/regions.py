@@ -223,13 +223,13 @@ def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:
 
 
 def _image(layer: Layer, low: np.ndarray, high: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> tuple:
-    """Range of the activation on [low, high]: end values where monotone, else a slope cone about the middle."""
+    """Range of the activation on [low, high]: from both ends, and from a slope cone about the middle."""
     value = layer.activation.value
     with np.errstate(over="ignore", invalid="ignore"):
         left, right, middle = value(low), value(high), value(0.5 * (low + high))
-    cone = np.maximum(np.abs(alpha), np.abs(beta)) * 0.5 * (high - low)
-    rising = alpha >= 0
-    y_low = np.where(rising, left, middle - cone)
-    y_high = np.where(rising, right, middle + cone)
+        fall = np.minimum(alpha, 0.0) * (high - low)  # how far it can fall on the way, 0 where it only rises
+        cone = np.maximum(np.abs(alpha), np.abs(beta)) * 0.5 * (high - low)
+        y_low, y_high = np.fmax(left + fall, middle - cone), np.fmin(right - fall, middle + cone)
+    y_low, y_high = np.where(np.isnan(y_low), -np.inf, y_low), np.where(np.isnan(y_high), np.inf, y_high)
     margin = 1e-14 * (1.0 + np.abs(y_low) + np.abs(y_high) + np.abs(low) + np.abs(high))
     return y_low - margin, y_high + margin

@@ -41,7 +41,8 @@ class Activation:
 
     value, derivative: arrays (..., N) -> (..., N). turning: (point, lowest, highest derivative near the point);
     limits: derivative at -inf and +inf. exact: bounds are exact numbers, no outward rounding.
-    kinks: points where the derivative jumps. Arrays of shape (N,) are allowed in place of the numbers (PReLU).
+    kinks: points where the derivative jumps. blur: how far torch's own values may be away (a branch it takes for
+    speed). Arrays of shape (N,) are allowed in place of the numbers (PReLU).
     """
 
     name: str
@@ -52,14 +53,21 @@ class Activation:
     kinks: tuple[float, ...] = ()
     exact: bool = False
     piecewise_linear: bool = False
+    blur: float = 0.0
 
     def bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Global (alpha, beta), each (size,) float64."""
         full = np.full(size, np.inf)
-        return self.bounds_on(-full, full)
+        return self._rounded(*self._range(-full, full))
 
     def bounds_on(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, beta) valid for every pair of pre-activations in [lower, upper], each (N,)."""
+        """(alpha, beta) valid for every pair of pre-activations in [lower, upper], each (N,); never wider than the
+        global bounds."""
+        low, high = self._rounded(*self._range(lower, upper))
+        least, most = self.bounds(len(lower))
+        return np.maximum(low, least), np.minimum(high, most)
+
+    def _range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(all="ignore"):
             left = np.where(np.isinf(lower), self.limits[0], self.derivative(np.maximum(lower, -1e300)))
             right = np.where(np.isinf(upper), self.limits[1], self.derivative(np.minimum(upper, 1e300)))
@@ -68,6 +76,10 @@ class Activation:
             inside = (lower <= point) & (point <= upper)
             low = np.where(inside, np.minimum(low, least), low)
             high = np.where(inside, np.maximum(high, most), high)
+        return low, high
+
+    def _rounded(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Outward by SLACK, but where the bounds are exact."""
         if not self.exact:
             # Monotone saturating activations have infimum exactly 0: keep it, do not round below.
             low = np.where(low == 0.0, 0.0, low - SLACK * (1.0 + np.abs(low)))
@@ -142,7 +154,7 @@ def _gelu_tanh() -> Activation:
     )
 
 
-def _silu(rate: float = 1.0, name: str = "silu") -> Activation:
+def silu(rate: float = 1.0, name: str = "silu") -> Activation:
     def first(z):
         s = expit(rate * z)
         return s * (1.0 + rate * z * (1.0 - s))
@@ -197,14 +209,14 @@ def leaky(slope: object, name: str = "leaky relu") -> Activation:
 
 
 def clipped(low: float, high: float, name: str = "hardtanh", gain: float = 1.0) -> Activation:
-    """gain * clip(z, low, high) up to a constant: slope gain inside, 0 outside."""
-    kinks = ((low, 0.0, gain), (high, 0.0, gain))
+    """gain * clip(z, low, high): slope gain inside, 0 outside; low may be -inf, high inf."""
+    kinks = tuple((edge, 0.0, gain) for edge in (low, high) if np.isfinite(edge))
     return _pieces(
         name,
         lambda z: gain * np.clip(z, low, high),
         lambda z: np.where((z > low) & (z < high), gain, 0.0),
         kinks,
-        (0.0, 0.0),
+        (gain if np.isneginf(low) else 0.0, gain if np.isposinf(high) else 0.0),
     )
 
 
@@ -213,23 +225,59 @@ def identity() -> Activation:
 
 
 def elu(a: float, scale: float = 1.0, rate: float = 1.0, name: str = "elu") -> Activation:
-    """scale * (z if z > 0 else a (exp(rate z) - 1)): slopes from 0 to scale * max(1, a rate)."""
+    """scale * (z if z > 0 else a (exp(rate z) - 1)): slopes between 0, scale and scale a rate, or, for a negative rate
+    (CELU with alpha < 0), without bound below zero."""
     top = scale * a * rate
 
     def value(z):
-        return np.where(z > 0, scale * z, scale * a * np.expm1(rate * np.minimum(z, 0.0)))
+        with np.errstate(over="ignore"):
+            return np.where(z > 0, scale * z, scale * a * np.expm1(rate * np.minimum(z, 0.0)))
 
     def derivative(z):
-        return np.where(z > 0, scale, top * np.exp(rate * np.minimum(z, 0.0)))
+        with np.errstate(over="ignore"):
+            return np.where(z > 0, scale, top * np.exp(rate * np.minimum(z, 0.0)))
 
-    return Activation(name, value, derivative, ((0.0, min(top, scale), max(top, scale)),), (0.0, scale), (0.0,))
+    far = 0.0 if rate > 0 else math.copysign(math.inf, top)
+    return Activation(name, value, derivative, ((0.0, min(top, scale), max(top, scale)),), (far, scale), (0.0,))
 
 
-def softplus(rate: float = 1.0) -> Activation:
-    """log(1 + exp(rate z)) / rate: slope expit(rate z). torch's linear branch above its threshold is ignored
-    (it differs by less than 3e-9 / rate)."""
+# From this threshold on torch's softplus, linear above it, jumps by less than 3e-9 / rate: a choice for speed that is
+# not part of the function meant.
+NEGLIGIBLE = 20.0
+
+
+def softplus(rate: float = 1.0, threshold: float = NEGLIGIBLE) -> Activation:
+    """log(1 + exp(rate z)) / rate: slope expit(rate z). Below a threshold of 20 torch's branch (z itself where
+    rate z > threshold) is a jump that counts: no slope bounds hold across it."""
+    if threshold >= NEGLIGIBLE:
+        return Activation(
+            "softplus",
+            lambda z: np.logaddexp(0.0, rate * z) / rate,
+            lambda z: expit(rate * z),
+            (),
+            (0.0, 1.0),
+            blur=3e-9 / rate,
+        )
+    edge = threshold / rate
     return Activation(
-        "softplus", lambda z: np.logaddexp(0.0, rate * z) / rate, lambda z: expit(rate * z), (), (0.0, 1.0)
+        "softplus that jumps",
+        lambda z: np.where(rate * z > threshold, z, np.logaddexp(0.0, rate * z) / rate),
+        lambda z: np.where(rate * z > threshold, 1.0, expit(rate * z)),
+        ((edge, -math.inf, 1.0),),
+        (0.0, 1.0),
+        (edge,),
+    )
+
+
+def stepped(edge: float, level: float) -> Activation:
+    """z above ``edge``, ``level`` elsewhere: a jump where the two differ."""
+    return Activation(
+        "threshold",
+        lambda z: np.where(z > edge, z, level),
+        lambda z: np.where(z > edge, 1.0, 0.0),
+        ((edge, -math.inf, math.inf),),
+        (0.0, 1.0),
+        (edge,),
     )
 
 
@@ -334,7 +382,7 @@ NAMES: dict[str, Callable[[], Activation]] = {
     "selu": _selu,
     "gelu": _gelu,
     "gelu-tanh": _gelu_tanh,
-    "silu": _silu,
-    "quickgelu": lambda: _silu(1.702, "quickgelu"),
+    "silu": silu,
+    "quickgelu": lambda: silu(1.702, "quickgelu"),
     "mish": _mish,
 }

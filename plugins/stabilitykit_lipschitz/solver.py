@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from stabilitykit_lipschitz.blocks import assemble, elimination_order, factorise
+from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.dual import Dual, Point
 from stabilitykit_lipschitz.lbfgs import minimise
 from stabilitykit_lipschitz.reduce import Problem
@@ -47,17 +47,18 @@ def solve(
     tol: float,
     seed: int = 0,
     columns: int = 0,
-    seconds: float = 60.0,
+    budget: Budget | None = None,
     rounds: int = 30,
     widen: float = 1.0,
     start: list[np.ndarray] | None = None,
     verbose: bool = False,
 ) -> Solution:
-    """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or time is up.
+    """Solve until the certified bound on L exceeds the dual value by less than about tol relatively, or ``budget``
+    (60 nominal seconds if none is given) is spent.
 
     start: raw parameters (per state) to start from, instead of random ones.
     """
-    began = time.perf_counter()
+    budget = budget or Budget(60.0)
     if not problem.parts and not problem.per_input:
         return _linear(problem)
     if problem.rows <= SMALL and start is None:
@@ -77,6 +78,10 @@ def solve(
     for turn in range(rounds):
         point, used = _ascend(dual, point, goal, 400 if turn else 300)
         spent += used
+        weights = sum(
+            w.size for blocks in [*(p.blocks for p in problem.parts), problem.outputs] for w in blocks.values()
+        )
+        budget.charge(2.0 * used * weights * point.y[0].shape[1] + problem.rows**3 / 3.0, used)
         solution, escape = _primal(problem, dual, point)
         solution.evaluations = spent
         solution.dual = true.evaluate(point.unit).value
@@ -90,9 +95,9 @@ def solve(
         if verbose:
             print(
                 f"turn {turn} columns {point.y[0].shape[1]} evals {used} goal {goal:.1e} dual {point.value:.12g} "
-                f"level {solution.level:.12g} gap {gap:.2e} t={time.perf_counter() - began:.2f}"
+                f"level {solution.level:.12g} gap {gap:.2e} spent={budget.spent:.2g}"
             )
-        if 0.5 * (best.level / best.dual - 1.0) <= 0.5 * tol or time.perf_counter() - began > seconds:
+        if 0.5 * (best.level / best.dual - 1.0) <= 0.5 * tol or budget.is_over:
             break
         params = _escape(problem, dual, point, escape)
         point = dual.evaluate(params)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stabilitykit_lipschitz.activations import of_module
+from stabilitykit_lipschitz.extract import extract
 from stabilitykit_lipschitz.slopes import NAMES, named
 from torch import nn
 
@@ -71,7 +71,7 @@ def test_documented_slopes(name: str, low: float, high: float) -> None:
     "module", [m for m in MODULES if not isinstance(m, nn.Identity)], ids=lambda m: type(m).__name__
 )
 def test_values_and_derivatives_are_torchs(module: nn.Module) -> None:
-    activation = of_module(module, (401,))
+    activation = extract(module, (401,)).layers[0].activation
     x = torch.linspace(-9.017, 8.931, 401, dtype=torch.float64, requires_grad=True)
     y = module.double().eval()(x)
     (grad,) = torch.autograd.grad(y.sum(), x)
