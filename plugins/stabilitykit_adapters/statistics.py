@@ -55,9 +55,8 @@ def statistics(
         before = found or ((0.0,), (1.0,))
         one = before[0] if mean is None else numbers(mean, "mean", owner)
         two = before[1] if std is None else numbers(std, "std", owner)
-        if found is None:  # only one part was given: the other leaves pixels as they are
-            count = max(len(one), len(two))
-            one, two = (v * count if len(v) == 1 else v for v in (one, two))
+        count = max(len(one), len(two))  # one number stands for all channels
+        one, two = (values * count if len(values) == 1 else values for values in (one, two))
         found = one, two
     if found is not None and (len(found[0]) != len(found[1]) or min(found[1]) <= 0):
         raise UsageProblem(

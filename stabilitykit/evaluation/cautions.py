@@ -18,7 +18,8 @@ SIGMAS = 3.0
 def cautions_before(subject: Subject) -> list[str]:
     """What can be said before anything is measured: untrained weights, what loading let through, no certificate."""
     details = subject.model.describe()
-    found = [f"UNCERTIFIED: {reason}" for reason in _texts(subject.certificate.get("reasons"))]
+    word = "UNCERTIFIED" if subject.settings.uncertified else "certificate"
+    found = [f"{word}: {reason}" for reason in _texts(subject.certificate.get("reasons"))]
     if untrained(subject.model_choice, details):
         found.append("the weights are untrained (no checkpoint was given): every number is about a random network")
     return found + _texts(details.get("warnings"))

@@ -221,10 +221,12 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _with_extremes(subject: Subject, inputs: torch.Tensor) -> torch.Tensor:
-    """``inputs`` between a black and a white picture: what depends on the batch shows in such company."""
+    """``inputs`` behind a black, a dark and a white picture: what depends on the batch shows in such company."""
     try:
         image = np.asarray(subject.dataset.images([int(subject.indices[0])])[0])
-        extremes = subject.model.preprocess([np.zeros_like(image), np.ones_like(image)]).to(inputs)
+        extremes = subject.model.preprocess(
+            [np.zeros_like(image), image * image.dtype.type(0.05), np.ones_like(image)]
+        ).to(inputs)
         if extremes.shape[1:] == inputs.shape[1:] and bool(torch.isfinite(extremes).all()):
             return torch.cat([extremes, inputs])
     except Exception:  # a preprocessing that takes no such picture: the images alone have to do

@@ -97,6 +97,8 @@ def load_into(
     wanted = _Wanted(module)
     choice = choose_prefix(tensors, wanted.needed, how.weights, found, where)
     state, rest = under(tensors, choice.prefix)
+    if choice.prefix == WHOLE:
+        state = {name: tensor for name, tensor in state.items() if name not in choice.others}
     extras, more = under(canonical(found.extras), choice.prefix)
     outside = [name for name in rest if name not in choice.others]
     left_out = [name for name in outside if _training_only(name, rest[name], found)]

@@ -65,13 +65,15 @@ def choose_prefix(
     have: dict[str, set[int]] = {}
     for full in tensors:
         parts = full.split(".")
+        if parts[0].startswith("optim"):  # an optimizer may keep its numbers under the network's names
+            continue
         for cut in range(len(parts)):
             number = group_of.get(".".join(parts[cut:]))
             if number is not None:
                 have.setdefault(".".join(parts[:cut]), set()).add(number)
     complete = [prefix for prefix, groups in have.items() if len(groups) == len(needed)]
     if wished is not None:
-        return _wished(tensors, wished, complete, have, found, where)
+        return _wished(tensors, group_of, wished, complete, have, found, where)
     if len(complete) > 1:
         raise UsageProblem(
             f"the checkpoint for {where} holds {len(complete)} sets of weights that fit: "
@@ -90,6 +92,7 @@ def choose_prefix(
 
 def _wished(
     tensors: Mapping[str, object],
+    group_of: Collection[str],
     wished: str,
     complete: list[str],
     have: Mapping[str, Collection[int]],
@@ -102,7 +105,7 @@ def _wished(
     fitting = exact or fitting
     if len(fitting) == 1:
         others = tuple(p for p, groups in have.items() if p != fitting[0] and 2 * len(groups) >= len(have[fitting[0]]))
-        names = {n for n in tensors if any(p == WHOLE or n.startswith(p + ".") for p in others)}
+        names = {n for n in tensors if any(n.startswith(p + ".") if p else n in group_of for p in others)}
         names -= {n for n in names if fitting[0] and n.startswith(fitting[0] + ".")}
         return Choice(fitting[0], tuple(map(_shown, others)), frozenset(names))
     if fitting:
