@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ import stabilitykit
 from stabilitykit import Dataset, Model
 from stabilitykit.evaluation.cautions import at_chance
 from stabilitykit.evaluation.chain_check import ROUNDING
+from stabilitykit.plugins.registry import Registry
 from stabilitykit.reporting.page import render
 from stabilitykit.reporting.rundata import RunData
 
@@ -162,8 +164,14 @@ class LogSoft(Plain):
         return super().readout(state).log_softmax(1)
 
 
+@functools.cache
+def registry() -> Registry:
+    return Registry.load()
+
+
 def run(model: Model, **options):
-    return stabilitykit.evaluate(model, Squares(), "expansivity", cache=False, batch_size=8, **options)
+    options |= {"cache": False, "batch_size": 8, "registry": registry()}
+    return stabilitykit.evaluate(model, Squares(), "expansivity", **options)
 
 
 def reasons(done) -> list[str]:

@@ -151,7 +151,7 @@ def test_preprocessing_in_place_of_the_librarys(source) -> None:
         "size": 64,
         "crop_pct": 0.5,
         "interpolation": "nearest",
-        "mean": "0.1",
+        "mean": "0.1 0.2",
         "std": "0.5 1 2",
     }
     with pytest.raises(UsageProblem, match="as many means"):
