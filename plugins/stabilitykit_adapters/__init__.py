@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from stabilitykit import Command, Component, Option, ReportSection, hookimpl
+from stabilitykit_adapters.statistics import NORMALISE_HELP, NORMALISE_PATTERN, NUMBERS_HELP, NUMBERS_PATTERN
 
 REFERENCE = "sections 2.1 and 3: F = g o phi_{T-1} o ... o phi_0 with blocks R^n -> R^n"
 
+WEIGHT_OPTIONS = (
+    Option(
+        "checkpoint",
+        "path",
+        help="weights: .safetensors, what torch.save wrote (read with weights_only), shards by their index, or a "
+        "folder of a hub; untrained without",
+    ),
+    Option("allow_unused", help="patterns of tensors of the file that may be left out, as 0.mean or teacher.*"),
+    Option("resample", "bool", default=False, help="let timm's converters resize weights (patches, positions)"),
+    Option("weights", help="which of several sets of weights in the file, e.g. model_ema"),
+)
 RUN_OPTIONS = (
-    Option("checkpoint", "path", help="weights (.safetensors, or .pth read with weights_only); untrained without"),
+    *WEIGHT_OPTIONS,
     Option("num_classes", "int", minimum=2, help="classes of the head (default: the checkpoint's, else the dataset's)"),
     Option("run", default="longest", help="which run of equal-dimension blocks: longest, cheapest or its name"),
     Option(
@@ -16,11 +28,26 @@ RUN_OPTIONS = (
         help="kind of run: states are cuts; with a side state held constant; without skips (default: the first)",
     ),
     Option("classes", "ints", help="outputs that stand for the dataset's classes, in their order, e.g. 3-17-250"),
+    Option("output", help="which of several outputs holds the logits: its name or position"),
+    Option(
+        "output_kind",
+        choices=("auto", "logits", "probabilities", "log-probabilities"),
+        default="auto",
+        help="what the output is; auto: rows that sum to 1 are probabilities",
+    ),
+    Option("expected_classes", "int", minimum=2, help="columns of the output, to tell several apart (the dataset's)"),
     Option("seed", "int", default=0, minimum=0, help="seed of untrained weights"),
+)
+PIXEL_OPTIONS = (
+    Option("normalise", pattern=NORMALISE_PATTERN, help=NORMALISE_HELP),
+    Option("mean", pattern=NUMBERS_PATTERN, help=f"mean per channel: {NUMBERS_HELP}"),
+    Option("std", pattern=NUMBERS_PATTERN, help=f"standard deviation per channel: {NUMBERS_HELP}"),
+    Option("size", "int", minimum=1, help="side of the square input"),
+    Option("crop_pct", "float", minimum=0.01, maximum=1, help="input side over the side images are resized to first"),
+    Option("interpolation", choices=("nearest", "bilinear", "bicubic"), help="how images are resized"),
 )
 _MODULE = (
     Option("input", "ints", help="what one input looks like, as 3x32x32 (default: what the module says, 3x224x224)"),
-    Option("normalise", default="none", help="none, imagenet, inception, or MEAN/STD as in 0.5/0.25"),
     Option("resize", "bool", default=False, help="resize images of another size"),
 )
 
@@ -34,7 +61,7 @@ def stabilitykit_models() -> list[Component]:
             "module",
             "stabilitykit_adapters.modules:module_model",
             "Any nn.Module: PACKAGE.MODULE:BUILDER (runs that code)",
-            (Option("builder", help="PACKAGE.MODULE:BUILDER", required=True), *RUN_OPTIONS, *_MODULE),
+            (Option("builder", help="PACKAGE.MODULE:BUILDER", required=True), *RUN_OPTIONS, *PIXEL_OPTIONS, *_MODULE),
             primary="builder",
             reference=REFERENCE,
             runs_code=True,

@@ -13,6 +13,7 @@ from stabilitykit.dynamics.model import Model, state_of, state_parts
 from stabilitykit.training.checkpoints import known_class_names
 from stabilitykit_adapters.equivalence import certify
 from stabilitykit_adapters.layout import Coordinates, from_image_first, in_memory_order, to_image_first
+from stabilitykit_adapters.outputs import as_logits, text_of
 from stabilitykit_adapters.program import Program
 from stabilitykit_adapters.replay import Replayer
 from stabilitykit_adapters.runs import Run
@@ -38,6 +39,7 @@ class AdaptedModel(Model):
         program, run: from :func:`stabilitykit_adapters.discovery.discover`.
         preprocess: images -> network input; ``preprocessing`` describes it as plain data.
         columns: outputs that stand for the dataset's classes, in their order; None: all.
+        output_kind: what the network returns; of ``probabilities`` the logarithm is taken, which is logits.
         record: what ``describe`` adds: where the model came from; ``class_names``, if there, are those of all outputs.
     """
 
@@ -53,10 +55,13 @@ class AdaptedModel(Model):
         preprocess: Preprocess | None = None,
         preprocessing: Mapping[str, Any] | None = None,
         columns: Sequence[int] | None = None,
+        output_kind: str = "logits",
         record: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.columns = None if columns is None else list(columns)
+        self.output_kind = output_kind
+        self.output_stated = False
         self.run = run
         self.program = program
         self.record = dict(record or {})
@@ -84,13 +89,11 @@ class AdaptedModel(Model):
 
     @property
     def num_classes(self) -> int:
-        outputs = self.program.shapes[self.program.output_vertex].offsets[-1]
-        return outputs if self.columns is None else len(self.columns)
+        return self.program.num_outputs if self.columns is None else len(self.columns)
 
     @property
     def class_names(self) -> Sequence[str] | None:
-        outputs = self.program.shapes[self.program.output_vertex].offsets[-1]
-        names = known_class_names(self.record, outputs)
+        names = known_class_names(self.record, self.program.num_outputs)
         return names if names is None or self.columns is None else [names[c] for c in self.columns]
 
     @property
@@ -143,7 +146,9 @@ class AdaptedModel(Model):
     @property
     def head(self) -> nn.Module | None:
         """g as a chain of standard layers, where it is one (pooling, flatten, normalisation, linear...)."""
-        if len(self._end) > 1:
+        if len(self._end) > 1 or self.output_kind == "probabilities":
+            return None
+        if len(self.program.shapes[self.program.output_vertex].offsets) != 2:
             return None
         return tail_module(self.module, self.program, self.run, self.columns)
 
@@ -160,6 +165,12 @@ class AdaptedModel(Model):
             "run": self.run.to_json(),
             "recorded_on": self.program.device,
             "columns": self.columns,
+            "output": {
+                "kind": self.output_kind,
+                "stated": self.output_stated,
+                "name": text_of(self.program.output_path),
+                "of": {name: list(shape[1:]) for name, shape in self.program.outputs.items()},
+            },
             "parameters": sum(p.numel() for p in self.module.parameters()),
         }
 
@@ -178,9 +189,12 @@ class AdaptedModel(Model):
                 type(self.module).__qualname__,
             )
         )
+        if self.output_kind == "probabilities" or len(self.program.outputs) > 1:
+            own += repr((self.output_kind, self.program.output_path))
         return hashlib.sha256((super().fingerprint() + own).encode()).hexdigest()
 
-    def _chosen(self, logits: torch.Tensor) -> torch.Tensor:
+    def _chosen(self, outputs: torch.Tensor) -> torch.Tensor:
+        logits = as_logits(outputs, self.output_kind)
         return logits if self.columns is None else logits[:, self.columns]
 
     def _outward(self, t: int, tensors: Sequence[torch.Tensor], vertices: Sequence[int]) -> State:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table
+from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.base.results import to_plain
 from stabilitykit.evaluation.context import Context
 
@@ -48,7 +48,7 @@ class Blocks(Property):
         self.images = images
 
     def evaluate(self, context: Context) -> PropertyResult:
-        """Measure; CellProblem when the certificate shows that the blocks are not the model."""
+        """Measure, and keep the certificate beside the numbers."""
         certificate = self._certificate(context)
         trajectory, model = context.trajectory, context.model
         chosen = np.stack([np.asarray(part).argmax(axis=1) for part in trajectory.logits])
@@ -129,12 +129,6 @@ class Blocks(Property):
         rows = np.arange(min(8, len(context.indices)))
         _, inputs = next(context.batches(rows))
         certificate: dict[str, Any] = to_plain(dict(context.model.certify(inputs)))
-        again = certificate.get("randomised")
-        if not certificate["bit_exact"] or (again and not again["bit_exact"]):
-            raise CellProblem(
-                f"model {context.model.name}: the chained blocks are not the model (largest difference "
-                f"{certificate['max_abs_difference']}); choose another run with --run"
-            )
         return certificate
 
 

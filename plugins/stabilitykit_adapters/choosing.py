@@ -46,7 +46,7 @@ def output_columns(classes: Sequence[int] | None, found: Discovery, owner: str) 
     """The network's outputs that stand for the dataset's classes, checked; None: all of them."""
     if classes is None:
         return None
-    count = found.program.shapes[found.program.output_vertex].offsets[-1]
+    count = found.program.num_outputs
     bad = [c for c in classes if not 0 <= c < count]
     if bad or len(set(classes)) < len(classes) or len(classes) < 2:
         raise UsageProblem(

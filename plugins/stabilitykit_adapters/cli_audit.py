@@ -11,6 +11,7 @@ import click
 from stabilitykit.base.errors import CellProblem, UsageProblem
 from stabilitykit.base.text import csv_text
 from stabilitykit.cli.evaluate import evaluation_options, run_evaluation
+from stabilitykit_adapters.statistics import NORMALISE_HELP, statistics
 
 if TYPE_CHECKING:
     from stabilitykit.plugins.registry import Registry, Spec
@@ -36,7 +37,28 @@ COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
 @click.option("--num-classes", type=click.IntRange(2), help="Classes of the head.")
 @click.option("--img-size", type=click.IntRange(1), help="Image side, for networks that can be built for another size.")
 @click.option("--input", "input_size", help="What one input looks like, as 3x32x32 (module: only).")
-@click.option("--normalise", help="none, imagenet, inception or MEAN/STD (module: only).")
+@click.option("--weights", help="Which of several sets of weights in the checkpoint, e.g. model_ema.")
+@click.option(
+    "--allow-unused",
+    multiple=True,
+    metavar="PATTERN",
+    help="Tensors of the checkpoint that may be left out, as 'loss.*'; repeat for several.",
+)
+@click.option("--resample", is_flag=True, help="Let timm's converters resize weights (patch embeddings, positions).")
+@click.option("--model-output", help="Which of several outputs holds the logits: its name or position.")
+@click.option(
+    "--output-kind",
+    type=click.Choice(["auto", "logits", "probabilities", "log-probabilities"]),
+    help="What that output is (default auto: rows that sum to 1 are probabilities).",
+)
+@click.option("--normalise", help=f"{NORMALISE_HELP[0].upper()}{NORMALISE_HELP[1:]} (default: the library's).")
+@click.option("--mean", help="Mean per channel, as 0.5 or (0.49, 0.48, 0.45).")
+@click.option("--std", help="Standard deviation per channel.")
+@click.option("--size", type=click.IntRange(1), help="Side of the square input.")
+@click.option(
+    "--crop-pct", type=click.FloatRange(0, 1, min_open=True), help="Input side over the side images are resized to."
+)
+@click.option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic"]), help="How images are resized.")
 @click.option("--resize", is_flag=True, help="Resize images of another size (module: only).")
 @click.option("--classes", help="Outputs that stand for the dataset's classes, in their order: 3-17-250.")
 @evaluation_options
@@ -69,7 +91,12 @@ def command(
         "num_classes": given.pop("num_classes"),
         "img_size": given.pop("img_size"),
         "input": given.pop("input_size"),
-        "normalise": given.pop("normalise"),
+        "weights": given.pop("weights"),
+        "allow_unused": ",".join(given.pop("allow_unused")) or None,
+        "resample": given.pop("resample") or None,
+        "output": given.pop("model_output"),
+        **{name: given.pop(name) for name in ("output_kind", "normalise", "mean", "std", "size")},
+        **{name: given.pop(name) for name in ("crop_pct", "interpolation")},
         "resize": given.pop("resize") or None,
         "classes": given.pop("classes"),
         "mode": mode,
@@ -82,9 +109,12 @@ def command(
     options = {key: value for key, value in wanted.items() if value is not None}
     for key in options:
         if key not in names:
-            raise UsageProblem(f"{spec.component.name}: models take no --{key.replace('_', '-')}")
+            flag = "model-output" if key == "output" else key.replace("_", "-")
+            raise UsageProblem(f"{spec.component.name}: models take no --{flag}")
     spec = Spec(spec.component, dict(spec.given) | options)
-    spec.component.option_values(spec.given)
+    values = spec.component.option_values(spec.given)
+    if isinstance(values.get("mean"), (str, type(None))):
+        statistics(values.get("normalise"), values.get("mean"), values.get("std"), spec.component.name)
     if list_runs:
         return _list_runs(spec, given["output_format"])
     if not datasets:
@@ -147,6 +177,7 @@ def _list_runs(spec: Spec, output_format: str) -> int:
 
 
 def _discover(spec: Spec) -> Discovery:
+    from stabilitykit_adapters.adapting import View
     from stabilitykit_adapters.discovery import discover
     from stabilitykit_adapters.source import NetworkSource
     from stabilitykit_adapters.tracing import TraceProblem
@@ -155,9 +186,10 @@ def _discover(spec: Spec) -> Discovery:
     if not isinstance(source, NetworkSource):
         hint = "" if spec.given else f"; did you mean timm:{spec.label}?"
         raise UsageProblem(f"model {spec.label} brings its own blocks: there are no runs to choose from{hint}")
-    module, shape = source.outline(**spec.options)
+    options = spec.options
+    module, shape = source.outline(**options)
     try:
-        return discover(module, shape)
+        return discover(module, shape, View.taken(options).wanted(options.get("num_classes")))
     except TraceProblem as problem:
         raise CellProblem(f"model {spec.label}: {problem}") from None
 

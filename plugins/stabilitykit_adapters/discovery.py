@@ -14,23 +14,26 @@ from stabilitykit_adapters.program import Unreachable, image_shape_of, trace
 from stabilitykit_adapters.reasons import explain
 from stabilitykit_adapters.runs import MODES, Block, Discovery, Mode, Reason, Run
 from stabilitykit_adapters.segments import point_of, sides_at
+from stabilitykit_adapters.tracing import Wanted
 
 
-def discover(module: nn.Module, input_shape: tuple[int, ...]) -> Discovery:
+def discover(module: nn.Module, input_shape: tuple[int, ...], wanted: Wanted | None = None) -> Discovery:
     """All runs of at least two equal-dimension blocks in ``module``.
 
     Args:
         module: any module taking one tensor (B, *input_shape) to logits; weights may be on the meta device, are
             not read and left as they are.
         input_shape: (C, H, W), or whatever one input looks like.
+        wanted: which of several outputs holds the logits.
 
     Returns: a :class:`Discovery`: runs by falling depth, closed before open before plain, and for every other
         candidate the reason why it is none.
 
     Raises:
         TraceProblem: the forward pass cannot be recorded.
+        OutputProblem: no logits among the outputs, or several tensors that might be.
     """
-    program, flow, recording = trace(module, input_shape)
+    program, flow, recording = trace(module, input_shape, wanted)
     candidates = Candidates(module, program, flow, recording)
     search = _Search(candidates)
     runs = search.runs()

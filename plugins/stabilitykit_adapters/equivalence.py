@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stabilitykit.dynamics.model import state_parts
+from stabilitykit_adapters.program import Program
 from stabilitykit_adapters.runs import Run
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Chained(Protocol):
     """A network seen as prefix, blocks and tail: what can be certified."""
 
     run: Run
+    program: Program
 
     @property
     def module(self) -> nn.Module: ...
@@ -56,6 +58,7 @@ def certify(model: Chained, inputs: torch.Tensor, *, thorough: bool = True) -> d
             h_T its logits, bit for bit at equal batch size. ``max_abs_difference`` over states and logits.
         ``states_exact``, ``tail_exact``, ``blocks``, ``batch_size``.
         ``tail_reads_only_the_state``: the tail gives the same bits when all that is skipped is NaN.
+        ``reads_values``: where Python takes values out of the data, as ``Class: function``.
         ``deterministic``: two plain forward passes agree bit for bit.
         ``vacuous``: reasons why agreement would prove little (constant logits, blocks that do nothing,
             uncalibrated BatchNorm); ``[]`` is what one wants. Then ``randomised`` repeats the check on a copy with
@@ -142,6 +145,7 @@ def _round_trip(model: Chained, inputs: torch.Tensor) -> dict[str, Any]:
         "tail_reads_only_the_state": _difference(filled, logits) == 0.0,
         "deterministic": bool(torch.equal(plain, again)),
         "batch_size": int(inputs.shape[0]),
+        "reads_values": list(model.program.reads),
         "blocks": model.num_blocks,
         "mode": model.run.mode,
         "_states": seen,

@@ -44,12 +44,21 @@ def without_parameter_gradients(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+class _Plainly:
+    """Stands in for torch's reentrant CheckpointFunction: calls the function, keeps its operations."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        return function(*args)
+
+
 @contextlib.contextmanager
 def as_written() -> Iterator[None]:
     """The network runs the operations it is written in, the same ones each time.
 
     nn.MultiheadAttention stays off its inference-only kernel, which rounds differently from the one traced; what is
-    wrapped in torch.compile runs uncompiled, because compiled code can be neither followed nor cut.
+    wrapped in torch.compile runs uncompiled, because compiled code can be neither followed nor cut; what is
+    checkpointed to save memory (reentrant, which hides its operations from autograd) runs plainly.
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -59,10 +68,16 @@ def as_written() -> Iterator[None]:
         if "torch._dynamo.eval_frame" in sys.modules
         else contextlib.nullcontext()
     )
+    checkpointing = sys.modules.get("torch.utils.checkpoint")
+    reentrant = getattr(checkpointing, "CheckpointFunction", None)
     try:
+        if reentrant is not None:
+            checkpointing.CheckpointFunction = _Plainly  # type: ignore[union-attr]
         with compiler:
             yield
     finally:
+        if reentrant is not None:
+            checkpointing.CheckpointFunction = reentrant  # type: ignore[union-attr]
         torch.backends.mha.set_fastpath_enabled(before)
 
 

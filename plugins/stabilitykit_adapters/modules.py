@@ -16,9 +16,10 @@ from torch import nn
 from stabilitykit import StabilityKitError, UsageProblem
 from stabilitykit.base.errors import describe
 from stabilitykit.base.names import did_you_mean
+from stabilitykit.training.checkpoints import Loading, read_checkpoint
 from stabilitykit_adapters.adapter import AdaptedModel
-from stabilitykit_adapters.adapting import adapt, read_weights
-from stabilitykit_adapters.pixels import plain_preprocess
+from stabilitykit_adapters.adapting import View, adapt, materialised, read_weights
+from stabilitykit_adapters.pixels import Pixels, plain_preprocess
 from stabilitykit_adapters.source import NetworkSource, built, quietly
 
 DEFAULT_INPUT = (3, 224, 224)
@@ -32,36 +33,40 @@ class ModuleSource(NetworkSource):
         builder: str,
         *,
         input: Sequence[int] | None = None,
-        normalise: str = "none",
         resize: bool = False,
         checkpoint: str | None = None,
+        allow_unused: str | None = None,
+        resample: bool = False,
+        weights: str | None = None,
         num_classes: int | None = None,
-        run: str = "longest",
-        mode: str | None = None,
-        classes: Sequence[int] | None = None,
         seed: int = 0,
+        **options: Any,
     ) -> AdaptedModel:
         """A network made by the user's own code (imports and runs it). Options as listed in the plugin's schema."""
         name = f"module:{builder}"
-        if classes and num_classes == len(classes) and max(classes) >= num_classes:
+        pixels, view = Pixels.taken(options), View.taken(options)
+        pixels.statistics(name, None)  # a slip is found before the network is built
+        if view.classes and num_classes == len(view.classes) and max(view.classes) >= num_classes:
             num_classes = None  # the number of the dataset's classes, which are some of the outputs
+        found = None if checkpoint is None else read_checkpoint(checkpoint)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module, shape = self.outline(builder=builder, num_classes=num_classes, input=input)
-        preprocess, preprocessing = plain_preprocess(shape, normalise, resize, name)
-        module, record = read_weights(module, checkpoint, name, seed)
-        hint = "" if input else "; give its input size as input=CxHxW"
+            shape = _with_side(shape, pixels.size)
+            module = materialised(module, shape, name)
+        preprocess, preprocessing = plain_preprocess(shape, pixels, resize, name)
+        how = Loading.of(allow_unused, resample, weights)
+        module, record = read_weights(module, found, name, f"untrained, as its builder made them (seed {seed})", how)
         return adapt(
             module,
             shape,
             name=name,
             preprocess=preprocess,
             preprocessing=preprocessing,
-            run=run,
-            mode=mode,
-            classes=classes,
+            view=view,
+            num_classes=num_classes,
             record=record,
-            hint=hint,
+            hint="" if input else "; give its input size as input=CxHxW",
         )
 
     def outline(
@@ -71,6 +76,10 @@ class ModuleSource(NetworkSource):
         with quietly():
             module = build_module(builder, given)
         return module, tuple(input) if input else declared_shape(module)
+
+
+def _with_side(shape: tuple[int, ...], side: int | None) -> tuple[int, ...]:
+    return shape if side is None or len(shape) != 3 else (shape[0], side, side)
 
 
 module_model = ModuleSource()

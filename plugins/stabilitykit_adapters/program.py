@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +14,12 @@ from torch import nn
 
 from stabilitykit.base.errors import describe
 from stabilitykit_adapters.dataflow import Dataflow
-from stabilitykit_adapters.following import OpKey, Path
-from stabilitykit_adapters.tracing import Event, Leaf, Recording, TraceProblem, record
+from stabilitykit_adapters.following import OpKey, Path, evaluating
+from stabilitykit_adapters.outputs import OutputPath, OutputProblem
+from stabilitykit_adapters.tracing import Event, Leaf, Recording, TraceProblem, Wanted, record
+
+_OTHER_BATCHES = (1, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128)
+"""Tried in order to say what is wrong with a network that fails at both of :data:`BATCHES`."""
 
 BATCHES = (2, 3)
 """Two recordings tell what depends on the batch size: a size s(B) is read as a B + c."""
@@ -36,7 +42,9 @@ class Program:
         memory: vertex -> its axes from the slowest to the fastest in memory.
         births: vertex -> moment it is computed.
         mutated: vertices whose memory is written to later in the pass.
-        input_vertex, output_vertex, output_index: the model's input and logits (leaf number of the result).
+        input_vertex, output_vertex, output_path: the model's input and logits (where they are in the result).
+        outputs: every tensor of the result by name, with its shape at B = 2.
+        reads: where Python took a value out of data.
         input_shape: (C, H, W), without the batch. dtype: the input's while recording.
         timeline: (tick, "op" | "start" | "end", key) of every event, in order.
         first_seen: vertex -> tick of the first event that returns it (-1: the input).
@@ -53,11 +61,13 @@ class Program:
     mutated: set[int]
     input_vertex: int
     output_vertex: int
-    output_index: int
+    output_path: OutputPath
     input_shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
     device: str = "meta"
     fallback: str = ""
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
     timeline: list[tuple[int, str, Any]] = field(default_factory=list)
     first_seen: dict[int, int] = field(default_factory=dict)
 
@@ -75,6 +85,11 @@ class Program:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self  # never changed once built, and it holds no tensors
+
+    @property
+    def num_outputs(self) -> int:
+        """K, the number of logits of one input."""
+        return self.shapes[self.output_vertex].offsets[1]
 
     def name(self, path: Path) -> str:
         """Dotted module name of a call; a module called repeatedly has the same name each time."""
@@ -128,44 +143,70 @@ def template(first: tuple[int, ...], second: tuple[int, ...]) -> Template:
     return Template(slopes, tuple(a - s * BATCHES[0] for a, s in zip(first, slopes)))
 
 
-def trace(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Program, Dataflow, Recording]:
+def trace(
+    module: nn.Module, input_shape: tuple[int, ...], wanted: Wanted | None = None
+) -> tuple[Program, Dataflow, Recording]:
     """Record ``module`` at two batch sizes, on the meta device if that works, else where its weights are.
 
     Args:
         module: takes (B, *input_shape) to logits; left as it was found.
+        wanted: which of several outputs holds the logits.
 
     Raises:
         TraceProblem: the model cannot be recorded, naming why.
+        OutputProblem: no logits among the outputs, or several tensors that might be.
     """
     tensors = (*module.parameters(), *module.buffers())
     shape = f"inputs of shape (B, {', '.join(map(str, input_shape))})"
     if tensors and all(tensor.device.type == "meta" for tensor in tensors):
         try:
-            return _trace(module, input_shape, torch.device("meta"), "")
-        except TraceProblem:
+            return _trace(module, input_shape, torch.device("meta"), "", wanted)
+        except (TraceProblem, OutputProblem):
             raise
         except Exception as error:
             raise TraceProblem(f"the forward pass failed on {shape}, without weights: {describe(error)}") from error
     try:
-        return _trace(on_meta(module), input_shape, torch.device("meta"), "")
+        return _trace(on_meta(module), input_shape, torch.device("meta"), "", wanted)
     except Exception as error:  # user code may fail on meta in any way; the real device decides
         fallback = describe(error)
     try:
-        return _trace(module, input_shape, tensors[0].device if tensors else torch.device("cpu"), fallback)
-    except TraceProblem:
+        return _trace(module, input_shape, tensors[0].device if tensors else torch.device("cpu"), fallback, wanted)
+    except (TraceProblem, OutputProblem):
         raise
     except Exception as error:
-        raise TraceProblem(f"the forward pass failed on {shape}: {describe(error)}") from error
+        text = f"the forward pass failed on {shape}, B = {BATCHES[0]} and {BATCHES[1]}: {describe(error)}"
+        raise TraceProblem(f"{text}{_hint(module, input_shape, error)}") from error
+
+
+def _hint(module: nn.Module, input_shape: tuple[int, ...], error: BaseException) -> str:
+    """What about the network's code makes ``error`` likely."""
+    needed = [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        return f"; forward takes {', '.join(needed)}: wrap the network in a module that takes the images alone"
+    if isinstance(error, (KeyError, IndexError, TypeError, AttributeError)):
+        return "; forward takes one tensor of images: wrap a network that takes anything else in a module that does"
+    for batch in (b for b in _OTHER_BATCHES if b * math.prod(input_shape) < 10_000_000):
+        try:
+            with torch.no_grad(), evaluating(list(module.modules())):
+                module(torch.zeros(batch, *input_shape))
+        except Exception:
+            continue
+        return f"; it works for B = {batch}: a batch size is written into its code, use x.shape[0] there"
+    return ""
 
 
 def _trace(
-    module: nn.Module, input_shape: tuple[int, ...], device: torch.device, fallback: str
+    module: nn.Module, input_shape: tuple[int, ...], device: torch.device, fallback: str, wanted: Wanted | None
 ) -> tuple[Program, Dataflow, Recording]:
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
     def recording(batch: int) -> Recording:
         zeros = torch.zeros(batch, *input_shape, device=device, dtype=dtype)
-        return record(module, zeros, count_flops=batch == BATCHES[0])
+        return record(module, zeros, wanted, count_flops=batch == BATCHES[0])
 
     first, second = map(recording, BATCHES)
     if not _same_course(first, second):
@@ -219,9 +260,11 @@ def _merge(
         mutated=mutated,
         input_vertex=flow.input,
         output_vertex=flow.output,
-        output_index=first.output_index,
+        output_path=first.output_path,
         input_shape=input_shape,
         dtype=first.dtype,
+        outputs=first.outputs,
+        reads=first.reads,
         timeline=sorted(timeline),
     )
 

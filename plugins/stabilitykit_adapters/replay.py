@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from stabilitykit import CellProblem
 from stabilitykit_adapters.following import (
     Follower,
     Routes,
@@ -25,12 +26,13 @@ from stabilitykit_adapters.following import (
     makes_tensor,
     recorded_below,
 )
+from stabilitykit_adapters.outputs import pick
 from stabilitykit_adapters.program import Program, Template
 from stabilitykit_adapters.segments import Segment
 from stabilitykit_adapters.tracing import Event, Leaf
 
 
-class ReplayProblem(RuntimeError):
+class ReplayProblem(CellProblem):
     """The network did not take the course that was recorded; the message says where."""
 
 
@@ -94,15 +96,15 @@ class Replayer:
             except _Reached:
                 return tuple(execution.captured[v] for v in part.capture)
         if part.capture:
-            raise ReplayProblem("the forward pass ended before the wanted state was computed")
+            raise ReplayProblem("its course depends on the data: the pass ended before the wanted state was computed")
         if execution.missing:
-            raise ReplayProblem("the forward pass never came to the point where the state belongs")
-        return (pytree.tree_leaves(output)[self.program.output_index],)
+            raise ReplayProblem("its course depends on the data: the pass never came to where the state belongs")
+        return (pick(output, self.program.output_path),)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The network's plain forward pass in the mode it is in -> logits (B, K), nothing routed."""
         with as_written():
-            return pytree.tree_leaves(self.module(inputs))[self.program.output_index]
+            return pick(self.module(inputs), self.program.output_path)
 
 
 class _Execution(Follower):
@@ -148,8 +150,9 @@ class _Execution(Follower):
             if event is None or not _same(event, func):
                 expected = "nothing more" if event is None else event.name
                 raise ReplayProblem(
-                    f"in {self.program.name(frame.path) or 'the model'}: expected {expected}, the network called "
-                    f"{getattr(func, '__name__', func)}; its course depends on the data or on the mode it runs in"
+                    f"its course depends on the data or on the mode it runs in: in "
+                    f"{self.program.name(frame.path) or 'the model'} it called {getattr(func, '__name__', func)}, "
+                    f"when it was recorded {expected}"
                 )
             hits = self.part.captures_in_ops.get(key)
             if hits:
@@ -162,8 +165,8 @@ class _Execution(Follower):
         if event is None or self.program.modules[path] != index:
             name = self.program.names[index]
             raise ReplayProblem(
-                f"the network called {name}, which the recorded pass did not call here; "
-                "its course depends on the data or on the mode it runs in"
+                f"its course depends on the data or on the mode it runs in: it called {name}, which it did not call "
+                "there when it was recorded"
             )
         if event.end <= self.part.point and event.skippable:
             self.own = True

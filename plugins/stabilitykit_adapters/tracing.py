@@ -28,6 +28,10 @@ from stabilitykit_adapters.following import (
     makes_tensor,
     without_parameter_gradients,
 )
+from stabilitykit_adapters.outputs import OutputPath, choose_output, tensors_in, text_of
+
+READING = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy"}
+"""Functions that take a Python value out of a tensor."""
 
 NodeKey = tuple[Any, int]
 """A tensor of the autograd graph: (grad_fn, output number)."""
@@ -98,7 +102,9 @@ class Recording:
         calls, ops: by path and by operation key.
         modules: path -> index of the module in ``list(module.named_modules())``.
         mutated: data tensors (autograd keys) whose storage was written to after they were seen.
-        output: the result's leaf that holds the logits.
+        output: the result's leaf that holds the logits; ``output_path`` leads to it.
+        outputs: every tensor of the result by name, with its shape.
+        reads: where Python took a value out of data, as ``module: function``.
         input_node: autograd tensor of the model's input.
         flops: (autograd sequence number, floating point operations) of every kernel.
         dtype: the input's.
@@ -109,25 +115,39 @@ class Recording:
     modules: dict[Path, int]
     mutated: list[NodeKey]
     output: Leaf
-    output_index: int
+    output_path: OutputPath
+    outputs: dict[str, tuple[int, ...]]
     input_node: NodeKey
     flops: list[tuple[int, float]]
     dtype: torch.dtype
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which of a network's outputs: ``output``, its name or position; ``classes``, how many columns it should have."""
+
+    output: str | None = None
+    classes: int | None = None
 
 
 class TraceProblem(Exception):
     """The forward pass could not be recorded; the message says why."""
 
 
-def record(module: nn.Module, inputs: torch.Tensor, *, count_flops: bool = True) -> Recording:
+def record(
+    module: nn.Module, inputs: torch.Tensor, wanted: Wanted | None = None, *, count_flops: bool = True
+) -> Recording:
     """Run ``module(inputs)`` once in eval mode and record it.
 
     Args:
         module: any module taking one tensor; left exactly as it was found.
         inputs: (B, ...) on the module's device (or meta).
+        wanted: which of several outputs holds the logits.
 
     Raises:
-        TraceProblem: the output holds no tensor that depends on the input, or no logits could be told apart.
+        TraceProblem: the output does not depend on the input in a way that can be followed.
+        OutputProblem: no logits among the outputs, or several tensors that might be.
     """
     recorder = _Recorder(list(module.modules()))
     counter = _FlopCounter() if count_flops else contextlib.nullcontext()
@@ -143,7 +163,9 @@ def record(module: nn.Module, inputs: torch.Tensor, *, count_flops: bool = True)
         leaf = inputs.detach().clone().requires_grad_(True).clone()
         with Routes(recorder.modules).to(recorder), counter, recorder:
             output = module(leaf)
-    found, position = _logits_leaf(output)
+    wanted = wanted or Wanted()
+    path = choose_output(output, wanted.output, wanted.classes)
+    found = _logits_leaf(output, path)
     flops = counter.events if isinstance(counter, _FlopCounter) else []
     return Recording(
         recorder.calls,
@@ -151,10 +173,12 @@ def record(module: nn.Module, inputs: torch.Tensor, *, count_flops: bool = True)
         recorder.owners,
         recorder.mutated(),
         found,
-        position,
+        path,
+        {text_of(where): tuple(tensor.shape) for where, tensor in tensors_in(output)},
         _node_key(leaf),
         flops,
         inputs.dtype,
+        tuple(dict.fromkeys(recorder.reads)),
     )
 
 
@@ -167,12 +191,16 @@ class _Recorder(Follower):
         self.owners: dict[Path, int] = {}
         self.clock = 0
         self.seen: dict[NodeKey, tuple[torch.Tensor, int]] = {}
+        self.reads: list[str] = []
+        # Tensors that come from data although autograd does not know: comparisons, indices, detached ones.
+        self.severed: dict[int, torch.Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.switches_gradients(func):
             return None
         result = func(*args, **(kwargs or {}))
         frame = self.frame
+        self._watch(func, result, args, kwargs)
         if frame is not None and makes_tensor(result, func):
             event = Event(getattr(func, "__name__", str(func)), self.clock, self.clock)
             event.seq_start = event.seq_end = torch._C._autograd._get_sequence_nr()
@@ -197,6 +225,19 @@ class _Recorder(Follower):
         event.end, event.seq_end = self.clock, torch._C._autograd._get_sequence_nr()
         self.clock += 1
         return result
+
+    def _watch(self, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+        """Note where Python takes a value out of data: the course may then depend on it."""
+        given = [x for x in pytree.tree_leaves((args, kwargs or {})) if isinstance(x, torch.Tensor)]
+        if not any(x.requires_grad or id(x) in self.severed for x in given):
+            return
+        name = getattr(func, "__name__", "")
+        if name in READING:
+            where = type(self.modules[self.stack[-1].index]).__name__ if self.stack else "the network"
+            self.reads.append(f"{where}: {name.strip('_')}")
+        for made in pytree.tree_leaves(result):
+            if isinstance(made, torch.Tensor) and not made.requires_grad:
+                self.severed[id(made)] = made
 
     def mutated(self) -> list[NodeKey]:
         return [key for key, (tensor, version) in self.seen.items() if tensor._version != version]
@@ -256,30 +297,11 @@ def memory_order(tensor: torch.Tensor) -> tuple[int, ...]:
     return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 
 
-LOGIT_KEYS = ("logits", "out", "output", "pred", "cls")
-
-
-def _logits_position(output: Any) -> int:
-    leaves = pytree.tree_leaves(output)
-    if isinstance(output, dict) or hasattr(output, "keys"):
-        for key in LOGIT_KEYS:
-            if key in output and isinstance(output[key], torch.Tensor):
-                return next(i for i, leaf in enumerate(leaves) if leaf is output[key])
-    tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
-    flat = [i for i in tensors if leaves[i].ndim == 2]
-    if not tensors:
-        raise TraceProblem(
-            f"the forward pass returned {type(output).__name__} with no tensor in it; expected logits (B, K)"
-        )
-    return (flat or tensors)[0]
-
-
-def _logits_leaf(output: Any) -> tuple[Leaf, int]:
-    position = _logits_position(output)
-    tensor = pytree.tree_leaves(output)[position]
+def _logits_leaf(output: Any, path: OutputPath) -> Leaf:
+    tensor = dict(tensors_in(output))[path]
     if not tensor.requires_grad or tensor.grad_fn is None:
         raise TraceProblem(
             "the output does not depend on the input in a way autograd can follow (does forward detach "
             "it, take it for indices, or leave torch?)"
         )
-    return Leaf("data", node=_node_key(tensor), shape=tuple(tensor.shape), dtype=tensor.dtype), position
+    return Leaf("data", node=_node_key(tensor), shape=tuple(tensor.shape), dtype=tensor.dtype)

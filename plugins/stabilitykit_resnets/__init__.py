@@ -30,6 +30,10 @@ def _options(depths: str) -> tuple[Option, ...]:
         Option("final_relu", "bool", default=True, help="false: blocks are exactly x + f(x)"),
         Option("num_classes", "int", default=10, minimum=2, help="number of classes K"),
         Option("checkpoint", "path", help="weights (.safetensors, .pth); untrained without"),
+        Option("allow_unused", help="patterns of tensors of the file that may be left out, as loss.*"),
+        Option("weights", help="which of several sets of weights in the file, e.g. model_ema"),
+        Option("mean", "floats", help="mean per channel, subtracted from pixels (default: pixels as they are)"),
+        Option("std", "floats", help="standard deviation per channel, pixels are divided by"),
         Option("seed", "int", default=0, minimum=0, help="seed of the untrained weights"),
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
-from stabilitykit.training.checkpoints import fit_weights, known_class_names, load_weights
+from stabilitykit.training.checkpoints import Loading, known_class_names, load_into, read_checkpoint, remarks
 from stabilitykit_resnets.network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
 
 DIGITS_WEIGHTS = Path(__file__).with_name("weights") / "resnet18-digits.safetensors"
@@ -24,10 +24,16 @@ class RevisedResNetModel(Model):
     """A :class:`RevisedResNet` seen block by block; states (B, width, 8, 8) in the stem's order."""
 
     def __init__(
-        self, name: str, network: RevisedResNet, record: Mapping[str, Any], class_names: Sequence[str] | None = None
+        self,
+        name: str,
+        network: RevisedResNet,
+        record: Mapping[str, Any],
+        class_names: Sequence[str] | None = None,
+        statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     ) -> None:
         self.name = name
         self._class_names = class_names
+        self._statistics = statistics
         self._network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._record = dict(record)
 
@@ -73,7 +79,7 @@ class RevisedResNetModel(Model):
         return self._network.head
 
     def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images (3, 32, 32) float32 in [0, 1] -> (B, 3, 32, 32), unchanged; CellProblem for other sizes."""
+        """Images (3, 32, 32) in [0, 1] -> (B, 3, 32, 32), normalised if asked to; CellProblem for other sizes."""
         wanted = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
         for image in images:
             if tuple(image.shape) != wanted:
@@ -81,7 +87,18 @@ class RevisedResNetModel(Model):
                     f"model {self.name} takes images of {_size(wanted)}, got {_size(image.shape)}; "
                     f"resize or pad them, e.g. imagefolder:DIR,size={IMAGE_SIZE} or npz:FILE,pad=2 for 28x28"
                 )
-        return super().preprocess(images)
+        inputs = super().preprocess(images)
+        if self._statistics is None:
+            return inputs
+        mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in self._statistics)
+        return (inputs - mean) / std
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        if self._statistics is None:
+            return super().preprocessing
+        mean, std = map(list, self._statistics)
+        return {"resize": None, "normalise": "mean and std", "mean": mean, "std": std}
 
     def describe(self) -> Mapping[str, Any]:
         """``architecture``, ``options``, ``parameters`` and, for trained weights, ``checkpoint``."""
@@ -120,6 +137,10 @@ def build(
     final_relu: bool = True,
     num_classes: int = 10,
     checkpoint: str | None = None,
+    allow_unused: str | None = None,
+    weights: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     seed: int = 0,
 ) -> RevisedResNetModel:
     """Build a revised ResNet, untrained from ``seed`` or with the weights of ``checkpoint``.
@@ -156,14 +177,30 @@ def build(
         )
     names = None
     if checkpoint is not None:
-        state, metadata = load_weights(checkpoint)
+        found = read_checkpoint(checkpoint)
+        metadata = found.metadata
         _same_architecture(name, options, metadata.get("model"), checkpoint)
-        fit_weights(network, state, f"{name} ({checkpoint})")
+        record["weights"] = load_into(network, found, name, Loading.of(allow_unused, weights=weights))
+        record["warnings"] = remarks(record["weights"])
         told = ("dataset", "recipe", "epoch", "versions", "class_names")
         kept = {key: metadata[key] for key in told if key in metadata}
         names = known_class_names(metadata, num_classes)
         record["checkpoint"] = {"file": Path(checkpoint).name, **kept}
-    return RevisedResNetModel(name, network, record, names)
+    return RevisedResNetModel(name, network, record, names, _statistics(mean, std, name))
+
+
+def _statistics(
+    mean: Sequence[float] | None, std: Sequence[float] | None, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """(mean, standard deviation) of every channel; None for pixels as they are."""
+    if mean is None and std is None:
+        return None
+    both = [tuple(values) * (IMAGE_CHANNELS if len(values) == 1 else 1) for values in (mean or (0.0,), std or (1.0,))]
+    if any(len(values) != IMAGE_CHANNELS for values in both) or min(both[1]) <= 0:
+        raise UsageProblem(
+            f"{name}: mean and std are one number or {IMAGE_CHANNELS}, std above 0; got {both[0]} and {both[1]}"
+        )
+    return both[0], both[1]
 
 
 def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, checkpoint: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from stabilitykit_adapters import REFERENCE, RUN_OPTIONS
+from stabilitykit_adapters import PIXEL_OPTIONS, REFERENCE, RUN_OPTIONS, WEIGHT_OPTIONS
 
 from stabilitykit import Command, Component, Option, hookimpl
 
 _SIZE = Option("img_size", "int", minimum=1, help="image side, for networks that can be built for another size")
 _DOWNLOAD = Option("download", "bool", default=False, help="fetch published weights (never otherwise)")
+
+_NAMED = (*RUN_OPTIONS, *PIXEL_OPTIONS, _DOWNLOAD)
 
 
 @hookimpl
@@ -20,27 +22,30 @@ def stabilitykit_models() -> list[Component]:
             "timm",
             where + "timm_model",
             "Any timm model, seen as equal-dimension blocks",
-            (Option("name", help="timm's name, e.g. resnet50", required=True), *RUN_OPTIONS, _SIZE, _DOWNLOAD),
+            (Option("name", help="timm's name, e.g. resnet50", required=True), *_NAMED, _SIZE),
             primary="name",
             reference=REFERENCE,
+            free="library_options",
         ),
         Component(
             "model",
             "hf-hub",
             where + "hf_hub_model",
             "A timm model of the Hugging Face hub (needs download)",
-            (Option("name", help="ORG/NAME", required=True), *RUN_OPTIONS, _SIZE, _DOWNLOAD),
+            (Option("name", help="ORG/NAME", required=True), *_NAMED, _SIZE),
             primary="name",
             reference=REFERENCE,
+            free="library_options",
         ),
         Component(
             "model",
             "torchvision",
             where + "torchvision_model",
             "Any torchvision classifier",
-            (Option("name", help="torchvision's name, e.g. resnet50", required=True), *RUN_OPTIONS, _DOWNLOAD),
+            (Option("name", help="torchvision's name, e.g. resnet50", required=True), *_NAMED),
             primary="name",
             reference=REFERENCE,
+            free="library_options",
         ),
         Component(
             "model",
@@ -49,7 +54,8 @@ def stabilitykit_models() -> list[Component]:
             "Revised, equal-dimension version of a staged network (a new model, to be trained)",
             (
                 Option("name", help="timm's name of the network to convert, e.g. resnet18", required=True),
-                Option("checkpoint", "path", help="weights of the converted network; untrained without"),
+                *WEIGHT_OPTIONS,
+                *PIXEL_OPTIONS,
                 Option("num_classes", "int", minimum=2, help="classes of the head"),
                 Option(
                     "patch",

@@ -10,20 +10,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from stabilitykit_adapters.adapter import AdaptedModel
-from stabilitykit_adapters.choosing import choose_run
-from stabilitykit_adapters.discovery import discover
-from stabilitykit_adapters.pixels import plain_preprocess
+from stabilitykit_adapters.adapting import View, adapt, read_weights
+from stabilitykit_adapters.pixels import Pixels, plain_preprocess
 from stabilitykit_adapters.source import NetworkSource
 from torch import nn
 
 from stabilitykit import CellProblem, UsageProblem
 from stabilitykit.base.errors import describe
-from stabilitykit.training.checkpoints import fit_weights, load_weights
+from stabilitykit.training.checkpoints import Loading, read_checkpoint
 from stabilitykit_timm.names import skeleton, split_spec
 from stabilitykit_timm.patching import Patching
 
@@ -147,46 +145,56 @@ class ConvertedSource(NetworkSource):
         name: str,
         *,
         checkpoint: str | None = None,
+        allow_unused: str | None = None,
+        resample: bool = False,
+        weights: str | None = None,
         num_classes: int | None = None,
         patch: str = "tiles",
         input: Sequence[int] = (3, 32, 32),
         width: int | None = None,
         seed: int = 0,
+        **options: Any,
     ) -> AdaptedModel:
         """Options as listed in the plugin's schema."""
         owner = f"converted:{name}"
-        record: dict[str, Any] = {
-            "architecture": owner,
-            "weights": f"untrained (seed {seed})",
-            "options": {"patch": patch, "input": list(input), "width": width},
-        }
-        state = None
+        record: dict[str, Any] = {"options": {"patch": patch, "input": list(input), "width": width}}
+        pixels, shape = Pixels.taken(options), tuple(input)
+        resize = bool(pixels.crop_pct or pixels.interpolation)
+        preprocess, preprocessing = plain_preprocess(shape, pixels, resize, owner)
+        if pixels.size is not None and pixels.size != shape[-1]:
+            raise UsageProblem(f"{owner} takes images of {'x'.join(map(str, shape))}; give another size as input=CxHxW")
+        found = None
         if checkpoint is not None:
-            state, metadata = load_weights(checkpoint)
-            record["weights"] = {"file": Path(checkpoint).name}
-            trained = metadata.get("model")
+            found = read_checkpoint(checkpoint)
+            trained = found.metadata.get("model")
             theirs = trained.get("options") if isinstance(trained, dict) else None
             if isinstance(theirs, dict) and theirs != record["options"]:
                 raise UsageProblem(
                     f"checkpoint {checkpoint} was trained as {owner} with {theirs}, not {record['options']}"
                 )
-            if num_classes is None and "fc.weight" in state:
-                num_classes = int(state["fc.weight"].shape[0])
-        net = convert(
-            name, num_classes=num_classes or 10, patch=patch, input_shape=tuple(input), width=width, device="cpu"
-        )
+            if num_classes is None:
+                sizes = {int(t.shape[0]) for key, t in found.tensors.items() if f".{key}".endswith(".fc.weight")}
+                num_classes = sizes.pop() if len(sizes) == 1 else None
+        net = convert(name, num_classes=num_classes or 10, patch=patch, input_shape=shape, width=width, device="cpu")
         initialise(net, seed)
-        if state is not None:
-            fit_weights(net, state, f"{owner} ({checkpoint})")
-        found = discover(net, tuple(input))
-        run = choose_run(found, "longest", "closed", owner)
-        count = sum(type(part).__name__ in BLOCKS for part in net.modules())
-        if count != run.depth:
-            raise CellProblem(f"{owner}: only {run.depth} of {count} blocks join into one run of equal dimension")
-        preprocess, preprocessing = plain_preprocess(tuple(input), "none", False, owner)
-        return AdaptedModel(
-            net, found.program, run, name=owner, preprocess=preprocess, preprocessing=preprocessing, record=record
+        _, origin = read_weights(
+            net, found, owner, f"untrained (seed {seed})", Loading.of(allow_unused, resample, weights)
         )
+        model = adapt(
+            net,
+            shape,
+            name=owner,
+            preprocess=preprocess,
+            preprocessing=preprocessing,
+            view=View(mode="closed"),
+            record=origin | record,
+        )
+        count = sum(type(part).__name__ in BLOCKS for part in net.modules())
+        if count != model.num_blocks:
+            raise CellProblem(
+                f"{owner}: only {model.num_blocks} of {count} blocks join into one run of equal dimension"
+            )
+        return model
 
 
 converted_model = ConvertedSource()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from stabilitykit import UsageProblem
 from stabilitykit.base.names import did_you_mean
+from stabilitykit_timm.free_options import unknown
 
 LIBRARIES = ("timm", "torchvision")
 
@@ -91,11 +93,24 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
             return timm.create_model(name, pretrained=pretrained, **options)
         except TypeError as error:
             if "img_size" not in options or "img_size" not in str(error):
-                raise
+                raise _said(error, f"timm:{name}", lambda: timm.create_model(name)) from None
         # Networks of convolutions take any size without being built for it.
-        return timm.create_model(name, pretrained=pretrained, **{k: v for k, v in options.items() if k != "img_size"})
+        rest = {k: v for k, v in options.items() if k != "img_size"}
+        try:
+            return timm.create_model(name, pretrained=pretrained, **rest)
+        except TypeError as error:
+            raise _said(error, f"timm:{name}", lambda: timm.create_model(name)) from None
 
     return built(f"timm:{name}", build)
+
+
+def _said(error: TypeError, owner: str, plain: Callable[[], nn.Module]) -> Exception:
+    """``error``, or what to say of it when it is about an option that the network made by ``plain`` does not have."""
+    if "unexpected keyword argument" not in str(error):
+        return error
+    with torch.device("meta"), contextlib.suppress(Exception):
+        return unknown(error, plain(), owner) or error
+    return unknown(error, None, owner) or error
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -109,4 +124,11 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     builder = torchvision.models.get_model_builder(name)
     if "init_weights" in inspect.signature(builder).parameters or name in ("googlenet", "inception_v3"):
         options.setdefault("init_weights", False)  # their initialisation takes a minute of scipy
-    return built(f"torchvision:{name}", lambda: builder(weights=weights, **options))
+
+    def build() -> nn.Module:
+        try:
+            return builder(weights=weights, **options)
+        except TypeError as error:
+            raise _said(error, f"torchvision:{name}", lambda: builder(weights=None)) from None
+
+    return built(f"torchvision:{name}", build)

@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from stabilitykit.training.checkpoints import load_weights
-from stabilitykit_timm.names import skeleton
+from stabilitykit.training.containers import Checkpoint
 
 
-def classes_in(checkpoint: str | Path, spec: str) -> int | None:
-    """Number of classes a checkpoint was trained for, by the size of the classifier; None when it cannot be told."""
-    module = skeleton(spec)
+def classes_in(found: Checkpoint, module: nn.Module) -> int | None:
+    """Number of classes a checkpoint was trained for, by the size of the classifier; None when it cannot be told.
+
+    Arguments:
+        module: the network with any number of classes; its weights are not read.
+    """
     heads = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     config = getattr(module, "pretrained_cfg", None) or {}
     named = config.get("classifier") if isinstance(config, Mapping) else None
     names = [named] if isinstance(named, str) else list(named or ()) or heads[-1:]
-    state, _ = load_weights(checkpoint)
     for name in names:
-        found = {int(tensor.shape[0]) for key, tensor in state.items() if f".{key}".endswith(f".{name}.weight")}
-        if len(found) == 1:
-            return found.pop()
+        sizes = {
+            int(tensor.shape[0])
+            for key, tensor in found.tensors.items()
+            if f".{key}".endswith(f".{name}.weight") and tensor.ndim
+        }
+        if len(sizes) == 1:
+            return sizes.pop()
     return None
 
 
-def converted(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """``state`` through the family's ``checkpoint_filter_fn``, if timm has one and it works."""
+def converted(module: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """``state`` through the family's ``checkpoint_filter_fn``; None if timm has none or it does not know the format.
+
+    It may rename tensors, and it resizes patch embeddings and position tables: callers tell the two apart.
+    """
     convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
     if convert is None or not type(module).__module__.startswith("timm."):
-        return state
+        return None
     try:
-        converted = convert(dict(state), module)
+        return {str(name): tensor for name, tensor in convert(dict(state), module).items()}
     except Exception:  # a converter for another format than this one; the plain mismatch is reported instead
-        return state
-    wanted = module.state_dict()
-    fits = set(converted) >= {n for n in wanted if not n.endswith("num_batches_tracked")}
-    return {k: v for k, v in converted.items() if k in wanted} if fits else state
+        return None

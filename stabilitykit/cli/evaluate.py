@@ -66,6 +66,11 @@ def evaluation_options(function: Any) -> Any:
             is_flag=True,
             help="Accept a dataset whose classes are not the model's; labels then only group images.",
         ),
+        click.option(
+            "--uncertified",
+            is_flag=True,
+            help="Measure models whose certificate fails as well, every number marked (else their cells fail).",
+        ),
         click.option("--download", is_flag=True, help="Let torchvision datasets download (never otherwise)."),
         click.option(
             "-o", "--output", type=click.Path(path_type=Path), help="Run folder to write (default: runs/<time>)."
@@ -214,6 +219,7 @@ def run_evaluation(
         probe_dataset=given["probe_dataset"],
         probe_epochs=given["probe_epochs"],
         any_classes=given["any_classes"],
+        uncertified=given["uncertified"],
         download=given["download"],
         cache=False if given["no_cache"] else given["cache"],
         cell_timeout=given["cell_timeout"],

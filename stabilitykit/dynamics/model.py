@@ -165,6 +165,9 @@ class Model(ABC):
         digest.update(repr(sorted(dict(self.preprocessing).items(), key=str)).encode())
         digest.update(repr((self.num_blocks, self.num_classes, tuple(self.state_shape))).encode())
         for name, tensor in sorted(self.module.state_dict().items()):
+            if not hasattr(tensor, "detach"):  # what a module keeps beside tensors (get_extra_state)
+                digest.update(f"{name}|{tensor!r}|".encode())
+                continue
             array = tensor.detach().cpu().contiguous()
             digest.update(f"{name}|{tuple(array.shape)}|{array.dtype}|".encode())
             if array.dtype.itemsize == 2 and array.is_floating_point():

@@ -10,6 +10,8 @@ import torch
 from stabilitykit.base.errors import UsageProblem
 
 Space = Literal["probabilities", "logits"]
+SUM_TOLERANCE = 1e-3
+"""How far the sum of a row of probabilities may be from 1: sums of a softmax in float16 are off by up to 5e-4."""
 
 
 def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
@@ -24,6 +26,21 @@ def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
         raise UsageProblem(f"space is probabilities or logits; got {space!r}")
     shifted = np.exp(values - values.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def kind_of_outputs(values: torch.Tensor) -> str:
+    """``"probabilities"``, ``"log-probabilities"`` or ``"logits"``, judged by rows (B, K) of what a network returned.
+
+    Rows that sum to 1 are probabilities up to :data:`SUM_TOLERANCE`. Log-probabilities are logits, too: their softmax
+    is the probabilities.
+    """
+    rows = values.detach().double()
+    if rows.ndim == 2 and rows.shape[1] >= 2 and bool(torch.isfinite(rows).all()):
+        if bool((rows >= 0).all()) and bool(((rows.sum(1) - 1).abs() < SUM_TOLERANCE).all()):
+            return "probabilities"
+        if bool((rows <= 0).all()) and bool((rows.logsumexp(1).abs() < SUM_TOLERANCE).all()):
+            return "log-probabilities"
+    return "logits"
 
 
 def to_space_torch(logits: torch.Tensor, space: Space) -> torch.Tensor:

@@ -53,6 +53,8 @@ def build_model(
         and choice.options.get("checkpoint") is None
     ):
         extra["num_classes"] = classes
+    if choice.has_option("expected_classes") and choice.options.get("expected_classes") is None:
+        extra["expected_classes"] = classes
     torch.manual_seed(settings.seed)
     made = choice.make(**extra)
     if not isinstance(made, Model):
@@ -62,7 +64,7 @@ def build_model(
         )
     check_sizes(made)
     for name, tensor in made.module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
     problem = ""
     if settings.extraction.readout == "head":

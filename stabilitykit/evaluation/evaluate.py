@@ -82,6 +82,7 @@ def evaluate(
     probe_dataset: Any = None,
     probe_epochs: int = 10,
     any_classes: bool = False,
+    uncertified: bool = False,
     download: bool = False,
     output: str | Path | None = None,
     resume: bool = False,
@@ -113,6 +114,8 @@ def evaluate(
         probe_dataset: what probes are trained on; None: the evaluated dataset.
         probe_epochs: passes over it.
         any_classes: accept a dataset whose classes are not the model's.
+        uncertified: measure models whose certificate fails (their blocks are not the network, randomness, a course that
+            depends on the data or the batch), and mark every number; else their cells fail with that reason.
         download: let datasets and models be fetched.
         output: run folder to write; None writes nothing.
         resume: finish an earlier run in ``output``.
@@ -132,7 +135,7 @@ def evaluate(
         PluginProblem: a broken plugin under ``strict_plugins``, or a name two plugins claim.
     """
     extraction = Extraction(readout, space, batch_size, extract_dtype, channels_last, compile)  # type: ignore[arg-type]
-    settings = Settings(extraction, seed, limit, probe_epochs, any_classes)
+    settings = Settings(extraction, seed, limit, probe_epochs, any_classes, uncertified)
     settings.check()
     if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
         raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")

@@ -14,7 +14,8 @@ from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.acceptance import rechecked, stored_form
 from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure, pass_on
-from stabilitykit.evaluation.chain_check import certify, warn_of
+from stabilitykit.evaluation.cautions import cautions_after, cautions_before
+from stabilitykit.evaluation.chain_check import certify, marked, require, warn_of
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import Choice
@@ -116,8 +117,8 @@ class Job:
                     model, dataset, self.settings, self.device, self.cache, self.probe, self.progress, self.world
                 )
                 record = subject.record()
-                certificate = certify(subject)
-                warn_of(certificate, model.label)
+                subject.certificate = certify(subject)
+                cautions = cautions_before(subject)
                 what = subject.what_changed()
                 if what:  # no property has run yet: the blocks themselves keep a state
                     with blaming(model):
@@ -141,11 +142,14 @@ class Job:
             return
         try:
             if not any((s["model"], s["dataset"]) == (model.label, dataset.label) for s in self.subjects):
+                names = {"model": model.label, "dataset": dataset.label}
                 self.subjects.append(
-                    {"model": model.label, "dataset": dataset.label, "certificate": certificate, "record": record}
+                    names | {"certificate": subject.certificate, "record": record, "warnings": cautions}
                 )
+                warn_of(subject.certificate, cautions, model.label)
             self._check_process(functions, before, f"building {model.label} and {dataset.label}")
             self._run_cells(subject, cells, record, done, earlier, functions)
+            self._caution(subject)
         finally:
             subject.close()
             if self._effect is not None:
@@ -205,6 +209,8 @@ class Job:
         try:
             with task("cell", cell.slug, choice.culprit, self.cell_timeout):
                 subject.require_intact()
+                with blaming(subject.model_choice):
+                    require(subject.certificate, self.settings, subject.model_choice.label)
                 done = earlier.get(cell.slug)
                 if self.world.broadcast(self._still_stands(done, cell, subject)):
                     return self._shared(done)
@@ -221,6 +227,7 @@ class Job:
                 if self.settings.extraction.faster and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(subject, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
+                cell.result = marked(cell.result, subject.certificate)
                 if self.world.leads:
                     cell.record[COMPUTES] = subject.computes()
         except BaseException as error:
@@ -253,6 +260,14 @@ class Job:
             why = "the network, with these weights and images, does not compute what it did then"
         print(f"warning: {done.property} on {done.model} x {done.dataset} is computed again: {why}", file=sys.stderr)
         return False
+
+    def _caution(self, subject: Subject) -> None:
+        """Say what the readouts show, on screen and in run.json."""
+        names = (subject.model_choice.label, subject.dataset_choice.label)
+        entry = next(s for s in self.subjects if (s["model"], s["dataset"]) == names)
+        fresh = [text for text in cautions_after(subject) if text not in entry.setdefault("warnings", [])]
+        entry["warnings"] += fresh
+        warn_of({}, fresh, names[0])
 
     def _check_process(self, functions: Functions, before: ProcessState, culprit: str) -> None:
         """A process that plugin code left changed is no place for the cells that are still to come."""

@@ -22,6 +22,7 @@ class Settings:
         limit: evaluate a seeded random subset of that many images; None: all.
         probe_epochs: passes over the images that probes are trained on.
         any_classes: accept a dataset whose classes are not the model's.
+        uncertified: measure models whose certificate fails, every number marked.
     """
 
     extraction: Extraction = field(default_factory=Extraction)
@@ -29,6 +30,7 @@ class Settings:
     limit: int | None = None
     probe_epochs: int = 10
     any_classes: bool = False
+    uncertified: bool = False
 
     def check(self) -> None:
         """UsageProblem for a value out of range."""

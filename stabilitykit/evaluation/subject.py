@@ -46,6 +46,7 @@ class Subject:
         self.world = world or World()
         self.model_choice, self.dataset_choice, self.probe_choice = model, dataset, probe_dataset
         self.settings, self.device, self.cache, self.progress = settings, device, cache, progress
+        self.certificate: Mapping[str, Any] = {}
         self._trajectory: Trajectory | None = None
         self._readout: Readout | None = None
         self._forward: Forward | None = None
@@ -232,6 +233,11 @@ class Subject:
             except CellProblem:
                 self._computes = ""
         return self._computes
+
+    @property
+    def known_trajectory(self) -> Trajectory | None:
+        """The trajectory if a property has asked for it."""
+        return self._trajectory
 
     def context(self, choice: Choice, results: Mapping[str, PropertyResult]) -> Context:
         """What one property is given; of ``results`` (by property name) those it needs or wants, as copies.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,22 +20,25 @@ class Option:
 
     Attributes:
         name: snake_case.
-        type: ``str``, ``int``, ``float``, ``bool``, ``path`` (as strings) or ``ints`` (``2-2-2-2``).
+        type: ``str``, ``int``, ``float``, ``bool``, ``path`` (as strings), ``ints`` (``2-2-2-2``) or ``floats``
+            (``0.5,0.4,0.3``).
         default: used when the option is not given; ``required`` options have none.
         help: one line.
         choices: allowed values, if closed.
         minimum, maximum: inclusive range for numbers.
         required: the component cannot be built without it.
+        pattern: regular expression that the whole text matches, so that a slip is found before anything heavy runs.
     """
 
     name: str
-    type: Literal["str", "int", "float", "bool", "path", "ints"] = "str"
+    type: Literal["str", "int", "float", "bool", "path", "ints", "floats"] = "str"
     default: Any = None
     help: str = ""
     choices: tuple[Any, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
     required: bool = False
+    pattern: str = ""
 
     def parse(self, value: Any, owner: str) -> Any:
         """``value`` (a string or already typed) converted and checked; UsageProblem if it does not fit."""
@@ -47,6 +51,8 @@ class Option:
         if self.choices is not None and parsed not in self.choices:
             allowed = ", ".join(map(str, self.choices))
             raise UsageProblem(f"{owner}: option {self.name} is one of {allowed}; got {value!r}")
+        if self.pattern and not re.fullmatch(self.pattern, str(parsed)):
+            raise UsageProblem(f"{owner}: option {self.name} expects {self.help or self.pattern}; got {value!r}")
         if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
             if parsed != parsed:
                 raise UsageProblem(f"{owner}: option {self.name} is NaN")
@@ -83,6 +89,9 @@ class Option:
             if isinstance(parts, int):
                 parts = [parts]
             return tuple(int(p) for p in parts)
+        if self.type == "floats":
+            parts = re.split(r"[\s,]+", value.strip(" ()[]")) if isinstance(value, str) else value
+            return tuple(float(p) for p in ([parts] if isinstance(parts, (int, float)) else parts) if p != "")
         return str(value)
 
 
@@ -103,6 +112,8 @@ class Component:
         wants: the same, but it is evaluated without the results of those that failed.
         distribution, version: filled in by the loader.
         runs_code: building it imports and runs code that an option names; a run folder may not ask for that unasked.
+        free: keyword argument that receives, as a mapping of texts, all options that are not listed; the target checks
+            them. Empty: others are refused.
     """
 
     kind: ComponentKind
@@ -117,13 +128,15 @@ class Component:
     distribution: str = ""
     version: str = ""
     runs_code: bool = False
+    free: str = ""
 
     def option_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All option values: defaults overlaid with ``given``, parsed and checked."""
         known = {option.name: option for option in self.options}
         owner = f"{self.kind} {self.name}"
-        for key in given:
-            if key not in known:
+        others = {key: given[key] for key in given if key not in known}
+        for key in others:
+            if not self.free:
                 raise UsageProblem(
                     f"{owner}: unknown option {key!r}{did_you_mean(key, known)}; options: {', '.join(known) or 'none'}"
                 )
@@ -135,6 +148,8 @@ class Component:
                 raise UsageProblem(f"{owner}: option {name} is required ({option.help or option.type})")
             else:
                 values[name] = option.default
+        if self.free:
+            values[self.free] = others
         return values
 
     def load(self) -> Any:

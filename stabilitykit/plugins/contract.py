@@ -10,7 +10,7 @@ from stabilitykit.plugins.component import Command, Component, Option, ReportSec
 
 # Names are typed by people and stand in tables; a summary is one line of `list`.
 LONGEST_NAME, LONGEST_TEXT = 80, 1000
-OPTION_TYPES = ("str", "int", "float", "bool", "path", "ints")
+OPTION_TYPES = ("str", "int", "float", "bool", "path", "ints", "floats")
 
 
 def check_component(component: Component) -> None:

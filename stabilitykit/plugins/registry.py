@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -147,6 +148,8 @@ def _parse_options(component: Component, text: str) -> dict[str, Any]:
         return given
     known = {option.name for option in component.options}
     last: str | None = None
+    if component.free and component.primary is not None:  # VALUE:key=value as well as VALUE,key=value
+        text = re.sub(r"^([^,=]*):([A-Za-z_]\w*=)", r"\1,\2", text)
     for number, piece in enumerate(text.split(",")):
         key, equals, value = piece.partition("=")
         key = key.strip()

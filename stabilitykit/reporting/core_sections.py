@@ -64,6 +64,17 @@ def failures(run: RunData) -> Markup | None:
     )
 
 
+def warnings(run: RunData) -> Markup | None:
+    """What has to be known before any number: untrained weights, chance, what loading let through."""
+    items = [
+        tag("p", tag("strong", str(text)), f" ({short(pair.model)} on {short(pair.dataset)})", class_="banner")
+        for pair in run.pairs
+        if isinstance(said := pair.info.get("warnings"), list)
+        for text in said
+    ]
+    return Markup("").join(items) if items else None
+
+
 def summary(run: RunData) -> Markup:
     """Every measurement with its value, kind, N and witness."""
     parts = [
@@ -229,6 +240,7 @@ def _facts(title: str, facts: Mapping[str, Any]) -> Markup:
 
 
 SECTIONS = (
+    CoreSection("warnings", "Before any number", 5, warnings),
     CoreSection("summary", "Summary", 10, summary),
     CoreSection("failures", "Failed cells", 12, failures),
     CoreSection("tables", "All tables", 800, tables),

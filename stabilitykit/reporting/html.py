@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ def short(label: str) -> str:
     for part in rest.split(","):
         key, equals, value = part.rpartition("=")
         path = value.replace("\\", "/").rstrip("/")
-        parts.append(key + equals + (path.rpartition("/")[2] if "/" in path else value))
+        numbers = re.fullmatch(r"[-+\d.\s()\[\]e/]*", value)  # MEAN/STD: the slash parts numbers, not folders
+        parts.append(key + equals + (path.rpartition("/")[2] if "/" in path and not numbers else value))
     return head + colon + ",".join(parts)
 
 

@@ -154,7 +154,7 @@ def test_fit_weights_lists_every_kind_of_mismatch_and_changes_nothing() -> None:
     }
     with pytest.raises(UsageProblem) as caught:
         fit_weights(module, state, "small net")
-    for words in ("small net", "1 missing: 0.bias", "1 unexpected: extra", "0.weight (checkpoint 2x4, model 2x3)"):
+    for words in ("small net", "1 missing: 0.bias", "1 unused: extra", "0.weight (checkpoint 2x4, model 2x3)"):
         assert words in str(caught.value)
     assert same(dict(module.state_dict()), before)
 

@@ -65,7 +65,10 @@ def test_list_runs(capsys):
         (["timm:resnet5", "--list-runs"], 2, "did you mean"),
         (["resnet50", "--list-runs"], 2, "did you mean timm:resnet50"),
         (["timm:resnet18"], 2, "--dataset"),
-        (["timm:resnet18", "--normalise", "imagenet", "--list-runs"], 2, "take no --normalise"),
+        (["timm:resnet18", "--normalise", "0.5/0", "-d", "digits"], 2, "above 0"),
+        (["timm:resnet18", "--normalise", "imagnet", "-d", "digits"], 2, "expects none, imagenet"),
+        (["timm:resnet18,pach_size=4", "-d", "digits"], 2, "no option 'pach_size'"),
+        (["timm:resnet18,checkpoint_path=x.pth", "-d", "digits"], 2, "checkpoint_path is no option of a network"),
         (["timm:resnet18", "-d", "digits", "--run", "layer9"], 2, "has no run 'layer9'"),
         (["hf-hub:timm/resnet18.a1_in1k", "-d", "digits"], 2, "--download"),
     ],
@@ -135,7 +138,7 @@ def test_a_net_that_is_not_its_blocks_fails(folder, capsys):
     )
     error = capsys.readouterr().err
     assert "the chained blocks are not the model" in error
-    assert "warning: certificate of module:" in error
+    assert "their_nets:Hidden" in error and ": certificate: the chained blocks are not the model" in error
 
 
 def test_the_blocks_table_agrees_with_the_trajectory(folder):

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 from stabilitykit_adapters.choosing import choose_run
 from stabilitykit_adapters.modules import build_module, module_model
-from stabilitykit_adapters.pixels import plain_preprocess
-from stabilitykit_adapters.weights import load
+from stabilitykit_adapters.pixels import Pixels, plain_preprocess
 from stabilitykit_timm.models import network, timm_model
 from stabilitykit_timm.names import input_shape_of, skeleton, split_spec
 from stabilitykit_timm.preprocess import timm_preprocess
 from stabilitykit_timm.weights import classes_in
 
 from stabilitykit import CellProblem, UsageProblem
+from stabilitykit.training.checkpoints import load_into, read_checkpoint
 
 SMALL = "resnet18"
 
@@ -85,17 +85,17 @@ def test_loads_exactly(weights, prefix, suffix, tmp_path):
     path = tmp_path / f"net{suffix}"
     state = {prefix + name: tensor.contiguous() for name, tensor in weights.items()}
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
-    assert classes_in(path, f"timm:{SMALL}") == 7
+    assert classes_in(read_checkpoint(path), skeleton(f"timm:{SMALL}")) == 7
     module = timm.create_model(SMALL, num_classes=7)
-    load(module, path, "timm:x")
+    load_into(module, path, "timm:x")
     assert all(torch.equal(tensor, weights[name]) for name, tensor in module.state_dict().items())
 
 
 def test_several_sets_of_weights_are_not_guessed(weights, tmp_path):
     both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in weights.items()}
     torch.save({"weights_of": both, "epoch": 3}, tmp_path / "net.pth")
-    with pytest.raises(UsageProblem, match=r"2 sets of weights that fit, under student\., teacher\."):
-        load(timm.create_model(SMALL, num_classes=7), tmp_path / "net.pth", "timm:x")
+    with pytest.raises(UsageProblem, match=r"2 sets of weights that fit: weights_of.student, weights_of.teacher"):
+        load_into(timm.create_model(SMALL, num_classes=7), tmp_path / "net.pth", "timm:x")
 
 
 def test_the_model_takes_the_checkpoints_classes(weights, tmp_path):
@@ -109,7 +109,7 @@ def test_names_what_does_not_fit(weights, tmp_path):
     state = {name: tensor for name, tensor in weights.items() if name != "layer2.0.conv1.weight"}
     state["extra.weight"] = torch.zeros(1)
     save_file(state, tmp_path / "net.safetensors")
-    with pytest.raises(UsageProblem, match=r"missing: layer2\.0\.conv1\.weight.*unexpected: extra\.weight"):
+    with pytest.raises(UsageProblem, match=r"missing: layer2\.0\.conv1\.weight.*unused: extra\.weight"):
         timm_model(SMALL, checkpoint=str(tmp_path / "net.safetensors"))
 
 
@@ -167,22 +167,22 @@ def test_timm_preprocessing_is_timms():
 
 def test_plain_preprocessing():
     image = np.full((3, 4, 4), 0.5, np.float32)
-    preprocess, described = plain_preprocess((3, 4, 4), "0.5 0.25 0/1 0.5 2", False, "net")
+    preprocess, described = plain_preprocess((3, 4, 4), Pixels("0.5 0.25 0/1 0.5 2"), False, "net")
     out = preprocess([image, image])
     assert out.shape == (2, 3, 4, 4) and out[0, :, 0, 0].tolist() == [0.0, 0.5, 0.25]
     assert described["std"] == [1.0, 0.5, 2.0]
     with pytest.raises(CellProblem, match=r"takes inputs of 3x4x4, got 3x5x5; set input=3x5x5"):
         preprocess([np.zeros((3, 5, 5), np.float32)])
     with pytest.raises(CellProblem, match="channels=keep"):
-        plain_preprocess((4, 4), "none", False, "net")[0]([image])
+        plain_preprocess((4, 4), Pixels(), False, "net")[0]([image])
     for shape in ((16,), (4, 4)):
-        flat = plain_preprocess(shape, "none", False, "net")[0]([image[:1]])
+        flat = plain_preprocess(shape, Pixels(), False, "net")[0]([image[:1]])
         assert flat.shape == (1, *shape) and torch.equal(flat.flatten(), torch.full((16,), 0.5))
-    resized, _ = plain_preprocess((3, 4, 4), "none", True, "net")
+    resized, _ = plain_preprocess((3, 4, 4), Pixels(), True, "net")
     assert resized([np.zeros((3, 9, 7), np.float32)]).shape == (1, 3, 4, 4)
     for bad in ("imagnet", "0.5/0", "1 2/1", "/"):
         with pytest.raises(UsageProblem, match="normalise"):
-            plain_preprocess((3, 4, 4), bad, False, "net")
+            plain_preprocess((3, 4, 4), Pixels(bad), False, "net")
 
 
 def test_modules_of_users(tmp_path, monkeypatch):

@@ -1,0 +1,69 @@
+"""What a reader has to know before any number of a pair: weights that are none, an accuracy that is chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.evaluation.selection import Choice
+from stabilitykit.evaluation.subject import Subject
+
+SIGMAS = 3.0
+"""Standard deviations above chance from which an accuracy counts as more than chance."""
+
+
+def cautions_before(subject: Subject) -> list[str]:
+    """What can be said before anything is measured: untrained weights, what loading let through, no certificate."""
+    details = subject.model.describe()
+    word = "UNCERTIFIED" if subject.settings.uncertified else "certificate"
+    found = [f"{word}: {reason}" for reason in _texts(subject.certificate.get("reasons"))]
+    if untrained(subject.model_choice, details):
+        found.append("the weights are untrained (no checkpoint was given): every number is about a random network")
+    return found + _texts(details.get("warnings"))
+
+
+def untrained(choice: Choice, details: Mapping[str, object]) -> bool:
+    """Whether a model says that its weights are untrained, or takes a checkpoint and was given none."""
+    weights = details.get("weights")
+    if isinstance(weights, str):
+        return weights.startswith("untrained")
+    if weights is not None or "checkpoint" in details:
+        return False
+    return choice.has_option("checkpoint") and choice.options.get("checkpoint") is None
+
+
+def cautions_after(subject: Subject) -> list[str]:
+    """What the readouts show: an accuracy that does not differ from chance."""
+    trajectory = subject.known_trajectory
+    settings = subject.settings
+    if trajectory is None or settings.any_classes or settings.extraction.readout != "head" or subject.model.replayed:
+        return []
+    if trajectory.num_classes != len(trajectory.class_names) or untrained(
+        subject.model_choice, subject.model.describe()
+    ):
+        return []
+    accuracy, chance, limit = at_chance(trajectory)
+    if accuracy > limit or limit >= 1:
+        return []
+    return [
+        f"accuracy {accuracy:.3g} on {len(trajectory)} images is chance ({chance:.3g}): check the weights, the order "
+        "of the classes and the preprocessing (mean, std)"
+    ]
+
+
+def at_chance(trajectory: Trajectory) -> tuple[float, float, float]:
+    """(accuracy of the final readout, the accuracy of predictions drawn independently of the labels, the limit up to
+    which an accuracy is not told from that by :data:`SIGMAS` standard deviations)."""
+    labels, chosen, count = trajectory.labels, trajectory.predictions, len(trajectory)
+    size = max(int(labels.max(initial=0)), int(chosen.max(initial=0))) + 1
+    shares = [np.bincount(values, minlength=size) / count for values in (labels, chosen)]
+    chance = float(shares[0] @ shares[1])
+    limit = chance + SIGMAS * math.sqrt(chance * (1 - chance) / count)
+    return float((labels == chosen).mean()), chance, limit
+
+
+def _texts(value: object) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, (list, tuple)) else []
