@@ -25,7 +25,7 @@ SUSPICIOUS = 1e-3
 # Below this residual it may be the size of the batch, which moves logits by about 1e-6.
 SMALLEST = 1e-6
 # Share of the images that a recheck may run: with what else it does, below a tenth of the cell.
-RECHECK_SHARE = 0.05
+RECHECK_SHARE = 0.03
 # As many may run in any case: the witness of one constant names about two for each depth.
 FEWEST_IMAGES = 24
 
