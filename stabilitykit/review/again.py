@@ -17,6 +17,7 @@ from stabilitykit.evaluation.acceptance import rechecked, stored_form
 from stabilitykit.evaluation.chain_check import certify
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
+from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.rerun import Rerun, witness_images
 from stabilitykit.evaluation.selection import Choice
@@ -149,7 +150,7 @@ def _measured(
         subject.dataset_choice.label,
         choice.label,
         result=result,
-        record={**record, "property": about},
+        record={**record, "property": about, COMPUTES: subject.computes()},
         plugin=choice.plugin,
         requested=choice.requested,
     )

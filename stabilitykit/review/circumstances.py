@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stabilitykit.base.results import SCHEMA_VERSION
+from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.review.leaves import ABSENT, Difference, differences
 from stabilitykit.runs.provenance import LOGIT_BOUND
 
@@ -84,6 +85,8 @@ class Circumstances:
             return "where or by which version it was made"
         if difference.within(*self.tolerance):
             return ""
+        if path == f"record.{COMPUTES}" and self.other_machine:
+            return "a digest of bits, which another machine moves"
         if not self.other_code:
             return None
         if path.endswith(".recheck"):

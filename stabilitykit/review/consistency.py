@@ -12,6 +12,7 @@ import numpy as np
 from stabilitykit.base.results import Measurement
 from stabilitykit.base.text import safe_cell
 from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.review.files import Key, RunFiles, key_of
 from stabilitykit.review.leaves import Difference, differences
 from stabilitykit.review.plan import Plan
@@ -126,7 +127,7 @@ def _of_records(files: RunFiles, cells: Mapping[str, Cell]) -> Iterator[Finding]
         record, key = files.cells[name].get("record"), key_of(cell)
         if not isinstance(record, Mapping) or (not record and not cell.ok):
             continue
-        shared = {part: value for part, value in record.items() if part != "property"}
+        shared = {part: value for part, value in record.items() if part not in ("property", COMPUTES)}
         for difference in differences(shared, records.get(key[:2], {}), "record"):
             yield key, difference.path, _against(difference, "in the cell", "in run.json's pairs")
         own = record.get("property")
