@@ -28,7 +28,7 @@ MACHINE, CODE = ("python", "packages", "device", "determinism"), ("git", "packag
 WORDS = re.compile(r"(^|\.)(note|title|reference|notes\[\d+\])$")
 # Leaves of a record that say where and by which version it was made, not what.
 MADE_BY = re.compile(r"(^|\.)plugin\.(distribution|version)$|^record\.(device|threads)$|\.recorded_on$")
-TIME = re.compile(r"(^|\.)seconds$")
+TIME = re.compile(r"^seconds$|^result\.tables\..*\.seconds$")
 
 
 @dataclass(frozen=True)
