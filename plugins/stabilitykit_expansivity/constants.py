@@ -37,7 +37,6 @@ class Constant:
         rows: the two rows of the trajectory.
         block: depth of the largest (max) or smallest (min, mean) distance.
         distances: float64 (T+1,) of the pair.
-        recheck: |what the search found - an independent float64 recomputation from the logits|.
         interval: bounds of the sample's minimum where it is not exact.
     """
 
@@ -47,7 +46,6 @@ class Constant:
     rows: tuple[int, int]
     block: int
     distances: tuple[float, ...]
-    recheck: float
     interval: tuple[float, float] | None = None
 
 
@@ -98,8 +96,7 @@ def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Cons
     logits = np.ascontiguousarray(trajectory.logits[:, list(rows)])
     distances = pair_distances(to_space(logits, trajectory.space))
     value, block = reduce_distances(distances, reduction)
-    recheck = abs(found.value - value)
     if not trajectory.rounded:
-        return Constant(reduction, found.value, Kind.EXACT, rows, found.block, distances, recheck)
+        return Constant(reduction, found.value, Kind.EXACT, rows, found.block, distances)
     lower = max(0.0, found.value - FLOAT32_SLACK)
-    return Constant(reduction, value, Kind.UPPER, rows, block, distances, recheck, (lower, value))
+    return Constant(reduction, value, Kind.UPPER, rows, block, distances, (lower, value))

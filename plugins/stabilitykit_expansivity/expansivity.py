@@ -182,8 +182,7 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
         witness,
         REFERENCES[found.reduction],
         found.interval,
-        found.recheck,
-        note,
+        note=note,
     )
 
 

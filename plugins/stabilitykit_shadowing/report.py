@@ -12,7 +12,6 @@ from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import Bracket
 from stabilitykit_shadowing.constants import Constant
 from stabilitykit_shadowing.measure import Shadowed
-from stabilitykit_shadowing.orbits import path_jumps
 from stabilitykit_shadowing.profile import Profile
 from stabilitykit_shadowing.tracing import tracing_distances
 
@@ -80,22 +79,6 @@ class Witnesses:
         else:
             apart = tracing_distances(self.values, shadowed.orbits, number, tracer)
         return record | {"distances": [float(d) for d in apart]}
-
-    def recheck(self, constant: Constant) -> float | None:
-        """|value - recomputed|, from the readouts of the witness orbits in plain float64."""
-        if constant.value is None or not np.isfinite(constant.value):
-            return None
-        orbits = self.shadowed.orbits
-        if constant.eps_orbit in self.refined:
-            eps = float(self.refined[constant.eps_orbit][1].max())
-        else:
-            tracer = int(self.shadowed.tracer[constant.eps_orbit])
-            eps = float(tracing_distances(self.values, orbits, constant.eps_orbit, tracer).max())
-        if orbits.path is not None:
-            delta = float(path_jumps(self.values, orbits.path[[constant.delta_orbit]]).max())
-        else:
-            delta = float(orbits.delta[constant.delta_orbit])
-        return abs(constant.value - delta / eps)
 
     def table(self, result: PropertyResult) -> Table:
         """Witness orbits depth by depth, one row per depth; the image is that of the start for off-sample orbits."""

@@ -50,17 +50,24 @@ class Response:
 
 
 def respond(
-    context: Context, block: Callable[[int, State], State], rows: np.ndarray, label: str = "", only: int | None = None
+    context: Context,
+    block: Callable[[int, State], State],
+    rows: np.ndarray,
+    label: str = "",
+    only: int | None = None,
+    tracers: np.ndarray | None = None,
 ) -> Response:
     """Run the images ``rows`` (P,) through perturbed blocks ``block(t, state)``; states are never kept.
 
     Arguments:
         only: the one block that differs; what is known to be equal is then not computed twice. None: any may.
+        tracers: trajectories (T+1, M, K) to trace by; ``tracer`` then counts among those, and ``own`` is NaN. None:
+            those of all images.
 
     Raises:
         CellProblem: the perturbed orbits leave the finite numbers.
     """
-    values = context.trajectory.values
+    values = context.trajectory.values if tracers is None else tracers
     parts: list[tuple[np.ndarray, ...]] = []
     batches = context.progress(context.batches(rows), f"perturbation: {label}", -(-len(rows) // context.batch_size))
     for part, inputs in batches:
@@ -78,7 +85,9 @@ def respond(
                 found.jumps,
                 eps,
                 tracer,
-                _distances(values[:, part], found.readouts).max(axis=1),
+                _distances(values[:, part], found.readouts).max(axis=1)
+                if tracers is None
+                else np.full(len(part), np.nan),
                 _distances(values[:, tracer], found.readouts),
                 batch.decisions() != found.readouts[:, -1].argmax(axis=1),
             )

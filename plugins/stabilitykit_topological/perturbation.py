@@ -168,24 +168,37 @@ class BlockPerturbation(Property):
         )
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
-        """Every quotient from its perturbation, run again from the seed."""
+        """Every quotient at its witness: the perturbation made again from the seed, delta at the image named for it,
+        eps of the orbit and the tracer named. Shares of changed decisions rest on all orbits and are left open."""
         perturbations, _ = plan(context.model, self.families, self.scales, self.fractions)
         by_label = {p.label: p for p in perturbations}
-        rows = self._rows(context)
-        responses: dict[str, Response] = {}
         found: dict[str, float | None] = {}
         for measurement in result.measurements:
-            label = measurement.witness.get("perturbation")
-            if label not in by_label:
-                continue
-            if label not in responses:
-                responses[label] = self._respond(context, by_label[label], rows)
-            response = responses[label]
-            if measurement.name.startswith("changed_decisions"):
-                found[measurement.name] = float(response.changed.mean())
-            else:
-                found[measurement.name] = response.delta / float(response.eps.max())
+            perturbation = by_label.get(str(measurement.witness.get("perturbation")))
+            if perturbation is not None and "delta_image" in measurement.witness:
+                found[measurement.name] = self._at_witness(context, perturbation, measurement.witness)
         return found
+
+    def _at_witness(self, context: Context, perturbation: Perturbation, witness: Mapping[str, Any]) -> float | None:
+        """delta / eps of the two orbits that a witness names, run in batches of the size they had when measured."""
+        rows = self._rows(context)
+        orbit, tracer = witness["indices"]
+        wanted = context.rows_of([witness["delta_image"], orbit])
+        if not np.isin(wanted, rows).all():
+            raise CellProblem(f"the orbits of images {witness['delta_image']} and {orbit} were not perturbed")
+        places = context.rerun.batches(np.searchsorted(rows, wanted), len(rows), context.batch_size)
+        members = rows[np.concatenate(places)]
+        response = respond(
+            context,
+            perturbation.build(context.model, context.seed),
+            members,
+            perturbation.label,
+            perturbation.block,
+            context.readouts(context.rows_of([tracer])),
+        )
+        delta = float(response.change[members == wanted[0]].max())
+        eps = float(response.eps[members == wanted[1]].max())
+        return delta / eps if eps > 0 else None
 
 
 def _curve_row(perturbation: Perturbation, response: Response) -> list[Any]:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-SCHEMA_VERSION = 1
+# 2: times stand in times.json; 1: in run.json and the cells.
+SCHEMA_VERSION = 2
 # Name of the table that says what faster extraction did to each measurement.
 EXTRACTION_EFFECT = "extraction_effect"
 

@@ -1,14 +1,22 @@
-"""``stabilitykit verify RUN``: recompute the witnesses of a run in float64; exit 1 when a number does not stand."""
+"""``stabilitykit verify RUN``: measure a run again; exit 1 when a number does not stand."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stabilitykit.base.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from stabilitykit.review.verdicts import Uncovered, Verdict, Verification
+
+# Places of one kind that the table names before it says how many more there are.
+NAMED = 12
 
 
 @click.command("verify")
@@ -25,16 +33,15 @@ from stabilitykit.base.errors import UsageProblem
 @click.option(
     "--relative",
     type=float,
-    default=1e-9,
-    show_default=True,
-    help="Relative tolerance; raise it on other hardware, where logits move by about 1e-6.",
+    default=None,
+    help="Relative tolerance. Without it: none on the machine of the run, and 1e-3 (or 1e-6 absolute) on another one, "
+    "where logits move by up to 1e-5.",
 )
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option(
     "--witnesses-only",
     is_flag=True,
-    help="Leave out numbers that rest on all images (accuracy, medians, "
-    "lower bounds): a few batches are run instead of all.",
+    help="Recompute witnesses alone, without measuring anything again: a few batches are run instead of all.",
 )
 @click.option("--trust-run", is_flag=True, help="Let RUN name code to run (module:) and downloads.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
@@ -43,25 +50,27 @@ def command(
     device: str,
     checkpoints: tuple[str, ...],
     places: tuple[str, ...],
-    relative: float,
+    relative: float | None,
     output_format: str,
     witnesses_only: bool,
     trust_run: bool,
     quiet: bool,
 ) -> int:
-    """Recompute every witness of RUN in float64 from model and data, and say which numbers stand.
+    """Measure RUN again from model and data, and say which of its numbers stand.
 
-    Numbers without a witness (accuracy, normalised values, bounds from below) are recomputed from all images.
+    Every property is measured again, searches included, and every value, witness, table row, note and record that RUN
+    holds is compared, measurements.csv too: to the last bit on the machine that made the run. Witnesses are recomputed
+    a second time by code that shares nothing with the searches. What is not recomputed is listed by name.
 
     Exit 0 when every recomputed number stands, 1 when one fails, when a cell of the run had failed, or when
-    nothing could be recomputed.
+    nothing could be recomputed; 2 when RUN names what cannot be built.
     """
     from stabilitykit.cli.progress import make_progress
     from stabilitykit.review.verify import verify
 
-    if not relative >= 0:
+    if relative is not None and not relative >= 0:
         raise UsageProblem(f"--relative is a number >= 0; got {relative}")
-    verdicts = verify(
+    found = verify(
         run,
         device=device,
         relative=relative,
@@ -71,22 +80,52 @@ def command(
         trust=trust_run,
         witnesses_only=witnesses_only,
     )
-    counts = {
-        status: sum(v.status == status for v in verdicts)
-        for status in ("stands", "fails", "not recomputed", "failed cell")
-    }
+    counts = found.counts()
     if output_format == "json":
         print(
             json.dumps(
-                {"verdicts": [{**vars(v), "difference": v.difference} for v in verdicts], "counts": counts}, indent=1
+                {
+                    "verdicts": [{**vars(v), "difference": v.difference} for v in found],
+                    "counts": counts,
+                    "not_recomputed": [vars(u) for u in found.uncovered],
+                    "other_code": found.circumstances.other_code,
+                    "other_machine": found.circumstances.other_machine,
+                    "tolerance": found.circumstances.tolerance,
+                },
+                indent=1,
             )
         )
     else:
-        _print(verdicts)
+        _print(found.verdicts)
+        for line in _about(found):
+            print(line)
         print(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to verify")
     if counts["stands"] == 0 and counts["fails"] == 0:
         print("no number of this run could be recomputed", file=sys.stderr)
-    return 0 if counts["stands"] and not counts["fails"] and not counts["failed cell"] else 1
+    return 0 if found.ok else 1
+
+
+def _about(found: Verification) -> Iterator[str]:
+    """How numbers were compared, and what was not: lines for people."""
+    circumstances = found.circumstances
+    relative, absolute = circumstances.tolerance
+    how = f"within {relative:g} relative or {absolute:g} absolute" if relative or absolute else "to the last bit"
+    yield f"compared {how}"
+    for what, texts in (("another machine", circumstances.other_machine), ("other code", circumstances.other_code)):
+        if texts:
+            more = f"; {len(texts) - 4} more" if len(texts) > 4 else ""
+            yield f"made {'on' if what == 'another machine' else 'by'} {what}: {'; '.join(texts[:4])}{more}"
+    yield "not recomputed:"
+    for reason, places in _by_reason(found.uncovered).items():
+        more = f" and {len(places) - NAMED} more (--format json names all)" if len(places) > NAMED else ""
+        yield f"  {', '.join(places[:NAMED])}{more}: {reason}"
+
+
+def _by_reason(uncovered: list[Uncovered]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for u in uncovered:
+        found.setdefault(u.reason, []).append(f"{u.file} {u.path}".strip())
+    return found
 
 
 def _named(given: tuple[str, ...]) -> dict[str, str]:
@@ -94,7 +133,7 @@ def _named(given: tuple[str, ...]) -> dict[str, str]:
     return {name: path for name, _, path in (text.rpartition("=") for text in given)}
 
 
-def _print(verdicts: list) -> None:
+def _print(verdicts: list[Verdict]) -> None:
     from rich.markup import escape
     from rich.table import Table
 

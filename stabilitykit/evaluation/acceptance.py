@@ -8,16 +8,26 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from stabilitykit.base.errors import PluginProblem
 from stabilitykit.base.results import Measurement, PropertyResult, to_plain
 from stabilitykit.evaluation.blame import describe_failure
+from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.property import Property
+from stabilitykit.evaluation.rerun import Rerun, witness_images
 from stabilitykit.evaluation.selection import Choice
 
 # A result is numbers and small tables for people; more than this is a plugin writing its arrays into it.
 MAX_RESULT_BYTES = 64_000_000
 # A recomputation in the same process is bit-equal or nearly so; beyond this fraction something keeps a state.
 SUSPICIOUS = 1e-3
+# Below this residual it may be the size of the batch, which moves logits by about 1e-6.
+SMALLEST = 1e-6
+# Share of the images that a recheck may run: with what else it does, below a tenth of the cell.
+RECHECK_SHARE = 0.03
+# As many may run in any case: the witness of one constant names about two for each depth.
+FEWEST_IMAGES = 24
 
 
 def stored_form(result: Any) -> PropertyResult:
@@ -41,24 +51,34 @@ def stored_form(result: Any) -> PropertyResult:
     return stored
 
 
-def rechecked(prop: Property, context: Any, result: PropertyResult, choice: Choice) -> PropertyResult:
-    """``result`` with the residuals of an independent recomputation, as `verify` does it, where it has none yet.
+def rechecked(prop: Property, context: Context, result: PropertyResult, choice: Choice) -> PropertyResult:
+    """``result`` with the residuals of a recomputation from model and data, as `verify` does it.
 
-    A recomputation that fails is said on stderr and costs no number: `verify` will report it.
+    Nothing is read from the cache, and nothing is searched for. The images of the witnesses run together, at most
+    :func:`allowed_images` of them: measurements are rechecked in their order, the headline constants first, as far
+    as that goes. A recomputation that fails is said on stderr and costs no number: `verify` will report it.
     """
-    if all(m.recheck is not None or m.value is None for m in result.measurements):
+    some = PropertyResult(_affordable(context, result.measurements), result.tables, result.images, result.notes)
+    if not some.measurements:
         return result
+    expected = _witness_rows(context, some.measurements)
     try:
-        found = dict(prop.verify(context, copy.deepcopy(result)))
+        # A whole batch is bit-equal to the extraction's, and what is compiled takes no other; a part of one is cheaper.
+        compiled = context.make_forward is not None and context.make_forward() is not None
+        filled = compiled or allowed_images(len(context.indices)) >= context.batch_size
+        again = replace(context, rerun=Rerun(expected, packed=True, filled=filled))
+        found = dict(prop.verify(again, copy.deepcopy(some)))
         for number, m in enumerate(result.measurements):
-            again = found.get(m.name)
-            if again is None or m.value is None or m.recheck is not None:
+            value = found.get(m.name)
+            if isinstance(value, str):
+                raise PluginProblem(f"{m.name}: {value}")
+            if value is None or m.value is None:
                 continue
-            residual = 0.0 if float(again) == m.value else abs(float(again) - m.value)
+            residual = 0.0 if float(value) == m.value else abs(float(value) - m.value)
             result.measurements[number] = replace(m, recheck=residual)
-            if not residual <= SUSPICIOUS * abs(m.value):
+            if not residual <= max(SUSPICIOUS * abs(m.value), SMALLEST):
                 text = (
-                    f"{m.name} is {m.value:.6g}, and {float(again):.6g} when it is computed again: model, images "
+                    f"{m.name} is {m.value:.6g}, and {float(value):.6g} when it is computed again: model, images "
                     "and property must be functions of their input alone"
                 )
                 result.notes.append(text)
@@ -67,3 +87,24 @@ def rechecked(prop: Property, context: Any, result: PropertyResult, choice: Choi
         reason = describe_failure(choice, error)
         print(f"warning: {reason['culprit']}: the recheck failed ({reason['message']})", file=sys.stderr)
     return result
+
+
+def allowed_images(total: int) -> int:
+    """How many images a recheck may run of ``total`` that were extracted."""
+    return max(FEWEST_IMAGES, int(RECHECK_SHARE * total))
+
+
+def _affordable(context: Context, measurements: list[Measurement]) -> list[Measurement]:
+    """Those of ``measurements``, the first ones first, whose witnesses' images are not too many."""
+    allowed = allowed_images(len(context.indices))
+    taken: list[Measurement] = []
+    for m in measurements:
+        if len(_witness_rows(context, [*taken, m])) <= allowed:
+            taken.append(m)
+    return taken
+
+
+def _witness_rows(context: Context, measurements: list[Measurement]) -> np.ndarray:
+    """int64, rows of the evaluated images that the witnesses name; numbers that are none of those are left out."""
+    images = [index for m in measurements for index in witness_images(m)]
+    return np.flatnonzero(np.isin(context.indices, images))

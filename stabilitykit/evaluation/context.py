@@ -13,6 +13,7 @@ from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
+from stabilitykit.evaluation.rerun import Rerun
 from stabilitykit.machine.distributed import World
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Context:
         results: results of the properties named in the component's ``needs`` and ``wants``, by name.
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
+        rerun: what :meth:`readouts` computed so far, and how it batches images.
         make_trajectory, make_forward: the trajectory and the compiled forward pass (None: there is none), on first use.
     """
 
@@ -56,6 +58,7 @@ class Context:
     make_trajectory: Callable[[], Trajectory] | None = None
     world: World = field(default_factory=World)
     make_forward: Callable[[], Forward | None] | None = None
+    rerun: Rerun = field(default_factory=Rerun)
 
     @property
     def space(self) -> Space:
@@ -104,22 +107,19 @@ class Context:
     def readouts(self, rows: np.ndarray) -> np.ndarray:
         """Trajectories of ``rows`` recomputed from model and data -> float64 (T+1, len(rows), K) in ``space``.
 
-        Each row is run inside the same batch as in extraction: only then are the logits bit-identical.
+        Each row is run in a batch of the size it had in extraction: only then are the logits bit-identical.
         """
         from stabilitykit.dynamics.space import to_space
+
+        return to_space(self.rerun.logits(rows, len(self.indices), self.batch_size, self._run), self.space)
+
+    def _run(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The rows of one batch run through the network: (row numbers, logits (T+1, B, K))."""
         from stabilitykit.dynamics.trajectory import batch_logits
 
-        rows = np.asarray(rows, dtype=np.int64)
         forward = self.make_forward() if self.make_forward is not None else None
-        found: dict[int, np.ndarray] = {}
-        for number in np.unique(rows // self.batch_size):
-            members = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.indices)))
-            for part, inputs in self.batches(members):
-                logits = batch_logits(self.model, self.readout, inputs, self.extraction.autocast, forward)
-                for column, row in enumerate(part):
-                    if row in rows:
-                        found[int(row)] = logits[:, column]
-        return to_space(np.stack([found[int(row)] for row in rows], axis=1), self.space)
+        for part, inputs in self.batches(rows):
+            yield part, batch_logits(self.model, self.readout, inputs, self.extraction.autocast, forward)
 
     def rows_of(self, dataset_indices: Iterable[int]) -> np.ndarray:
         """Row numbers (positions in ``indices``) of dataset indices; CellProblem when one was not evaluated."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stabilitykit.base.results import Measurement
+from stabilitykit.base.text import safe_cell
 from stabilitykit.dynamics.dataset import Dataset
-from stabilitykit.runs.folder import CSV_FILE, Cell, RunFolder, to_csv
+from stabilitykit.evaluation.job import COMPUTES
+from stabilitykit.review.files import Key, RunFiles, key_of
+from stabilitykit.review.leaves import Difference, differences
+from stabilitykit.review.plan import Plan
+from stabilitykit.runs.folder import CSV_COLUMNS, CSV_FILE, Cell, to_csv
 
-# Columns of measurements.csv that hold a number or say what it is.
-CHECKED = ("value", "kind", "n", "lower", "upper", "witness")
-KEY = ("model", "dataset", "property", "measurement")
+# (model, dataset, property), place in the run, what is wrong. Empty names: of the whole run.
+Finding = tuple[Key, str, str]
+WHOLE: Key = ("", "", "")
 
 
 def inconsistent(dataset: Dataset, m: Measurement) -> str:
@@ -38,26 +42,114 @@ def inconsistent(dataset: Dataset, m: Measurement) -> str:
     return ""
 
 
-def changed_rows(run: Path | str, cells: list[Cell]) -> Iterator[tuple[Cell, str, str]]:
-    """(cell, measurement, message) for every number that measurements.csv and the cells give differently."""
-    rows = RunFolder(Path(run)).read_csv()
-    if rows is None:
+def disagreements(files: RunFiles, cells: Mapping[str, Cell], plan: Plan) -> Iterator[Finding]:
+    """Everything in which run.json, the cells and measurements.csv disagree.
+
+    Arguments:
+        cells: by file name.
+    """
+    yield from _of_names(files, cells)
+    yield from _of_listing(files, cells, plan)
+    yield from _of_records(files, cells)
+    yield from _of_settings(cells, plan)
+    if files.info.get("status") == "complete" and files.csv is not None:
+        yield from changed_rows(files.csv, list(cells.values()))
+
+
+def changed_rows(text: str, cells: list[Cell]) -> Iterator[Finding]:
+    """Every field of measurements.csv that the cells give differently; columns it does not have are older than them."""
+    rows, expected = (list(csv.DictReader(io.StringIO(source))) for source in (text, to_csv(cells)))
+    header = next(csv.reader(io.StringIO(text)), [])
+    unknown = [column for column in header if column not in CSV_COLUMNS]
+    for column in unknown:
+        yield WHOLE, CSV_FILE, f"{CSV_FILE} has a column {column!r} that no cell gives"
+    if len(rows) != len(expected):
+        yield WHOLE, CSV_FILE, f"{CSV_FILE} has {len(rows)} rows, the cells give {len(expected)}"
         return
-    found = {tuple(row.get(k) for k in KEY): row for row in rows}
-    for cell in cells:
-        for row in csv.DictReader(io.StringIO(to_csv([cell]))):
-            seen, name = found.get(tuple(row[k] for k in KEY)), row["measurement"]
-            if seen is None:
-                yield cell, name, f"{CSV_FILE} has no row of it"
-                continue
-            for column in CHECKED:
-                if seen.get(column) != row[column]:
-                    yield cell, name, f"{CSV_FILE} gives {column} {seen.get(column)}, the cell {row[column]}"
+    for number, (row, true) in enumerate(zip(rows, expected, strict=True)):
+        key = (true["model"], true["dataset"], true["property"])
+        for column in CSV_COLUMNS:
+            if (column in header and safe_cell(row[column]) != true[column]) or len(row) > len(header):
+                yield (
+                    key,
+                    true["measurement"],
+                    (f"{CSV_FILE}, row {number}, gives {column} {row[column]}, the cell {true[column]}"),
+                )
 
 
-def missing_cells(info: Mapping[str, Any], cells: list[Cell]) -> list[tuple[str, str, str]]:
-    """(model, dataset, property) that run.json lists and no file in cells/ holds."""
-    there = {(c.model, c.dataset, c.property) for c in cells}
-    listed = info.get("cells")
-    keys = [tuple(map(str, key)) for key in listed if isinstance(key, list)] if isinstance(listed, list) else []
-    return [(key[0], key[1], key[2]) for key in keys if len(key) == 3 and key not in there]
+def _of_names(files: RunFiles, cells: Mapping[str, Cell]) -> Iterator[Finding]:
+    times = Counter(key_of(cell) for cell in cells.values())
+    for name, cell in cells.items():
+        key = key_of(cell)
+        if name != f"{cell.slug}.json":
+            yield key, "", f"it stands in cells/{name}, expected cells/{cell.slug}.json"
+        if times[key] > 1:
+            yield key, "", f"{times[key]} files in cells/ hold it"
+        if files.cells[name].get("schema") != files.schema:
+            yield key, "", f"its schema is {files.cells[name].get('schema')!r}, that of run.json {files.schema}"
+
+
+def _of_listing(files: RunFiles, cells: Mapping[str, Cell], plan: Plan) -> Iterator[Finding]:
+    """Request, list of cells, status and the files in cells/."""
+    asked, there = list(plan.keys()), {key_of(cell) for cell in cells.values()}
+    status, listed = files.info.get("status"), files.info.get("cells")
+    for key in there - set(asked):
+        yield key, "", "the request in run.json does not ask for it"
+    keys = [tuple(key) if isinstance(key, list) else key for key in listed] if isinstance(listed, list) else []
+    if keys != asked[: len(keys)]:
+        yield WHOLE, "run.json: cells", "does not list the cells that the request asks for, in their order"
+    for key in asked if status == "complete" else [key for key in asked if key in keys]:
+        if key not in there:
+            yield key, "", "its file is missing in cells/"
+    if status == "complete" and len(keys) < len(asked):
+        yield WHOLE, "run.json: cells", f"lists {len(keys)} cells of a complete run of {len(asked)}"
+    if status != "complete" and set(asked) <= there:
+        yield WHOLE, "run.json: status", f"is {status!r}, and no cell is missing"
+
+
+def _of_records(files: RunFiles, cells: Mapping[str, Cell]) -> Iterator[Finding]:
+    """Records of the cells, of their pair, and the provenance."""
+    pairs = files.info.get("pairs")
+    records = {
+        (pair.get("model"), pair.get("dataset")): pair.get("record")
+        for pair in (pairs if isinstance(pairs, list) else [])
+        if isinstance(pair, Mapping)
+    }
+    provenance, request = files.provenance, files.info.get("request") or {}
+    if "seed" in provenance and provenance["seed"] != request.get("seed"):
+        yield (
+            WHOLE,
+            "run.json: provenance.seed",
+            f"is {provenance['seed']!r}, that of the request {request.get('seed')!r}",
+        )
+    device = provenance.get("device")
+    for name, cell in cells.items():
+        record, key = files.cells[name].get("record"), key_of(cell)
+        if not isinstance(record, Mapping) or (not record and not cell.ok):
+            continue
+        shared = {part: value for part, value in record.items() if part not in ("property", COMPUTES)}
+        for difference in differences(shared, records.get(key[:2], {}), "record"):
+            yield key, difference.path, _against(difference, "in the cell", "in run.json's pairs")
+        own = record.get("property")
+        plugin = own.get("plugin") if isinstance(own, Mapping) else None
+        for difference in differences(files.cells[name].get("plugin"), plugin, "plugin"):
+            yield key, difference.path, _against(difference, "in the cell", "in its record")
+        if isinstance(device, Mapping) and (
+            (device.get("type"), device.get("threads"), request.get("device"))
+            != (record.get("device"), record.get("threads"), record.get("device"))
+        ):
+            yield key, "record.device", "device or threads are not those of run.json's provenance and request"
+
+
+def _of_settings(cells: Mapping[str, Cell], plan: Plan) -> Iterator[Finding]:
+    """The request in run.json, by which a run is measured again, against the records."""
+    settings = plan.settings.request()
+    for cell in cells.values():
+        for name, value in settings.items():
+            if name in cell.record and cell.record[name] != value:
+                text = f"is {value!r} in run.json, and {name} is {cell.record[name]!r} in the record"
+                yield key_of(cell), f"request.{name}", text
+
+
+def _against(difference: Difference, where: str, other: str) -> str:
+    return f"{difference.path} is {difference.reported!r} {where}, {difference.recomputed!r} {other}"

@@ -1,4 +1,4 @@
-"""A run is a folder: run.json, cells/*.json, measurements.csv, images/. Readable without the plugins that made it."""
+"""A run is a folder: run.json, cells, measurements.csv, times.json, images. Readable without what made it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from stabilitykit.base.files import Folder, is_leftover
 from stabilitykit.base.locks import lock
 from stabilitykit.base.results import SCHEMA_VERSION, Measurement, PropertyResult
 from stabilitykit.base.text import csv_text, safe_cell
+from stabilitykit.runs.times import TIMES_FILE, Times
 
 RUN_FILE, CSV_FILE, LOCK_FILE = "run.json", "measurements.csv", ".lock"
 # What we write in a run folder: nothing of it may be a link, pipe, socket or device.
-PARTS = (LOCK_FILE, RUN_FILE, CSV_FILE, "report.html", "cells", "images", "figures")
+PARTS = (LOCK_FILE, RUN_FILE, CSV_FILE, TIMES_FILE, "report.html", "cells", "images", "figures")
 CSV_COLUMNS = (
     "model",
     "dataset",
@@ -122,6 +123,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.files = Folder(self.path)
+        self._times: Times | None = None
+
+    @property
+    def times(self) -> Times:
+        """When the run was made and how long each cell took, read on first use."""
+        if self._times is None:
+            self._times = Times(self.files)
+        return self._times
 
     @contextlib.contextmanager
     def open(self, *, resume: bool) -> Iterator[None]:
@@ -129,7 +138,7 @@ class RunFolder:
         self._refuse_foreign(resume)
         with lock(self.files.path(LOCK_FILE), wait=False, what=f"output folder {self.path}"):
             self._refuse_foreign(resume)  # another process may have finished a run here before the lock was ours
-            self.files.remove_leftovers(of=(RUN_FILE, CSV_FILE))
+            self.files.remove_leftovers(of=(RUN_FILE, CSV_FILE, TIMES_FILE))
             self.files.remove_leftovers("cells")
             for name in self.files.names("images"):
                 self.files.remove_leftovers("images", name)
@@ -161,10 +170,16 @@ class RunFolder:
             self.files.check(name)
 
     def write_run(self, data: Mapping[str, Any]) -> None:
-        self.files.write_json(RUN_FILE, data={"schema": SCHEMA_VERSION, **data})
+        """Write run.json, and what of it says when the run was made to times.json: equal runs, equal files."""
+        self.files.write_json(RUN_FILE, data={"schema": SCHEMA_VERSION, **self.times.take(data)})
+        self.times.write()
 
     def write_cell(self, cell: Cell) -> None:
-        self.files.write_json("cells", f"{cell.slug}.json", data=cell.to_json())
+        """Write the cell, and how long it took to times.json."""
+        data = cell.to_json()
+        self.times.seconds[cell.slug] = data.pop("seconds")
+        self.files.write_json("cells", f"{cell.slug}.json", data=data)
+        self.times.write()
 
     def complete(self, cells: list[Cell]) -> None:
         """Write cells again whose file is gone: a plugin may have emptied the folder meanwhile."""
@@ -182,7 +197,7 @@ class RunFolder:
                 f"{self.path} was written with schema {data['schema']}; this version reads up to "
                 f"{SCHEMA_VERSION}: update stabilitykit"
             )
-        return data
+        return self.times.give(data)
 
     def read_cells(self, on_damage: Callable[[str], None] | None = None) -> list[Cell]:
         """All finished cells, in the order of run.json (then by name).
@@ -194,7 +209,9 @@ class RunFolder:
             if not name.endswith(".json") or name.startswith("."):
                 continue
             try:
-                cells.append(_read_cell(self.files, name))
+                cell = _read_cell(self.files, name)
+                cell.seconds = self.times.seconds.get(cell.slug, cell.seconds)
+                cells.append(cell)
             except UsageProblem as error:
                 if on_damage is None:
                     raise UsageProblem(

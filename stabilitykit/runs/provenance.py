@@ -63,12 +63,23 @@ def git_commit(folder: Path) -> str | None:
         return None
 
 
+def cpu_name() -> str:
+    """The processor's own name, which decides how sums are ordered; the architecture where the system tells no more."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def provenance(host: PluginHost, device: Any, seed: int) -> dict[str, Any]:
     """Plain data recorded once per run."""
     import torch
 
     device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
@@ -76,7 +87,13 @@ def provenance(host: PluginHost, device: Any, seed: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "packages": package_versions(),
         "git": git_commit(Path(__file__).resolve().parents[1]),
-        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads(), "cpus": os.cpu_count()},
+        "device": {
+            "type": device.type,
+            "name": name,
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "cpus": os.cpu_count(),
+        },
         "seed": seed,
         "determinism": {
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),

@@ -58,7 +58,6 @@ def test_headline_witnesses_attain_their_values():
             jumps = [np.linalg.norm(values[t + 1, path[t]] - values[t + 1, path[t + 1]]) for t in range(len(path) - 1)]
             assert max(jumps) == pytest.approx(witness["delta"], rel=1e-12)
             assert measurement.value == pytest.approx(witness["delta"] / witness["eps"], rel=1e-12)
-            assert measurement.recheck <= 1e-12 * measurement.value
     assert result["Sh_all.lower"].value <= result["Sh_all.upper"].value <= result["Sh_profile"].value * (1 + 1e-12)
     jump = result["smallest_jump"]
     i, j = context.rows_of(jump.witness["indices"])

@@ -1,0 +1,177 @@
+"""The cells of one (model, dataset) pair of a finished run, measured again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stabilitykit.base.errors import CellProblem, catching, describe
+from stabilitykit.base.results import PropertyResult, to_plain
+from stabilitykit.base.watch import task, watch
+from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.evaluation.acceptance import rechecked, stored_form
+from stabilitykit.evaluation.chain_check import certify
+from stabilitykit.evaluation.context import Context
+from stabilitykit.evaluation.extraction_effect import ExtractionEffect
+from stabilitykit.evaluation.job import COMPUTES
+from stabilitykit.evaluation.property import Property
+from stabilitykit.evaluation.rerun import Rerun, witness_images
+from stabilitykit.evaluation.selection import Choice
+from stabilitykit.evaluation.subject import Subject
+from stabilitykit.machine.determinism import make_deterministic
+from stabilitykit.review.plan import Plan
+from stabilitykit.runs.folder import Cell
+
+Values = dict[str, "float | str | None"]
+# Settings in a record that decide a number. They come from run.json's request when a run is measured again.
+SETTINGS = ("n", "seed", "limit", "readout", "space", "batch_size", "extract_dtype", "channels_last", "compile")
+
+
+@dataclass
+class Remeasured:
+    """One cell measured again.
+
+    Attributes:
+        cell: as it would be written today; None where it was not measured (see ``trouble``, or only witnesses).
+        witnesses: measurement -> its value recomputed from the witness stored in the run, without any search.
+        trouble: why the cell could not be measured; empty when it was.
+        rounded: the readouts were searched as float32 copies, which witnesses are not computed from.
+    """
+
+    cell: Cell | None = None
+    witnesses: Values = field(default_factory=dict)
+    trouble: str = ""
+    rounded: bool = False
+
+
+@dataclass
+class PairAgain:
+    """A pair measured again.
+
+    Attributes:
+        record, certificate: as run.json keeps them; ``certificate`` is None where only witnesses are recomputed.
+        former: fingerprints that the model of ``record`` had before how they are made changed.
+        dataset: the dataset of today.
+        changed: what differs between the run's records and model and data of today, by property label; where
+            something does, nothing is measured.
+        cells: by property label.
+    """
+
+    record: dict[str, Any]
+    certificate: dict[str, Any] | None
+    former: tuple[str, ...]
+    dataset: Dataset
+    changed: dict[str, str]
+    cells: dict[str, Remeasured]
+
+
+def measure_again(subject: Subject, plan: Plan, stored: Mapping[str, Cell], witnesses_only: bool) -> PairAgain:
+    """Measure every finished cell of ``stored`` (by property label) again, in the order of ``plan``.
+
+    A property is given the results of today for those it needs, so that one altered number condemns one cell only.
+    With ``witnesses_only`` nothing is measured: it is given the stored results, and only witnesses are recomputed.
+    """
+    record = subject.record()
+    certificate = None if witnesses_only else certify(subject)
+    former = tuple(subject.model.former_fingerprints())
+    changed = {label: changes(record, former, cell.record) for label, cell in stored.items()}
+    finished = [c for c in plan.properties if c.label in stored and stored[c.label].ok and not changed[c.label]]
+    results: dict[str, PropertyResult] = {}
+    if witnesses_only:
+        for choice in finished:
+            results.setdefault(choice.name, stored[choice.label].result)  # type: ignore[arg-type]
+    found: dict[str, Remeasured] = {}
+    effect = ExtractionEffect(subject, plan.properties) if subject.settings.extraction.faster else None
+    try:
+        for choice in finished:
+            one = Remeasured()
+            with catching() as caught:  # whatever a property raises, the other cells are verified
+                if stored[choice.label].slug in watch().lost:
+                    raise CellProblem(watch().lost[stored[choice.label].slug]["message"])
+                make_deterministic(subject.settings.seed)
+                with task("cell", stored[choice.label].slug, f"the verification of {choice.label}"):
+                    subject.require_intact()
+                    prop: Property = choice.make()
+                    if not witnesses_only:
+                        one.cell = _measured(subject, prop, choice, results, record, effect)
+                        results.setdefault(choice.name, one.cell.result)  # type: ignore[arg-type]
+                        one.rounded = subject.trajectory().rounded
+                    one.witnesses = _recomputed(subject, prop, choice, results, stored[choice.label], witnesses_only)
+            if caught.error is not None:
+                one.trouble = f"the recomputation raised {describe(caught.error)}"
+            damage = subject.what_changed()
+            if damage:
+                one.trouble = f"the recomputation modified {damage}"
+                subject.repair(f"the verification of {choice.label}")
+            found[choice.label] = one
+    finally:
+        if effect is not None:
+            effect.close()
+    return PairAgain(record, certificate, former, subject.dataset, changed, found)
+
+
+def changes(record: Mapping[str, Any], former: Sequence[str], recorded: Mapping[str, Any]) -> str:
+    """What differs between the run's record and that of model and data of today; empty when nothing does."""
+    parts = []
+    model, dataset = recorded.get("model"), recorded.get("dataset")
+    fingerprint = model.get("fingerprint") if isinstance(model, Mapping) else None
+    if fingerprint != record["model"]["fingerprint"] and fingerprint not in former:
+        parts.append("the model's weights or preprocessing changed")
+    if not isinstance(dataset, Mapping) or dataset.get("fingerprint") != record["dataset"]["fingerprint"]:
+        parts.append("the dataset's images or labels changed")
+    parts += [
+        f"{key} was {recorded[key]} when it was measured and is {record[key]} now (run.json, data)"
+        for key in SETTINGS
+        if key in recorded and recorded[key] != record[key]
+    ]
+    return " and ".join(parts)
+
+
+def _measured(
+    subject: Subject,
+    prop: Property,
+    choice: Choice,
+    results: Mapping[str, PropertyResult],
+    record: Mapping[str, Any],
+    effect: ExtractionEffect | None,
+) -> Cell:
+    """The cell as `evaluate` makes it."""
+    context = subject.context(choice, results)
+    result = rechecked(prop, context, stored_form(prop.evaluate(context)), choice)
+    if effect is not None:
+        result = effect.stated(result, choice)
+    about = {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin}
+    return Cell(
+        subject.model_choice.label,
+        subject.dataset_choice.label,
+        choice.label,
+        result=result,
+        record={**record, "property": about, COMPUTES: subject.computes()},
+        plugin=choice.plugin,
+        requested=choice.requested,
+    )
+
+
+def _recomputed(
+    subject: Subject,
+    prop: Property,
+    choice: Choice,
+    results: Mapping[str, PropertyResult],
+    stored: Cell,
+    witnesses_only: bool,
+) -> Values:
+    """What the property recomputes from the witnesses of ``stored`` and then, where that is wanted, from all images."""
+    assert stored.result is not None
+    result = stored.result
+    images = [index for m in result.measurements for index in witness_images(m)]
+    expected = np.flatnonzero(np.isin(subject.indices, images))
+    context: Context = replace(subject.context(choice, results), rerun=Rerun(expected))
+    found = dict(prop.verify(context, copy.deepcopy(result)))
+    if not witnesses_only:
+        more = prop.verify_sample(context, copy.deepcopy(result))
+        found |= {name: value for name, value in more.items() if found.get(name) is None}
+    return {str(k): v if v is None or isinstance(v, str) else float(v) for k, v in to_plain(found).items()}

@@ -1,0 +1,114 @@
+"""What a run was asked for, brought to choices that can be measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stabilitykit.base.errors import UsageProblem
+from stabilitykit.evaluation.selection import Choice, choose, choose_recorded, order_properties
+from stabilitykit.evaluation.settings import Settings
+from stabilitykit.plugins.registry import Registry
+from stabilitykit.review.files import Key
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The request of a run as choices.
+
+    Attributes:
+        models, datasets: by the label they have in the run.
+        properties: in the order they are measured, those included that another one needs.
+        moved: labels of models and datasets read from another place than in the run.
+    """
+
+    settings: Settings
+    device: str
+    models: Mapping[str, Choice]
+    datasets: Mapping[str, Choice]
+    properties: Sequence[Choice]
+    probe: Choice | None
+    moved: frozenset[str]
+
+    def keys(self) -> Iterator[Key]:
+        """The cells asked for, in the order they are run."""
+        for model in self.models:
+            for dataset in self.datasets:
+                for choice in self.properties:
+                    yield model, dataset, choice.label
+
+
+def plan_of(
+    request: Any, registry: Registry, *, checkpoint: Mapping[str, str], data: Mapping[str, str], trust: bool
+) -> Plan:
+    """The plan behind ``request`` (of run.json).
+
+    Arguments:
+        checkpoint: where the weights of a model are now, by label or name ("": of all).
+        data: where the data of a dataset is now, likewise.
+        trust: accept models and datasets that run code named in the run, or download.
+
+    Raises:
+        UsageProblem: the request is damaged, names what is not installed, or needs trust.
+    """
+    if not isinstance(request, Mapping):
+        raise UsageProblem("run.json holds no request; the run cannot be verified")
+    try:
+        settings = Settings.from_request(request)
+        settings.check()
+    except TypeError as error:
+        raise UsageProblem(f"the request in run.json is damaged ({error})") from None
+    models, datasets, properties = (_labels(request, kind) for kind in ("models", "datasets", "properties"))
+    weights, places = _moved("model", checkpoint, models), _moved("dataset", data, datasets)
+    probe = request.get("probe_dataset")
+    return Plan(
+        settings,
+        str(request.get("device", "auto")),
+        {
+            label: choose_recorded(
+                registry, "model", label, {"checkpoint": weights[label]} if label in weights else None, trust=trust
+            )
+            for label in models
+        },
+        {
+            label: choose_recorded(
+                registry,
+                "dataset",
+                label,
+                {_path_option(registry, label): places[label]} if label in places else None,
+                trust=trust,
+            )
+            for label in datasets
+        },
+        order_properties(registry, [choose(registry, "property", label) for label in properties]),
+        choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
+        frozenset({*weights, *places}),
+    )
+
+
+def _labels(request: Mapping[str, Any], kind: str) -> list[str]:
+    found = request.get(kind)
+    if not isinstance(found, list) or not found or not all(isinstance(label, str) for label in found):
+        raise UsageProblem(f"the request in run.json is damaged ({kind} is {found!r}, expected a list of names)")
+    return found
+
+
+def _moved(kind: str, given: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
+    """Label -> new path; ``given`` names labels, or components, or "" for all; UsageProblem for an unknown name."""
+    found: dict[str, str] = {}
+    for name, path in given.items():
+        meant = [label for label in labels if name in ("", label, label.partition(":")[0])]
+        if not meant:
+            raise UsageProblem(f"the run has no {kind} {name}; it has {', '.join(dict.fromkeys(labels))}")
+        found |= dict.fromkeys(meant, path)
+    return found
+
+
+def _path_option(registry: Registry, dataset: str) -> str:
+    """Name of the option of a dataset that says where its files are."""
+    component = choose(registry, "dataset", dataset).component
+    name = next((o.name for o in component.options if o.type == "path"), None) if component else None
+    if name is None:
+        raise UsageProblem(f"dataset {dataset} is not read from a path")
+    return name
