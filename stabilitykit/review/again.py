@@ -14,7 +14,8 @@ from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.evaluation.acceptance import rechecked, stored_form
-from stabilitykit.evaluation.chain_check import certify
+from stabilitykit.evaluation.cautions import cautions_after, cautions_before
+from stabilitykit.evaluation.chain_check import certify, marked
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.job import COMPUTES
@@ -53,7 +54,8 @@ class PairAgain:
     """A pair measured again.
 
     Attributes:
-        record, certificate: as run.json keeps them; ``certificate`` is None where only witnesses are recomputed.
+        record, certificate, warnings: as run.json keeps them; ``certificate`` is None where only witnesses are
+            recomputed.
         former: fingerprints that the model of ``record`` had before how they are made changed.
         dataset: the dataset of today.
         changed: what differs between the run's records and model and data of today, by property label; where
@@ -63,6 +65,7 @@ class PairAgain:
 
     record: dict[str, Any]
     certificate: dict[str, Any] | None
+    warnings: list[str]
     former: tuple[str, ...]
     dataset: Dataset
     changed: dict[str, str]
@@ -76,7 +79,9 @@ def measure_again(subject: Subject, plan: Plan, stored: Mapping[str, Cell], witn
     With ``witnesses_only`` nothing is measured: it is given the stored results, and only witnesses are recomputed.
     """
     record = subject.record()
-    certificate = None if witnesses_only else certify(subject)
+    if not witnesses_only:
+        subject.certificate = certify(subject)
+    warnings = cautions_before(subject)
     former = tuple(subject.model.former_fingerprints())
     changed = {label: changes(record, former, cell.record) for label, cell in stored.items()}
     finished = [c for c in plan.properties if c.label in stored and stored[c.label].ok and not changed[c.label]]
@@ -111,7 +116,9 @@ def measure_again(subject: Subject, plan: Plan, stored: Mapping[str, Cell], witn
     finally:
         if effect is not None:
             effect.close()
-    return PairAgain(record, certificate, former, subject.dataset, changed, found)
+    warnings += [text for text in cautions_after(subject) if text not in warnings]
+    certificate = None if witnesses_only else dict(subject.certificate or {})
+    return PairAgain(record, certificate, warnings, former, subject.dataset, changed, found)
 
 
 def changes(record: Mapping[str, Any], former: Sequence[str], recorded: Mapping[str, Any]) -> str:
@@ -144,6 +151,7 @@ def _measured(
     result = rechecked(prop, context, stored_form(prop.evaluate(context)), choice)
     if effect is not None:
         result = effect.stated(result, choice)
+    result = marked(result, subject.certificate)
     about = {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin}
     return Cell(
         subject.model_choice.label,

@@ -16,8 +16,9 @@ from stabilitykit.runs.times import STARTED, TIMES_FILE
 
 MOVED = "read from another place than in the run"
 KNOWN = {"schema", "status", "request", "provenance", "pairs", "cells"}
-# Parts of the request that stand in no record: no number depends on them (the first decides what is refused).
-INERT = ("any_classes", "probe_epochs", "probe_dataset")
+OTHER_CHECK = "this version checks the chain of blocks in another way"
+# Parts of the request that stand in no record: no number depends on them (the first two decide what is refused).
+INERT = ("any_classes", "uncertified", "probe_epochs", "probe_dataset")
 
 
 def judge_run(
@@ -37,6 +38,8 @@ def judge_run(
     entries = stored if isinstance(stored, list) else []
     for number, entry in enumerate(entries):
         for place, difference, reason in _of_pair(entry, plan, pairs):
+            if reason is None and found.circumstances.other_code and place.startswith("certificate."):
+                reason = OTHER_CHECK
             path = f"pairs[{number}]" + (f".{place}" if place else "")
             if difference is None:
                 found.uncovered.append(Uncovered(RUN_FILE, path, reason or ""))
@@ -75,6 +78,7 @@ def _of_pair(
     recorded = entry.get("record")
     record = as_recorded(pair.record, recorded if isinstance(recorded, Mapping) else {}, pair.former, model, dataset)
     now = {"model": model, "dataset": dataset, "certificate": pair.certificate, "record": record}
+    now["warnings"] = pair.warnings
     for difference in differences(entry, now):
         yield difference.path, difference, MOVED if was_moved(plan, model, dataset, difference.path) else None
 
@@ -101,7 +105,7 @@ def as_recorded(
 def _not_recomputed(files: RunFiles, plan: Plan, today: Mapping[str, Any]) -> Iterator[Uncovered]:
     """What no computation gives again: times, where the run was made, and settings without effect."""
     yield Uncovered(TIMES_FILE, "", "when the run was made, by which command, and how long it took")
-    for name in INERT[:1] if plan.settings.extraction.readout == "probe" else INERT:
+    for name in INERT[:2] if plan.settings.extraction.readout == "probe" else INERT:
         yield Uncovered(RUN_FILE, f"request.{name}", "no number depends on it")
     for name in STARTED:
         if name in files.provenance:
