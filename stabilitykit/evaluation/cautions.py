@@ -11,6 +11,8 @@ from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.subject import Subject
 
+FEWEST = 20
+"""Images below which an accuracy says nothing."""
 SIGMAS = 3.0
 """Standard deviations above chance from which an accuracy counts as more than chance."""
 
@@ -46,7 +48,7 @@ def cautions_after(subject: Subject) -> list[str]:
     ):
         return []
     accuracy, chance, limit = at_chance(trajectory)
-    if accuracy > limit or limit >= 1:
+    if accuracy > limit or limit >= 1 or len(trajectory) < FEWEST:
         return []
     return [
         f"accuracy {accuracy:.3g} on {len(trajectory)} images is chance ({chance:.3g}): check the weights, the order "

@@ -18,8 +18,9 @@ import torch
 from stabilitykit.base.errors import CellProblem, StabilityKitError, catching
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.readout import HeadReadout
 from stabilitykit.dynamics.space import kind_of_outputs
-from stabilitykit.dynamics.trajectory import batches
+from stabilitykit.dynamics.trajectory import batches, depth_logits
 from stabilitykit.evaluation.blame import describe_failure
 from stabilitykit.evaluation.settings import Settings
 from stabilitykit.evaluation.subject import Subject
@@ -51,6 +52,8 @@ def certify(subject: Subject) -> dict[str, Any]:
     if caught.error is not None:  # no image to look at: every cell meets this error itself, and says whose it is
         return {"error": describe_failure(subject.dataset_choice, caught.error)["message"], "reasons": []}
     with catching() as caught:
+        if not _finite(subject.model, first[:SAMPLE]):  # extraction fails, and names image and depth
+            return {"error": "readouts are NaN or infinite", "reasons": []}
         report = to_plain(dict(subject.model.certify(first[:SAMPLE])))
         with torch.inference_mode():
             checked = _checks(subject, first, other)
@@ -195,6 +198,12 @@ def _softmax_follows(subject: Subject) -> bool:
     )
 
 
+def _finite(model: Model, inputs: torch.Tensor) -> bool:
+    """Whether all readouts of a batch are finite; CellProblem for states and readouts of impossible sizes."""
+    with torch.inference_mode():
+        return all(bool(torch.isfinite(logits).all()) for logits in depth_logits(model, HeadReadout(model), inputs))
+
+
 def _readouts(model: Model, inputs: torch.Tensor, depths: Sequence[int]) -> list[torch.Tensor]:
     """g(h_t) (B, K) of one batch for every t in ``depths``."""
     state, found = model.initial_state(inputs), []
@@ -223,7 +232,7 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
 def _with_extremes(subject: Subject, inputs: torch.Tensor) -> torch.Tensor:
     """``inputs`` behind a black, a dark and a white picture: what depends on the batch shows in such company."""
     try:
-        image = np.asarray(subject.dataset.images([int(subject.indices[0])])[0])
+        image = np.asarray(subject.dataset.images([int(i) for i in subject.indices[:2]])[0])
         extremes = subject.model.preprocess(
             [np.zeros_like(image), image * image.dtype.type(0.05), np.ones_like(image)]
         ).to(inputs)
