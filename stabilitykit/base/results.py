@@ -78,7 +78,8 @@ class Measurement:
         object.__setattr__(self, "n", int(self.n))
 
     def to_json(self) -> dict[str, Any]:
-        return to_plain(asdict(self))
+        plain: dict[str, Any] = to_plain(asdict(self))
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:

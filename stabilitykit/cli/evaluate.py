@@ -138,7 +138,7 @@ def evaluation_options(function: Any) -> Any:
 )
 @evaluation_options
 @click.pass_context
-def command(ctx: click.Context, **given: Any) -> int:
+def command(ctx: click.Context, /, **given: Any) -> int:
     """Measure properties of models on datasets.
 
     Without options: g-expansivity of the embedded revised ResNet on the embedded digits. Every combination of

@@ -9,6 +9,7 @@ rounds the weights of linear and convolution layers (symmetric, one scale per ou
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,10 +64,9 @@ class LowPrecision:
         """phi^_t: the block in the format; takes and gives states of the model's own dtype."""
         if self.format == "int8":
             return self.twin.block(t, state)
-        return _each(
-            lambda part: round_to(part, self.format),
-            self.twin.block(t, _each(lambda part: round_to(part, self.format), state)),
-        )
+        rounded = self.twin.block(t, _each(lambda part: round_to(part, self.format), state))
+        result: State = _each(lambda part: round_to(part, self.format), rounded)
+        return result
 
     def _prepare(self, module: nn.Module) -> None:
         if self.format == "int8":
@@ -106,7 +106,7 @@ def _output_dim(module: nn.Module) -> int:
     return 1 if getattr(module, "transposed", False) else 0
 
 
-def _each(function: Any, value: Any) -> Any:
+def _each(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, tuple):

@@ -79,7 +79,8 @@ class ProbeReadout(Readout):
     def logits(self, t: int, state: State) -> torch.Tensor:
         probe = self.probes[t]
         weight: torch.Tensor = probe.weight  # type: ignore[assignment]
-        return probe(state_vector(state).to(weight.dtype))
+        logits: torch.Tensor = probe(state_vector(state).to(weight.dtype))
+        return logits
 
     def head(self, t: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), self.probes[t])

@@ -25,7 +25,8 @@ def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
     if space != "probabilities":
         raise UsageProblem(f"space is probabilities or logits; got {space!r}")
     shifted = np.exp(values - values.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    probabilities: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def kind_of_outputs(values: torch.Tensor) -> str:

@@ -78,11 +78,11 @@ class Trajectory:
     @property
     def depth(self) -> int:
         """T, the number of blocks."""
-        return self.logits.shape[0] - 1
+        return int(self.logits.shape[0]) - 1
 
     def __len__(self) -> int:
         """N, the number of images."""
-        return self.logits.shape[1]
+        return int(self.logits.shape[1])
 
     @property
     def num_classes(self) -> int:
@@ -92,7 +92,8 @@ class Trajectory:
     @cached_property
     def predictions(self) -> np.ndarray:
         """int64 (N,): argmax of the final readout (lowest class on ties)."""
-        return np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
+        classes: np.ndarray = np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
+        return classes
 
     @property
     def unit(self) -> str:

@@ -80,7 +80,8 @@ class Context:
     @property
     def labels(self) -> np.ndarray:
         """int64 (N,): labels of the evaluated images."""
-        return np.asarray(self.dataset.labels)[self.indices]
+        labels: np.ndarray = np.asarray(self.dataset.labels)[self.indices]
+        return labels
 
     def batches(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(row numbers in 0..N-1, preprocessed inputs (B, C, H, W) on the device) over ``rows`` (default: all N)."""

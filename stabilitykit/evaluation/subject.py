@@ -162,7 +162,7 @@ class Subject:
                 "trained_on_evaluated_images": self.probe_choice is None,
                 "epochs": settings.probe_epochs,
             }
-        return to_plain(
+        record: dict[str, Any] = to_plain(
             {
                 "model": {
                     "spec": self.model_choice.label,
@@ -193,6 +193,7 @@ class Subject:
                 "threads": torch.get_num_threads(),
             }
         )
+        return record
 
     def trajectory(self) -> Trajectory:
         """Extracted or read from the cache, once."""

@@ -62,7 +62,7 @@ class World:
                 continue
             for depth in range(array.shape[0]):
                 block = torch.from_numpy(np.ascontiguousarray(array[depth, rows])).to(device)
-                _guarded(lambda block=block, source=source: dist.broadcast(block, src=source))  # type: ignore[misc]
+                _guarded(lambda block=block, source=source: dist.broadcast(block, src=source))
                 if source != self.rank:
                     array[depth, rows] = block.cpu().numpy()
 

@@ -16,7 +16,7 @@ CODES = {"min": MIN, "max": MAX, "mean": MEAN}
 
 
 @jit
-def squared(a, b):
+def squared(a: np.ndarray, b: np.ndarray) -> float:
     """Sum over k of (a_k - b_k)^2 in float64, in the order of k."""
     total = 0.0
     for k in range(a.shape[0]):
@@ -26,7 +26,7 @@ def squared(a, b):
 
 
 @jit
-def reduced(values, i, j, code):
+def reduced(values: np.ndarray, i: int, j: int, code: int) -> tuple[float, int]:
     """(value, block) of the pair (i, j): the canonical distances reduced over depths."""
     depths = values.shape[0]
     total = 0.0

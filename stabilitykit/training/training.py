@@ -278,7 +278,8 @@ def _restore(
     if device.type == "cuda" and state["cuda_rng"] is not None:
         torch.cuda.set_rng_state(state["cuda_rng"], device)
     training.history = [Epoch(**record) for record in state["history"]]
-    return state["best"]
+    best: dict[str, torch.Tensor] | None = state["best"]
+    return best
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -17,7 +17,7 @@ CHUNK = 64
 
 
 @jit
-def gap_to_box(x, low, high, node, limit):
+def gap_to_box(x: np.ndarray, low: np.ndarray, high: np.ndarray, node: int, limit: float) -> float:
     """The squared distance of x and a box, in the canonical order; a partial sum where that exceeds the limit."""
     total = 0.0
     for first in range(0, x.shape[0], STRIDE):
@@ -30,7 +30,7 @@ def gap_to_box(x, low, high, node, limit):
 
 
 @jit
-def squares_to(x, columns, begin, end, limit, squares):
+def squares_to(x: np.ndarray, columns: np.ndarray, begin: int, end: int, limit: float, squares: np.ndarray) -> int:
     """squares[n]: the canonical squared distance of x and the point at place begin + n, several at once.
 
     Returns how many are within the limit. Stops at the first STRIDE coordinates after which none is; `squares` then
@@ -54,7 +54,19 @@ def squares_to(x, columns, begin, end, limit, squares):
 
 
 @jit
-def nearest_of_places(columns, kinds, relation, exclude, begin, end, forest, root, leaf, index, distance):
+def nearest_of_places(
+    columns: np.ndarray,
+    kinds: np.ndarray,
+    relation: int,
+    exclude: np.ndarray,
+    begin: int,
+    end: int,
+    forest: tuple[np.ndarray, ...],
+    root: np.ndarray,
+    leaf: int,
+    index: np.ndarray,
+    distance: np.ndarray,
+) -> None:
     """For the images at places begin..end-1 of the trees the nearest allowed other image, lowest index among equals.
 
     columns (readout, images): in the order of the trees. kinds, exclude, index, distance: by image. The rest as in

@@ -14,7 +14,7 @@ CHUNK = 64
 
 
 @jit
-def barred(exclude, p, j):
+def barred(exclude: np.ndarray, p: int, j: int) -> bool:
     """Whether image j is excluded for query p."""
     for m in range(exclude.shape[1]):  # noqa: SIM110 (numba compiles the loop, not the generator)
         if exclude[p, m] == j:
@@ -23,7 +23,16 @@ def barred(exclude, p, j):
 
 
 @jit
-def largest_squares(target, columns, depths, begin, end, limit, squares, largest):
+def largest_squares(
+    target: np.ndarray,
+    columns: np.ndarray,
+    depths: np.ndarray,
+    begin: int,
+    end: int,
+    limit: float,
+    squares: np.ndarray,
+    largest: np.ndarray,
+) -> int:
     """largest[n]: the largest over depths of the canonical squared distances of the target and place begin + n.
 
     columns (depths, readout, images): in the order of the tree, so that several images are measured at once.
@@ -52,7 +61,16 @@ def largest_squares(target, columns, depths, begin, end, limit, squares, largest
 
 
 @jit
-def largest_squares_apart(target, values, order, depths, begin, end, limit, largest):
+def largest_squares_apart(
+    target: np.ndarray,
+    values: np.ndarray,
+    order: np.ndarray,
+    depths: np.ndarray,
+    begin: int,
+    end: int,
+    limit: float,
+    largest: np.ndarray,
+) -> int:
     """`largest_squares` of values (depths, images, readout) in the order of the images."""
     near = 0
     for n in range(end - begin):
@@ -68,8 +86,20 @@ def largest_squares_apart(target, values, order, depths, begin, end, limit, larg
 
 @jit
 def answer_queries(
-    targets, exclude, hints, first_query, last_query, values, columns, boxed, depths, forest, leaf, index, eps
-):
+    targets: np.ndarray,
+    exclude: np.ndarray,
+    hints: np.ndarray,
+    first_query: int,
+    last_query: int,
+    values: np.ndarray,
+    columns: np.ndarray,
+    boxed: np.ndarray,
+    depths: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    leaf: int,
+    index: np.ndarray,
+    eps: np.ndarray,
+) -> None:
     """For the queries p = first_query..last_query-1 the allowed image nearest to targets[p], lowest index among equals.
 
     Arguments:

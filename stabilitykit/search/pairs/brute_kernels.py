@@ -11,7 +11,17 @@ TILE = 256
 
 
 @jit
-def closest_pairs_of_tiles(values, groups, code, rank, world, best, first, second, block):
+def closest_pairs_of_tiles(
+    values: np.ndarray,
+    groups: np.ndarray,
+    code: int,
+    rank: int,
+    world: int,
+    best: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    block: np.ndarray,
+) -> None:
     """Fill the upper triangle (a < b) of the four (groups, groups) arrays from every world-th tile row."""
     images = values.shape[1]
     tiles = (images + TILE - 1) // TILE
@@ -37,7 +47,16 @@ def closest_pairs_of_tiles(values, groups, code, rank, world, best, first, secon
 
 
 @jit
-def nearest_of_rows(points, groups, relation, exclude, start, stop, index, distance):
+def nearest_of_rows(
+    points: np.ndarray,
+    groups: np.ndarray,
+    relation: int,
+    exclude: np.ndarray,
+    start: int,
+    stop: int,
+    index: np.ndarray,
+    distance: np.ndarray,
+) -> None:
     """For images start..stop-1 the nearest other one; relation 0: any, 1: same group, 2: other group."""
     for i in range(start, stop):
         nearest = -1
@@ -64,7 +83,15 @@ def nearest_of_rows(points, groups, relation, exclude, start, stop, index, dista
 
 
 @jit
-def best_tracers_of_rows(values, targets, exclude, start, stop, index, eps):
+def best_tracers_of_rows(
+    values: np.ndarray,
+    targets: np.ndarray,
+    exclude: np.ndarray,
+    start: int,
+    stop: int,
+    index: np.ndarray,
+    eps: np.ndarray,
+) -> None:
     """For the target orbits start..stop-1, shape (P, T1, K), the image whose trajectory stays nearest."""
     for p in range(start, stop):
         nearest = -1

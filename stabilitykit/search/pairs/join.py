@@ -26,7 +26,7 @@ UNIT = 2.0**-52
 
 def joinable(search: Search) -> bool:
     """Whether the groups are coordinates of a readout that is not too long."""
-    return search.width <= search.values.shape[2] < LONG
+    return bool(search.width <= search.values.shape[2] < LONG)
 
 
 class Join:

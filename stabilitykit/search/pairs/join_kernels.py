@@ -23,7 +23,7 @@ LOOK = 20
 
 
 @jit
-def keys_of_group(columns, start, stop, own, other, keys):
+def keys_of_group(columns: np.ndarray, start: int, stop: int, own: int, other: int, keys: np.ndarray) -> float:
     """keys[i] = (own coordinate - other coordinate) / sqrt(2) of the images at start..stop-1; the smallest."""
     smallest = np.inf
     for p in range(start, stop):
@@ -34,7 +34,7 @@ def keys_of_group(columns, start, stop, own, other, keys):
 
 
 @jit
-def lowest(keys, count, places):
+def lowest(keys: np.ndarray, count: int, places: np.ndarray) -> int:
     """places[:n] = where the n <= len(places) lowest of keys[:count] are, ascending."""
     found = 0
     size = len(places)
@@ -52,8 +52,22 @@ def lowest(keys, count, places):
 
 @jit
 def seed_pairs(
-    columns, order, starts, pairs, cells, seeds, values, depths, code, owner, owners, bound, value, first, second
-):
+    columns: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    cells: np.ndarray,
+    seeds: int,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """Measure, for every two groups, the images with the lowest keys, deepest among the others.
 
     Each against those of the other group that are nearest in that group's own coordinate, and against its lowest.
@@ -89,13 +103,22 @@ def seed_pairs(
 
 
 @jit
-def window(own, x, reach):
+def window(own: np.ndarray, x: float, reach: float) -> tuple[int, int]:
     """Where the ascending `own` is within reach of x: (first, last + 1)."""
-    return np.searchsorted(own, x - reach), np.searchsorted(own, x + reach, side="right")
+    return int(np.searchsorted(own, x - reach)), int(np.searchsorted(own, x + reach, side="right"))
 
 
 @jit
-def count_join(columns, starts, pairs, cells, error, bound, most, counts):
+def count_join(
+    columns: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    cells: np.ndarray,
+    error: float,
+    bound: np.ndarray,
+    most: np.ndarray,
+    counts: np.ndarray,
+) -> None:
     """counts[n]: candidates of the join of the n-th two groups within their bound, and LOOK for each window.
 
     Stops counting above most[n].
@@ -126,25 +149,25 @@ def count_join(columns, starts, pairs, cells, error, bound, most, counts):
 
 @jit
 def join(
-    columns,
-    order,
-    starts,
-    pairs,
-    cells,
-    part,
-    parts,
-    error,
-    row_error,
-    values,
-    depths,
-    code,
-    owner,
-    owners,
-    bound,
-    value,
-    first,
-    second,
-):
+    columns: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    cells: np.ndarray,
+    part: int,
+    parts: int,
+    error: float,
+    row_error: float,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """All pairs of the given groups within their bounds.
 
     columns (readout, images) in the order of `order`: by group, and within a group by its own coordinate.

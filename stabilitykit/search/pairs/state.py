@@ -75,7 +75,8 @@ class Search:
     def cell_of(self, pairs: np.ndarray) -> np.ndarray:
         if self.overall:
             return np.zeros(len(pairs), dtype=np.int64)
-        return pairs[:, 0] * self.width + pairs[:, 1]
+        cells: np.ndarray = pairs[:, 0] * self.width + pairs[:, 1]
+        return cells
 
 
 class Found:

@@ -21,7 +21,7 @@ STRIDE = 8
 
 
 @jit
-def project(points, directions, keys):
+def project(points: np.ndarray, directions: np.ndarray, keys: np.ndarray) -> float:
     """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate."""
     largest = 0.0
     for i in range(points.shape[0]):
@@ -41,7 +41,7 @@ def project(points, directions, keys):
 
 
 @jit
-def pack(keys, low, widths, columns, codes):
+def pack(keys: np.ndarray, low: np.ndarray, widths: np.ndarray, columns: int, codes: np.ndarray) -> None:
     """codes[i] = (row of key 0 * columns + column of key 1) << 32 | key 2 in steps of widths[2]."""
     for i in range(keys.shape[0]):
         row = np.int64((keys[i, 0] - low[0]) / widths[0])
@@ -50,7 +50,7 @@ def pack(keys, low, widths, columns, codes):
 
 
 @jit
-def count_candidates(codes, offsets, window, cap):
+def count_candidates(codes: np.ndarray, offsets: np.ndarray, window: int, cap: float) -> int:
     """How many pairs lie in the windows; stops above `cap`."""
     count = len(codes)
     total = 0
@@ -70,14 +70,14 @@ def count_candidates(codes, offsets, window, cap):
 
 
 @jit
-def row_limit(best, error):
+def row_limit(best: float, error: float) -> float:
     """What the squared distance of two rows must exceed for their pair to be above `best`."""
     reach = best + error
     return reach * reach * (1.0 + 1e-14) + TINY
 
 
 @jit
-def rounding_of(columns):
+def rounding_of(columns: np.ndarray) -> tuple[float, float]:
     """(factor, summand) by which a limit is raised for squares that are summed in the precision of the columns.
 
     The relative error of a sum of `readout` terms that are not negative, and squares that underflow.
@@ -88,7 +88,7 @@ def rounding_of(columns):
 
 
 @jit
-def gather_columns(points, order, columns):
+def gather_columns(points: np.ndarray, order: np.ndarray, columns: np.ndarray) -> None:
     """columns[k, p] = points[order[p], k]."""
     for p in range(len(order)):
         image = order[p]
@@ -97,7 +97,7 @@ def gather_columns(points, order, columns):
 
 
 @jit
-def screen(columns, p, start, stop, top, squares):
+def screen(columns: np.ndarray, p: int, start: int, stop: int, top: float, squares: np.ndarray) -> int:
     """How many of the images start..stop-1 are within `top` of image p; their squares fill `squares`.
 
     columns (readout, images): neighbours in the order lie side by side, so that several are measured at once,
@@ -127,27 +127,27 @@ def screen(columns, p, start, stop, top, squares):
 
 @jit
 def sweep(
-    codes,
-    offsets,
-    window,
-    start,
-    stop,
-    columns,
-    error,
-    values,
-    depths,
-    code,
-    images,
-    kinds,
-    owner,
-    owners,
-    width,
-    ceiling,
-    bound,
-    value,
-    first,
-    second,
-):
+    codes: np.ndarray,
+    offsets: np.ndarray,
+    window: int,
+    start: int,
+    stop: int,
+    columns: np.ndarray,
+    error: float,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    images: np.ndarray,
+    kinds: np.ndarray,
+    owner: int,
+    owners: int,
+    width: int,
+    ceiling: np.ndarray,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """Compare the images at positions start..stop-1 with all later ones in their windows.
 
     columns (readout, images), images, kinds: in the order of codes; columns are 1-Lipschitz but for `error`.

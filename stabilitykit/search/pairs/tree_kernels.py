@@ -17,7 +17,9 @@ SMALL = 16
 
 
 @jit
-def keep(found, i, j, cell, bound, value, first, second):
+def keep(
+    found: float, i: int, j: int, cell: int, bound: np.ndarray, value: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> bool:
     """Store the pair in the cell if it is better: smaller, or equal with lower indices."""
     one = min(i, j)
     two = max(i, j)
@@ -34,7 +36,23 @@ def keep(found, i, j, cell, bound, value, first, second):
 
 
 @jit
-def query_points(values, boxed, depths, forest, p, root, code, task, owner, owners, bound, value, first, second, stack):
+def query_points(
+    values: np.ndarray,
+    boxed: np.ndarray,
+    depths: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    p: int,
+    root: int,
+    code: int,
+    task: np.ndarray,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    stack: np.ndarray,
+) -> bool:
     """Search the tree below `root` for every image of node p; False if the stack was too short."""
     order, start, stop, child, low, high = forest
     cell = task[2]
@@ -85,8 +103,22 @@ def query_points(values, boxed, depths, forest, p, root, code, task, owner, owne
 
 @jit
 def search_tasks(
-    values, boxed, depths, forest, tasks, code, owner, owners, bound, value, first, second, todo, stack, done
-):
+    values: np.ndarray,
+    boxed: np.ndarray,
+    depths: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    tasks: np.ndarray,
+    code: int,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    todo: np.ndarray,
+    stack: np.ndarray,
+    done: np.ndarray,
+) -> bool:
     """Run tasks and keep the answers in the cells of value, first, second.
 
     Arguments:
@@ -151,7 +183,18 @@ def search_tasks(
 
 
 @jit
-def probe(values, boxed, forest, root, groups, images, width, code, bound, budget):
+def probe(
+    values: np.ndarray,
+    boxed: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    root: np.ndarray,
+    groups: np.ndarray,
+    images: np.ndarray,
+    width: int,
+    code: int,
+    bound: np.ndarray,
+    budget: float,
+) -> float:
     """Steps that some images need to search the trees of all other groups; -1 once above the budget.
 
     One step is a node or an image met. Decides between methods only, so it skips no pair for good.
@@ -190,7 +233,16 @@ def probe(values, boxed, forest, root, groups, images, width, code, bound, budge
 
 
 @jit
-def finish(values, code, start, stop, value, first, second, block):
+def finish(
+    values: np.ndarray,
+    code: int,
+    start: int,
+    stop: int,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    block: np.ndarray,
+) -> None:
     """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block."""
     for cell in range(start, stop):
         if first[cell] >= 0:
@@ -198,7 +250,7 @@ def finish(values, code, start, stop, value, first, second, block):
 
 
 @jit
-def sample_distances(values, sample, groups, found):
+def sample_distances(values: np.ndarray, sample: np.ndarray, groups: np.ndarray, found: np.ndarray) -> int:
     """found[t, n]: squared distance at depth t of the n-th pair of different groups in the sample."""
     count = 0
     for x in range(sample.shape[0]):
@@ -216,7 +268,17 @@ def sample_distances(values, sample, groups, found):
 
 
 @jit
-def measure(values, rows, columns, code, cell, bound, value, first, second):
+def measure(
+    values: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    code: int,
+    cell: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """Measure the pairs (rows[n], columns[n]) canonically and keep the best in the cell."""
     for n in range(len(rows)):
         found, _ = reduced(values, rows[n], columns[n], code)

@@ -17,7 +17,17 @@ THIRD = 3
 
 
 @jit
-def spread_of_sample(values, depths, order, start, stop, step, turn, turns, total):
+def spread_of_sample(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    start: int,
+    stop: int,
+    step: int,
+    turn: int,
+    turns: int,
+    total: np.ndarray,
+) -> tuple[float, int, int]:
     """The coordinate (depth, k) in which every step-th image spreads most, and its spread.
 
     Looks at every turns-th depth, beginning with turn; `total` is work space for one readout.
@@ -45,7 +55,9 @@ def spread_of_sample(values, depths, order, start, stop, step, turn, turns, tota
 
 
 @jit
-def median_of_sample(values, order, start, stop, step, t, k, buffer):
+def median_of_sample(
+    values: np.ndarray, order: np.ndarray, start: int, stop: int, step: int, t: int, k: int, buffer: np.ndarray
+) -> float:
     """The middle of every step-th image's coordinate (t, k)."""
     count = 0
     for p in range(start, stop, step):
@@ -58,11 +70,14 @@ def median_of_sample(values, order, start, stop, step, t, k, buffer):
             q -= 1
         buffer[q] = x
         count += 1
-    return buffer[count // 2]
+    middle: float = buffer[count // 2]
+    return middle
 
 
 @jit
-def partition(values, order, start, stop, t, k, pivot, inclusive):
+def partition(
+    values: np.ndarray, order: np.ndarray, start: int, stop: int, t: int, k: int, pivot: float, inclusive: bool
+) -> int:
     """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number."""
     # Without branches on the data: half of them would be mispredicted.
     left = start
@@ -77,7 +92,18 @@ def partition(values, order, start, stop, t, k, pivot, inclusive):
 
 
 @jit
-def build_group(values, depths, order, start, stop, leaf, copies, node_start, node_stop, node_child):
+def build_group(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    start: int,
+    stop: int,
+    leaf: int,
+    copies: bool,
+    node_start: np.ndarray,
+    node_stop: np.ndarray,
+    node_child: np.ndarray,
+) -> int:
     """Build the tree of the images order[start:stop] into the node arrays; the number of nodes.
 
     A node's children are node_child and node_child + 1, or it is a leaf (-1). Identical images end in one
@@ -137,7 +163,20 @@ def build_group(values, depths, order, start, stop, leaf, copies, node_start, no
 
 
 @jit
-def build_groups(values, depths, order, starts, first, last, leaf, copies, node_start, node_stop, node_child, counts):
+def build_groups(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    first: int,
+    last: int,
+    leaf: int,
+    copies: bool,
+    node_start: np.ndarray,
+    node_stop: np.ndarray,
+    node_child: np.ndarray,
+    counts: np.ndarray,
+) -> None:
     """build_group for the groups first..last-1; group g owns the nodes from 2 * starts[g]."""
     for g in range(first, last):
         begin = starts[g]
@@ -160,7 +199,18 @@ def build_groups(values, depths, order, starts, first, last, leaf, copies, node_
 
 
 @jit
-def fill_boxes(values, depths, order, node_start, node_stop, node_child, first, last, low, high):
+def fill_boxes(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    node_start: np.ndarray,
+    node_stop: np.ndarray,
+    node_child: np.ndarray,
+    first: int,
+    last: int,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
     """Boxes of the nodes first..last-1 (one or more whole trees, children after parents)."""
     readout = values.shape[2]
     for node in range(last - 1, first - 1, -1):
