@@ -59,6 +59,7 @@ class LazyGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that ``args`` begin with; click.UsageError with the nearest names where there is none."""
         import difflib
 
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:

@@ -18,6 +18,13 @@ def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
     """Logits (..., K) -> float64 values in ``space``; the softmax is taken in float64.
 
     Softmax in float32 saturates: near-certain images become equal and distances of 1e-8 vanish.
+
+    Raises:
+        UsageProblem: ``space`` is neither ``"probabilities"`` nor ``"logits"``.
+
+    Examples:
+        >>> to_space(np.array([[0.0, 0.0], [1000.0, 0.0]]), "probabilities").tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
     """
     values = np.asarray(logits, dtype=np.float64)
     if space == "logits":

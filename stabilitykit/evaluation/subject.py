@@ -196,7 +196,11 @@ class Subject:
         return record
 
     def trajectory(self) -> Trajectory:
-        """Extracted or read from the cache, once."""
+        """Extracted or read from the cache, once.
+
+        Raises:
+            PluginProblem: a property changed the model or the dataset before it asked.
+        """
         if self._trajectory is None:
             what = self.what_changed()
             if what:  # readouts of a changed model must not reach the others, let alone the cache

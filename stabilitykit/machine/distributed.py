@@ -50,7 +50,10 @@ class World:
         return box[0]
 
     def share_rows(self, array: np.ndarray, bounds: Sequence[int], device: Any) -> None:
-        """Fill ``array`` (T+1, N, K) on every rank: rank r holds rows ``bounds[r]:bounds[r+1]`` and sends them."""
+        """Fill ``array`` (T+1, N, K), of any float dtype, on every rank.
+
+        Rank r holds the rows ``bounds[r]:bounds[r+1]`` and sends them.
+        """
         if self.size == 1:
             return
         import torch

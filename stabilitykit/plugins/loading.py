@@ -121,7 +121,7 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
     In a worker process of the command line, a plugin whose import ends or hangs the process costs that worker; the
     next one is told (:attr:`Watch.broken`) and leaves the plugin out.
 
-    Args:
+    Arguments:
         points: entry points (anything with ``name``, ``value``, ``load()`` and ``dist``); default :func:`find`.
         timeout: seconds one plugin may take to import and answer its hooks, where the process is supervised; default
             ``STABILITYKIT_PLUGIN_TIMEOUT`` or 20.

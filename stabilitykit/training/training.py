@@ -94,6 +94,8 @@ def train(
     training ends with the very bits of one never interrupted (same machine, same number of threads).
 
     Arguments:
+        indices: (n,) integers: the images to train on.
+        validation: a dataset and the integers (m,) of its images to measure on after every epoch.
         identity: plain data that a resumed training must agree on (model options, data fingerprints).
         metadata: plain data stored in the header of ``output``.
 

@@ -18,7 +18,10 @@ CHUNK = 64
 
 @jit
 def gap_to_box(x: np.ndarray, low: np.ndarray, high: np.ndarray, node: int, limit: float) -> float:
-    """The squared distance of x and a box, in the canonical order; a partial sum where that exceeds the limit."""
+    """The squared distance of x and a box, in the canonical order; a partial sum where that exceeds the limit.
+
+    x (readout,) float64; low, high (nodes, 1, readout) float32 or float64.
+    """
     total = 0.0
     for first in range(0, x.shape[0], STRIDE):
         for k in range(first, min(first + STRIDE, x.shape[0])):
@@ -35,6 +38,8 @@ def squares_to(x: np.ndarray, columns: np.ndarray, begin: int, end: int, limit: 
 
     Returns how many are within the limit. Stops at the first STRIDE coordinates after which none is; `squares` then
     holds partial sums, all above the limit.
+
+    x (readout,) float64; columns (readout, images) float32 or float64; squares (CHUNK,) float64.
     """
     count = end - begin
     squares[:count] = 0.0
@@ -69,8 +74,12 @@ def nearest_of_places(
 ) -> None:
     """For the images at places begin..end-1 of the trees the nearest allowed other image, lowest index among equals.
 
-    columns (readout, images): in the order of the trees. kinds, exclude, index, distance: by image. The rest as in
-    `query_kernels.answer_queries`.
+    Arguments:
+        columns: (readout, images) float32 or float64, in the order of the trees.
+        kinds, index, distance: (images,), by image; kinds and index int64, distance float64.
+        exclude: (images, m) int64, by image.
+        root: (groups,) int64.
+        leaf, forest: as in `query_kernels.answer_queries`.
     """
     order, start, stop, child, low, high = forest
     size = 256

@@ -15,7 +15,7 @@ CHUNK = 64
 
 @jit
 def barred(exclude: np.ndarray, p: int, j: int) -> bool:
-    """Whether image j is excluded for query p."""
+    """Whether image j is excluded for query p; exclude (P, m) int64."""
     for m in range(exclude.shape[1]):  # noqa: SIM110 (numba compiles the loop, not the generator)
         if exclude[p, m] == j:
             return True
@@ -38,6 +38,8 @@ def largest_squares(
     columns (depths, readout, images): in the order of the tree, so that several images are measured at once.
     Returns how many are within the limit. Stops at the first depth where no image is within the limit; `largest`
     then holds partial maxima, all above the limit.
+
+    target (depths, readout), columns: float32 or float64; depths (D,) int64; squares, largest (CHUNK,) float64.
     """
     count = end - begin
     largest[:count] = 0.0
@@ -71,7 +73,10 @@ def largest_squares_apart(
     limit: float,
     largest: np.ndarray,
 ) -> int:
-    """`largest_squares` of values (depths, images, readout) in the order of the images."""
+    """`largest_squares` of values (depths, images, readout) in the order of the images.
+
+    target (depths, readout), values: float32 or float64; order (images,), depths (D,) int64; largest (CHUNK,) float64.
+    """
     near = 0
     for n in range(end - begin):
         found = 0.0
@@ -101,6 +106,8 @@ def answer_queries(
     eps: np.ndarray,
 ) -> None:
     """For the queries p = first_query..last_query-1 the allowed image nearest to targets[p], lowest index among equals.
+
+    All integers are int64; eps float64; targets, values, columns and boxes float32 or float64.
 
     Arguments:
         targets: (P, depths, readout).

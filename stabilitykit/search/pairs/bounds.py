@@ -37,7 +37,10 @@ def reduced_by(result: float, square: float, code: int) -> float:
 
 @jit
 def box_gap(low: np.ndarray, high: np.ndarray, p: int, q: int, d: int, limit: float) -> float:
-    """Squared distance of the boxes p and q at depth position d; stops above the limit."""
+    """Squared distance of the boxes p and q at depth position d; stops above the limit.
+
+    low, high (nodes, D, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(low.shape[2]):
         gap = max(
@@ -52,7 +55,10 @@ def box_gap(low: np.ndarray, high: np.ndarray, p: int, q: int, d: int, limit: fl
 
 @jit
 def point_gap(x: np.ndarray, t: int, low: np.ndarray, high: np.ndarray, q: int, d: int, limit: float) -> float:
-    """Squared distance of x[t] and box q at depth position d; stops above the limit."""
+    """Squared distance of x[t] and box q at depth position d; stops above the limit.
+
+    x (depths, readout); low, high (nodes, D, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(x.shape[1]):
         v = np.float64(x[t, k])
@@ -66,7 +72,10 @@ def point_gap(x: np.ndarray, t: int, low: np.ndarray, high: np.ndarray, q: int, 
 
 @jit
 def squared_up_to(x: np.ndarray, y: np.ndarray, t: int, limit: float) -> float:
-    """The canonical squared distance at depth t, or a partial sum above the limit."""
+    """The canonical squared distance at depth t, or a partial sum above the limit.
+
+    x, y (depths, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(x.shape[1]):
         difference = np.float64(x[t, k]) - np.float64(y[t, k])
@@ -78,7 +87,10 @@ def squared_up_to(x: np.ndarray, y: np.ndarray, t: int, limit: float) -> float:
 
 @jit
 def side_gap(low: np.ndarray, high: np.ndarray, p: int, q: int, d: int, k: int) -> float:
-    """Squared gap of the boxes p and q at depth position d along coordinate k."""
+    """Squared gap of the boxes p and q at depth position d along coordinate k.
+
+    low, high (nodes, D, readout) float32 or float64.
+    """
     gap = max(
         np.float64(low[p, d, k]) - np.float64(high[q, d, k]), np.float64(low[q, d, k]) - np.float64(high[p, d, k])
     )
@@ -87,7 +99,10 @@ def side_gap(low: np.ndarray, high: np.ndarray, p: int, q: int, d: int, k: int) 
 
 @jit
 def point_side_gap(x: np.ndarray, t: int, low: np.ndarray, high: np.ndarray, q: int, d: int, k: int) -> float:
-    """Squared gap of x[t] and box q at depth position d along coordinate k."""
+    """Squared gap of x[t] and box q at depth position d along coordinate k.
+
+    x (depths, readout); low, high (nodes, D, readout) float32 or float64.
+    """
     v = np.float64(x[t, k])
     gap = max(np.float64(low[q, d, k]) - v, v - np.float64(high[q, d, k]))
     return gap * gap if gap > 0.0 else 0.0
@@ -101,6 +116,8 @@ def nodes_bound(
 
     Coordinates `one` and `two` (-1: all count) are those of the groups' own classes: where the readout is
     long they alone separate most groups, and only they are looked at.
+
+    low, high (nodes, D, readout) float32 or float64.
     """
     if one >= 0:
         result = 0.0
@@ -134,6 +151,8 @@ def point_bound(
     """Lower bound for the trajectory x[depth] (readout) and the images of node q; stops above the limit.
 
     Coordinates `one` and `two` as in `nodes_bound`.
+
+    x (depths, readout); depths (D,) int64; low, high (nodes, D, readout) float32 or float64.
     """
     if one >= 0:
         result = 0.0
@@ -154,7 +173,10 @@ def point_bound(
 
 @jit
 def own_far(x: np.ndarray, y: np.ndarray, depths: np.ndarray, code: int, limit: float, one: int, two: int) -> bool:
-    """Whether coordinates `one` and `two` alone put two trajectories above the limit."""
+    """Whether coordinates `one` and `two` alone put two trajectories above the limit.
+
+    x, y (depths, readout) float32 or float64; depths (D,) int64.
+    """
     result = 0.0
     for d in range(depths.shape[0]):
         t = depths[d]
@@ -172,6 +194,8 @@ def pair_value(x: np.ndarray, y: np.ndarray, depths: np.ndarray, code: int, limi
     """The reduced distance of two trajectories over `depths`, or -1 as soon as it exceeds the limit.
 
     For the mean, `depths` must be all depths in any order; the number returned is summed in their order.
+
+    x, y (depths, readout) float32 or float64; depths (D,) int64.
     """
     if one >= 0 and own_far(x, y, depths, code, limit, one, two):
         return -1.0
@@ -192,7 +216,10 @@ def pair_value(x: np.ndarray, y: np.ndarray, depths: np.ndarray, code: int, limi
 
 @jit_in_any_order
 def squared_in_any_order(values: np.ndarray, t: int, i: int, j: int) -> float:
-    """The squared distance of images i and j at depth t, off by a relative (readout + 2) EPS at most."""
+    """The squared distance of images i and j at depth t, off by a relative (readout + 2) EPS at most.
+
+    values (depths, images, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(values.shape[2]):
         difference = np.float64(values[t, i, k]) - np.float64(values[t, j, k])
@@ -204,7 +231,10 @@ def squared_in_any_order(values: np.ndarray, t: int, i: int, j: int) -> float:
 def images_value(
     values: np.ndarray, i: int, j: int, depths: np.ndarray, code: int, limit: float, one: int, two: int
 ) -> float:
-    """`pair_value` of two images; long readouts are first measured in any order, lowered by its rounding."""
+    """`pair_value` of two images; long readouts are first measured in any order, lowered by its rounding.
+
+    values (depths, images, readout) float32 or float64; depths (D,) int64.
+    """
     if values.shape[2] < LONG:
         return pair_value(values[:, i], values[:, j], depths, code, limit, one, two)
     if one >= 0 and own_far(values[:, i], values[:, j], depths, code, limit, one, two):

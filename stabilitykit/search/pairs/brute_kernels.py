@@ -22,7 +22,11 @@ def closest_pairs_of_tiles(
     second: np.ndarray,
     block: np.ndarray,
 ) -> None:
-    """Fill the upper triangle (a < b) of the four (groups, groups) arrays from every world-th tile row."""
+    """Fill the upper triangle (a < b) of the four (groups, groups) arrays from every world-th tile row.
+
+    values (depths, images, readout) float32 or float64; groups (images,) int64.
+    best is float64; first, second, block are int64.
+    """
     images = values.shape[1]
     tiles = (images + TILE - 1) // TILE
     for row in range(rank, tiles, world):
@@ -57,7 +61,11 @@ def nearest_of_rows(
     index: np.ndarray,
     distance: np.ndarray,
 ) -> None:
-    """For images start..stop-1 the nearest other one; relation 0: any, 1: same group, 2: other group."""
+    """For images start..stop-1 the nearest other one; relation 0: any, 1: same group, 2: other group.
+
+    points (images, readout) float32 or float64; groups (images,), exclude (images, m) int64.
+    index int64, distance float64, both (images,), are filled.
+    """
     for i in range(start, stop):
         nearest = -1
         smallest = np.inf
@@ -92,7 +100,11 @@ def best_tracers_of_rows(
     index: np.ndarray,
     eps: np.ndarray,
 ) -> None:
-    """For the target orbits start..stop-1, shape (P, T1, K), the image whose trajectory stays nearest."""
+    """For the target orbits start..stop-1, shape (P, T1, K), the image whose trajectory stays nearest.
+
+    values (depths, images, readout) float32 or float64; targets float32 or float64; exclude (P, m) int64.
+    index int64, eps float64, both (P,), are filled.
+    """
     for p in range(start, stop):
         nearest = -1
         smallest = np.inf

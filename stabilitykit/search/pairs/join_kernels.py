@@ -24,7 +24,10 @@ LOOK = 20
 
 @jit
 def keys_of_group(columns: np.ndarray, start: int, stop: int, own: int, other: int, keys: np.ndarray) -> float:
-    """keys[i] = (own coordinate - other coordinate) / sqrt(2) of the images at start..stop-1; the smallest."""
+    """keys[i] = (own coordinate - other coordinate) / sqrt(2) of the images at start..stop-1.
+
+    Returns the smallest key. columns (readout, images) float32 or float64; keys (images,) float64.
+    """
     smallest = np.inf
     for p in range(start, stop):
         key = (np.float64(columns[own, p]) - np.float64(columns[other, p])) * ROOT
@@ -35,7 +38,10 @@ def keys_of_group(columns: np.ndarray, start: int, stop: int, own: int, other: i
 
 @jit
 def lowest(keys: np.ndarray, count: int, places: np.ndarray) -> int:
-    """places[:n] = where the n <= len(places) lowest of keys[:count] are, ascending."""
+    """Fill places[:n] with the positions of the n lowest of keys[:count], ascending; returns n <= len(places).
+
+    keys (images,) float64; places (seeds,) int64.
+    """
     found = 0
     size = len(places)
     for i in range(count):
@@ -71,6 +77,9 @@ def seed_pairs(
     """Measure, for every two groups, the images with the lowest keys, deepest among the others.
 
     Each against those of the other group that are nearest in that group's own coordinate, and against its lowest.
+
+    columns (readout, images), values (depths, images, readout): float32 or float64. pairs (n, 2), cells (n,) int64.
+    The answers go to bound, value (cells,) float64; first, second (cells,) int64.
     """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])
@@ -104,7 +113,7 @@ def seed_pairs(
 
 @jit
 def window(own: np.ndarray, x: float, reach: float) -> tuple[int, int]:
-    """Where the ascending `own` is within reach of x: (first, last + 1)."""
+    """Where the ascending float64 or float32 `own` (images,) is within reach of x: (first, last + 1)."""
     return int(np.searchsorted(own, x - reach)), int(np.searchsorted(own, x + reach, side="right"))
 
 
@@ -122,6 +131,9 @@ def count_join(
     """counts[n]: candidates of the join of the n-th two groups within their bound, and LOOK for each window.
 
     Stops counting above most[n].
+
+    columns (readout, images) float32 or float64; pairs (n, 2), cells (n,) int64; bound (cells,) and most (n,) float64;
+    counts (n,) is filled.
     """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])
@@ -170,9 +182,15 @@ def join(
 ) -> None:
     """All pairs of the given groups within their bounds.
 
-    columns (readout, images) in the order of `order`: by group, and within a group by its own coordinate.
-    Of the images every parts-th looks for partners, beginning with part. error: of a key difference;
-    row_error: of the layer's points. Only pairs whose image of the lower group is congruent to owner are kept.
+    Arguments:
+        columns: (readout, images) float32 or float64 in the order of `order`: by group, and within a group by its own
+            coordinate.
+        pairs, cells: (n, 2) and (n,) int64.
+        part, parts: of the images every parts-th looks for partners, beginning with part.
+        error: of a key difference.
+        row_error: of the layer's points.
+        owner, owners: keep only pairs whose image of the lower group is congruent to owner.
+        bound, value, first, second: (cells,) the answers.
     """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])

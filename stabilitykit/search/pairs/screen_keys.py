@@ -53,7 +53,10 @@ class Screen:
 
 
 def forecast(search: Search, points: np.ndarray, error: float) -> Screen:
-    """Choose how many directions pay for the bounds known by now, from a sample of the pairs."""
+    """Choose how many directions pay for the bounds known by now, from a sample of the pairs.
+
+    points (images, readout) float32 or float64.
+    """
     images, readout = points.shape
     sizes = np.diff(search.starts)
     pairs = (float(images) ** 2 - float((sizes.astype(np.float64) ** 2).sum())) / 2 / search.world

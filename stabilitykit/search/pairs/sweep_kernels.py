@@ -22,7 +22,10 @@ STRIDE = 8
 
 @jit
 def project(points: np.ndarray, directions: np.ndarray, keys: np.ndarray) -> float:
-    """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate."""
+    """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate.
+
+    points (images, readout) float32 or float64; directions (3, readout), keys (images, 3) float64.
+    """
     largest = 0.0
     for i in range(points.shape[0]):
         one = 0.0
@@ -42,7 +45,10 @@ def project(points: np.ndarray, directions: np.ndarray, keys: np.ndarray) -> flo
 
 @jit
 def pack(keys: np.ndarray, low: np.ndarray, widths: np.ndarray, columns: int, codes: np.ndarray) -> None:
-    """codes[i] = (row of key 0 * columns + column of key 1) << 32 | key 2 in steps of widths[2]."""
+    """codes[i] = (row of key 0 * columns + column of key 1) << 32 | key 2 in steps of widths[2].
+
+    keys (images, 3), low, widths (3,) float64; codes (images,) int64.
+    """
     for i in range(keys.shape[0]):
         row = np.int64((keys[i, 0] - low[0]) / widths[0])
         column = np.int64((keys[i, 1] - low[1]) / widths[1])
@@ -51,7 +57,10 @@ def pack(keys: np.ndarray, low: np.ndarray, widths: np.ndarray, columns: int, co
 
 @jit
 def count_candidates(codes: np.ndarray, offsets: np.ndarray, window: int, cap: float) -> int:
-    """How many pairs lie in the windows; stops above `cap`."""
+    """How many pairs lie in the windows; stops above `cap`.
+
+    codes (images,), ascending, and offsets (n,) int64.
+    """
     count = len(codes)
     total = 0
     for n in range(len(offsets)):
@@ -89,7 +98,10 @@ def rounding_of(columns: np.ndarray) -> tuple[float, float]:
 
 @jit
 def gather_columns(points: np.ndarray, order: np.ndarray, columns: np.ndarray) -> None:
-    """columns[k, p] = points[order[p], k]."""
+    """columns[k, p] = points[order[p], k].
+
+    points (images, readout) float32 or float64; order (images,) int64; columns (readout, images).
+    """
     for p in range(len(order)):
         image = order[p]
         for k in range(points.shape[1]):
@@ -150,10 +162,13 @@ def sweep(
 ) -> None:
     """Compare the images at positions start..stop-1 with all later ones in their windows.
 
-    columns (readout, images), images, kinds: in the order of codes; columns are 1-Lipschitz but for `error`.
-    `width` is the number of groups, or 0 to keep one answer for all; ceiling (groups,) is at least every
-    bound of the group's pairs. Only pairs whose image of the lower
-    group is congruent to owner are kept.
+    Arguments:
+        columns: (readout, images) in the order of codes, in the data's own precision; 1-Lipschitz but for `error`.
+        codes, images, kinds: (images,) int64, in the order of codes.
+        owner, owners: keep only pairs whose image of the lower group is congruent to owner.
+        width: the number of groups, or 0 to keep one answer for all.
+        ceiling: (groups,) float64, at least every bound of the group's pairs.
+        bound, value, first, second: (cells,) the answers.
     """
     count = len(codes)
     total_depths = values.shape[0]

@@ -34,9 +34,11 @@ def find(
     shard: tuple[int, int],
     progress: Callable[[int, int], None] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(value, first, second, block), each (width, width), upper triangle filled.
+    """(value, first, second, block), each (width, width), upper triangle filled; value float64, the others int64.
 
     Arguments:
+        values: (depths, images, readout) float32 or float64.
+        groups: (images,) int64.
         device: a torch device; default "cuda" where there is one, else "cpu".
     """
     import torch

@@ -20,7 +20,10 @@ SMALL = 16
 def keep(
     found: float, i: int, j: int, cell: int, bound: np.ndarray, value: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> bool:
-    """Store the pair in the cell if it is better: smaller, or equal with lower indices."""
+    """Store the pair in the cell if it is better: smaller, or equal with lower indices.
+
+    bound, value (cells,) float64; first, second (cells,) int64.
+    """
     one = min(i, j)
     two = max(i, j)
     if found > value[cell]:
@@ -53,7 +56,10 @@ def query_points(
     second: np.ndarray,
     stack: np.ndarray,
 ) -> bool:
-    """Search the tree below `root` for every image of node p; False if the stack was too short."""
+    """Search the tree below `root` for every image of node p; False if the stack was too short.
+
+    values (depths, images, readout) float32 or float64; task (6,), stack (size,) int64; the rest as in `search_tasks`.
+    """
     order, start, stop, child, low, high = forest
     cell = task[2]
     total = values.shape[0]
@@ -120,6 +126,8 @@ def search_tasks(
     done: np.ndarray,
 ) -> bool:
     """Run tasks and keep the answers in the cells of value, first, second.
+
+    The answers: bound, value (cells,) float64; first, second (cells,) int64.
 
     Arguments:
         boxed, depths: the depths of the boxes and the depths that count (for "min" the same one depth).
@@ -198,6 +206,9 @@ def probe(
     """Steps that some images need to search the trees of all other groups; -1 once above the budget.
 
     One step is a node or an image met. Decides between methods only, so it skips no pair for good.
+
+    values (depths, images, readout) float32 or float64;
+    root (groups,), groups, images (n,) int64; bound (cells,) float64.
     """
     _, start, stop, child, low, high = forest
     stack = np.empty(1 << 16, dtype=np.int64)
@@ -243,7 +254,11 @@ def finish(
     second: np.ndarray,
     block: np.ndarray,
 ) -> None:
-    """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block."""
+    """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block.
+
+    values (depths, images, readout) float32 or float64.
+    value (cells,) float64; first, second, block (cells,) int64.
+    """
     for cell in range(start, stop):
         if first[cell] >= 0:
             value[cell], block[cell] = reduced(values, first[cell], second[cell], code)
@@ -251,7 +266,11 @@ def finish(
 
 @jit
 def sample_distances(values: np.ndarray, sample: np.ndarray, groups: np.ndarray, found: np.ndarray) -> int:
-    """found[t, n]: squared distance at depth t of the n-th pair of different groups in the sample."""
+    """found[t, n]: squared distance at depth t of the n-th pair of different groups in the sample.
+
+    values (depths, images, readout) float32 or float64;
+    sample (n,), groups (images,) int64; found (depths, pairs) float64.
+    """
     count = 0
     for x in range(sample.shape[0]):
         for y in range(x):
@@ -279,7 +298,10 @@ def measure(
     first: np.ndarray,
     second: np.ndarray,
 ) -> None:
-    """Measure the pairs (rows[n], columns[n]) canonically and keep the best in the cell."""
+    """Measure the pairs (rows[n], columns[n]) canonically and keep the best in the cell.
+
+    values (depths, images, readout) float32 or float64; rows, columns (n,) int64.
+    """
     for n in range(len(rows)):
         found, _ = reduced(values, rows[n], columns[n], code)
         keep(found, rows[n], columns[n], cell, bound, value, first, second)

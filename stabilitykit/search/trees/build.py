@@ -34,6 +34,8 @@ def spread_of_sample(
 
     Spread is the sum of absolute deviations from the first image: a range would follow single outliers, of
     which saturated readouts have many. It is 0 only if all sampled images are identical.
+
+    values (depths, images, readout) float32 or float64; depths (D,), order (images,) int64; total float64.
     """
     widest = 0.0
     best_t = 0
@@ -58,7 +60,10 @@ def spread_of_sample(
 def median_of_sample(
     values: np.ndarray, order: np.ndarray, start: int, stop: int, step: int, t: int, k: int, buffer: np.ndarray
 ) -> float:
-    """The middle of every step-th image's coordinate (t, k)."""
+    """The middle of every step-th image's coordinate (t, k).
+
+    values, buffer (SAMPLE,): float32 or float64; order (images,) int64.
+    """
     count = 0
     for p in range(start, stop, step):
         if count == buffer.shape[0]:
@@ -78,7 +83,10 @@ def median_of_sample(
 def partition(
     values: np.ndarray, order: np.ndarray, start: int, stop: int, t: int, k: int, pivot: float, inclusive: bool
 ) -> int:
-    """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number."""
+    """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number.
+
+    values (depths, images, readout) float32 or float64; order (images,) int64.
+    """
     # Without branches on the data: half of them would be mispredicted.
     left = start
     for p in range(start, stop):
@@ -109,6 +117,8 @@ def build_group(
     A node's children are node_child and node_child + 1, or it is a leaf (-1). Identical images end in one
     leaf of any size, in ascending order. Without `copies` only the lowest index of them is kept: no other
     copy can be in the lexicographically smallest closest pair.
+
+    values (depths, images, readout) float32 or float64; depths (D,), order (images,) and the nodes' arrays int64.
     """
     buffer = np.empty(SAMPLE, dtype=values.dtype)
     total = np.empty(values.shape[2])
@@ -177,7 +187,10 @@ def build_groups(
     node_child: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """build_group for the groups first..last-1; group g owns the nodes from 2 * starts[g]."""
+    """build_group for the groups first..last-1; group g owns the nodes from 2 * starts[g].
+
+    values (depths, images, readout) float32 or float64; starts (groups + 1,), counts (groups,) int64.
+    """
     for g in range(first, last):
         begin = starts[g]
         end = starts[g + 1]
@@ -211,7 +224,10 @@ def fill_boxes(
     low: np.ndarray,
     high: np.ndarray,
 ) -> None:
-    """Boxes of the nodes first..last-1 (one or more whole trees, children after parents)."""
+    """Boxes of the nodes first..last-1 (one or more whole trees, children after parents).
+
+    values (depths, images, readout) float32 or float64; low, high (nodes, D, readout).
+    """
     readout = values.shape[2]
     for node in range(last - 1, first - 1, -1):
         child = node_child[node]
