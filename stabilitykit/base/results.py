@@ -154,6 +154,10 @@ def divide_bounds(numerator: Kind, denominator: Kind) -> Kind:
     """Kind of ``a / b`` (a >= 0, b > 0) from the kinds of a and b.
 
     A lower bound over an upper bound is a lower bound; anything over or under an estimate is an estimate.
+
+    Examples:
+        >>> str(divide_bounds(Kind.LOWER, Kind.UPPER)), str(divide_bounds(Kind.LOWER, Kind.LOWER))
+        ('lower bound', 'estimate')
     """
     if Kind.ESTIMATE in (numerator, denominator):
         return Kind.ESTIMATE
@@ -169,7 +173,12 @@ def divide_bounds(numerator: Kind, denominator: Kind) -> Kind:
 
 
 def to_plain(value: Any) -> Any:
-    """Plain JSON data: numpy scalars and arrays become numbers and lists; Inf and NaN become strings."""
+    """Plain JSON data: numpy scalars and arrays become numbers and lists; Inf and NaN become strings.
+
+    Examples:
+        >>> to_plain({"n": (1, 2), "value": math.inf, 3: None})
+        {'n': [1, 2], 'value': 'inf', '3': None}
+    """
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -108,6 +108,10 @@ def row_bounds(count: int, batch_size: int, size: int) -> list[int]:
     """Split ``count`` rows among ``size`` ranks at multiples of the batch size: every rank runs whole batches.
 
     Batches then hold the same images as in a single process, so the logits are the same to the last bit.
+
+    Examples:
+        >>> row_bounds(1000, 100, 3)  # rank 0 runs rows 0..299, rank 1 rows 300..599, rank 2 the rest
+        [0, 300, 600, 1000]
     """
     total = -(-count // batch_size)
     return [min(count, (total * rank // size) * batch_size) for rank in range(size)] + [count]
