@@ -159,8 +159,6 @@ def divide_bounds(numerator: Kind, denominator: Kind) -> Kind:
         >>> str(divide_bounds(Kind.LOWER, Kind.UPPER)), str(divide_bounds(Kind.LOWER, Kind.LOWER))
         ('lower bound', 'estimate')
     """
-    if Kind.ESTIMATE in (numerator, denominator):
-        return Kind.ESTIMATE
     below = numerator in (Kind.LOWER, Kind.EXACT) and denominator in (Kind.UPPER, Kind.EXACT)
     above = numerator in (Kind.UPPER, Kind.EXACT) and denominator in (Kind.LOWER, Kind.EXACT)
     if below and above:

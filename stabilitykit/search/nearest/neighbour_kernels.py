@@ -10,7 +10,7 @@ from stabilitykit.search.nearest.query_kernels import barred
 from stabilitykit.search.pairs.bounds import limit_of
 
 MAX = CODES["max"]
-# Coordinates after which a sum is left that is above the limit already.
+# After so many coordinates a sum is compared with the limit, and given up if it is above.
 STRIDE = 32
 # Places measured at once.
 CHUNK = 64
@@ -36,8 +36,8 @@ def gap_to_box(x: np.ndarray, low: np.ndarray, high: np.ndarray, node: int, limi
 def squares_to(x: np.ndarray, columns: np.ndarray, begin: int, end: int, limit: float, squares: np.ndarray) -> int:
     """squares[n]: the canonical squared distance of x and the point at place begin + n, several at once.
 
-    Returns how many are within the limit. Stops at the first STRIDE coordinates after which none is; `squares` then
-    holds partial sums, all above the limit.
+    Returns how many are within the limit. Stops after the first STRIDE coordinates that leave none within it;
+    `squares` then holds partial sums, all above the limit.
 
     x (readout,) float64; columns (readout, images) float32 or float64; squares (CHUNK,) float64.
     """

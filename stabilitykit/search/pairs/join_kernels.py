@@ -74,9 +74,10 @@ def seed_pairs(
     first: np.ndarray,
     second: np.ndarray,
 ) -> None:
-    """Measure, for every two groups, the images with the lowest keys, deepest among the others.
+    """Measure, for every two groups, the images with the lowest keys: those that lie deepest among the other group.
 
-    Each against those of the other group that are nearest in that group's own coordinate, and against its lowest.
+    Each is compared with the images of the other group that are nearest to it in that group's own coordinate. Those of
+    the lower group are also compared with the images of the other group that have the lowest keys.
 
     columns (readout, images), values (depths, images, readout): float32 or float64. pairs (n, 2), cells (n,) int64.
     The answers go to bound, value (cells,) float64; first, second (cells,) int64.
@@ -128,9 +129,9 @@ def count_join(
     most: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """counts[n]: candidates of the join of the n-th two groups within their bound, and LOOK for each window.
+    """counts[n]: what the join of the n-th two groups costs: its candidates, and LOOK for each window.
 
-    Stops counting above most[n].
+    Candidates are the pairs within the bound of the two groups. Counting stops above most[n].
 
     columns (readout, images) float32 or float64; pairs (n, 2), cells (n,) int64; bound (cells,) and most (n,) float64;
     counts (n,) is filled.

@@ -15,8 +15,9 @@ from stabilitykit.search.pairs.bounds import EPS, TINY, images_value, limit_of
 from stabilitykit.search.pairs.tree_kernels import keep
 
 CELL = np.int64(1) << 32
-# Images measured at once, and coordinates after which a block without any near image is left.
+# Images measured at once.
 BLOCK = 256
+# After so many coordinates a block is given up if none of its images is near.
 STRIDE = 8
 
 

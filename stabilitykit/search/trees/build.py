@@ -12,7 +12,7 @@ import numpy as np
 from stabilitykit.search.jit import jit
 
 SAMPLE = 16
-# With many depths each node looks for its widest coordinate at every THIRD one only, in turn.
+# With more depths than this, a node looks for its widest coordinate at every THIRD depth only; nodes take turns.
 THIRD = 3
 
 
