@@ -37,7 +37,9 @@ def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
 
 
 def kind_of_outputs(values: torch.Tensor) -> str:
-    """``"probabilities"``, ``"log-probabilities"`` or ``"logits"``, judged by rows (B, K) of what a network returned.
+    """``"probabilities"``, ``"log-probabilities"`` or ``"logits"``, judged by float rows (B, K) that a network gave.
+
+    ``values`` is of any dtype.
 
     Rows that sum to 1 are probabilities up to :data:`SUM_TOLERANCE`. Log-probabilities are logits, too: their softmax
     is the probabilities.

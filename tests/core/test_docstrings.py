@@ -83,6 +83,8 @@ def raised(statements: list[ast.stmt]) -> set[str]:
     for part in statements:
         if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
+        if isinstance(part, ast.With) and any(ast.unparse(i.context_expr) == "catching()" for i in part.items):
+            continue
         if isinstance(part, ast.Raise) and isinstance(part.exc, ast.Call):
             found.add(ast.unparse(part.exc.func).rpartition(".")[2])
         if isinstance(part, ast.Try):
