@@ -34,7 +34,7 @@ class AdaptedModel(Model):
     stands behind the state's parts and every block returns it as it is, so that the pair is the point of the
     phase space.
 
-    Args:
+    Arguments:
         network: any module taking (B, *input_shape) to logits; used as it is, in eval mode.
         program, run: from :func:`stabilitykit_adapters.discovery.discover`.
         preprocess: images -> network input; ``preprocessing`` describes it as plain data.

@@ -20,14 +20,15 @@ from stabilitykit_adapters.tracing import Wanted
 def discover(module: nn.Module, input_shape: tuple[int, ...], wanted: Wanted | None = None) -> Discovery:
     """All runs of at least two equal-dimension blocks in ``module``.
 
-    Args:
+    Arguments:
         module: any module taking one tensor (B, *input_shape) to logits; weights may be on the meta device, are
             not read and left as they are.
         input_shape: (C, H, W), or whatever one input looks like.
         wanted: which of several outputs holds the logits.
 
-    Returns: a :class:`Discovery`: runs by falling depth, closed before open before plain, and for every other
-        candidate the reason why it is none.
+    Returns:
+        a :class:`Discovery`: runs by falling depth, closed before open before plain, and for every other candidate the
+        reason why it is none.
 
     Raises:
         TraceProblem: the forward pass cannot be recorded.

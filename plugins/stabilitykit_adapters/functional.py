@@ -22,7 +22,7 @@ def functional_blocks(
     A block is a step between two cuts with a skip, and the steps without one that follow it before the next
     (activation, normalisation after the addition). With ``plain``: every step that mixes coordinates, skip or not.
 
-    Args:
+    Arguments:
         covered: (birth of the first state, birth of the last) of runs that are already known.
     """
     yield from _chains(program, flow, _cuts(program, flow), covered, plain)

@@ -57,7 +57,8 @@ def plain_preprocess(
         given: with ``crop_pct`` the shorter side is resized to the input's side over it and the centre cut out, else
             the whole image is resized to the input's height and width.
 
-    Returns: (images -> input, what it does as plain data).
+    Returns:
+        (images -> input, what it does as plain data).
     """
     chosen = given.statistics(owner, None)
     channels = shape[0] if shape else 1

@@ -148,7 +148,7 @@ def trace(
 ) -> tuple[Program, Dataflow, Recording]:
     """Record ``module`` at two batch sizes, on the meta device if that works, else where its weights are.
 
-    Args:
+    Arguments:
         module: takes (B, *input_shape) to logits; left as it was found.
         wanted: which of several outputs holds the logits.
 

@@ -140,7 +140,7 @@ def record(
 ) -> Recording:
     """Run ``module(inputs)`` once in eval mode and record it.
 
-    Args:
+    Arguments:
         module: any module taking one tensor; left exactly as it was found.
         inputs: (B, ...) on the module's device (or meta).
         wanted: which of several outputs holds the logits.

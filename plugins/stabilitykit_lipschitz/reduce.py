@@ -79,7 +79,8 @@ NEAR = 0.1
 def substitute(network: Network, shared: bool) -> tuple[list[Part], dict[int, np.ndarray], dict]:
     """Drop dead neurons and substitute those of (nearly) fixed slope.
 
-    Returns: parts, outputs, Frobenius error bounds.
+    Returns:
+        Parts, outputs, Frobenius error bounds.
     """
     parts = []
     for index, layer in enumerate(network.layers):

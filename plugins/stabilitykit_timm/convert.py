@@ -88,7 +88,7 @@ def convert(
 ) -> ConvertedNet:
     """The revised version of a staged network, weights uninitialised on ``device`` ("meta": none allocated).
 
-    Args:
+    Arguments:
         name: ``resnet18``, ``timm:resnext50_32x4d``, ``torchvision:wide_resnet50_2``, ``convnext_tiny``...
         patch: ``tiles`` or ``phases``, see :class:`Patching`.
         input_shape: (C, H, W).

@@ -125,7 +125,8 @@ def network(
         hub: what config.json beside the weights says; ``own`` and the other options come first.
         own: keywords of the library's builder.
 
-    Returns: (network in eval mode, where it came from as plain data).
+    Returns:
+        (network in eval mode, where it came from as plain data).
     """
     hub = hub or HubConfig()
     found = None if checkpoint is None else read_checkpoint(checkpoint)

@@ -34,7 +34,7 @@ def split_spec(spec: str) -> tuple[str, str]:
 def skeleton(spec: str, *, device: str = "meta", **options: Any) -> nn.Module:
     """The network with weights on the meta device (no memory), or freshly initialised on ``device``.
 
-    Args:
+    Arguments:
         spec: ``timm:NAME``, ``torchvision:NAME`` or ``hf-hub:ORG/NAME``.
         options: passed to the builder (``num_classes``, ``img_size``...); None values are left out.
 

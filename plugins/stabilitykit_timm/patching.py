@@ -9,7 +9,7 @@ from torch import nn
 class Patching(nn.Module):
     """(B, C, H, W) -> (B, rows * columns * C, H / rows, W / columns), an l2 isometry.
 
-    Args:
+    Arguments:
         rows, columns: how many pieces along height and width.
         kind: ``tiles``: contiguous tiles (the paper); ``phases``: every rows-th, columns-th pixel (pixel-unshuffle).
     """

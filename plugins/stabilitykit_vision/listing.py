@@ -68,7 +68,8 @@ def class_folders(root: Path, left_out: LeftOut) -> list[Path]:
 def image_files(root: Path, folder: Path, left_out: LeftOut) -> list[Path]:
     """All images in ``folder`` and the folders below it, links followed as torchvision does.
 
-    Returns: paths sorted by their text. A folder that links back to one it lies in is not entered again.
+    Returns:
+        paths sorted by their text. A folder that links back to one it lies in is not entered again.
     """
     return sorted(_descend(root, folder, left_out, (_identity(root), _identity(folder))))
 

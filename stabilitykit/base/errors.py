@@ -46,7 +46,8 @@ class PluginProblem(StabilityKitError):
 def describe(error: BaseException, longest: int = 400) -> str:
     """``error`` on one line of at most ``longest`` characters, whatever it does when it is asked for its text.
 
-    Returns: the message alone of an error that was written for users, ``Type: message`` of any other.
+    Returns:
+        the message alone of an error that was written for users, ``Type: message`` of any other.
     """
     try:
         text = " ".join(str(error).split())

@@ -33,7 +33,8 @@ def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
         wait: wait for another holder, and say so on stderr; otherwise refuse.
         what: what is locked, for messages.
 
-    Returns: whether a lock is really held (see :func:`try_lock`): without one, others may be at work in the body too.
+    Returns:
+        Whether a lock is really held (see :func:`try_lock`): without one, others may be at work in the body too.
 
     Raises:
         UsageProblem: ``what`` is in use; ``path`` cannot be written, is a link, or is no file.

@@ -43,7 +43,8 @@ class LazyGroup(click.Group):
         target = COMMANDS[name][0] if found is None else found.target
         module, _, attribute = target.partition(":")
         if found is None:
-            return getattr(importlib.import_module(module), attribute)
+            own: click.Command = getattr(importlib.import_module(module), attribute)
+            return own
         culprit = f"command {name} of {found.distribution} {found.version}"
         watch().blame(culprit)
         try:
@@ -58,6 +59,7 @@ class LazyGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that ``args`` begin with; click.UsageError with the nearest names where there is none."""
         import difflib
 
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
@@ -97,8 +99,9 @@ class LazyGroup(click.Group):
         from stabilitykit.plugins.loading import load_plugins
 
         meta = ctx.find_root().meta
-        if "stabilitykit.commands" in meta:
-            return meta["stabilitykit.commands"]
+        known: dict[str, Any] | None = meta.get("stabilitykit.commands")
+        if known is not None:
+            return known
         found: dict[str, Any] = meta.setdefault("stabilitykit.commands", {})
         for command in load_plugins().commands:
             if command.name in COMMANDS or command.name in found:

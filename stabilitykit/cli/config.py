@@ -45,7 +45,7 @@ def read_config(path: Path) -> dict[str, Any]:
             if "&" in text and "*" in text and any(isinstance(t, yaml.AliasToken) for t in yaml.scan(text)):
                 raise UsageProblem(f"config {path}: YAML aliases are not accepted (they can expand without bound)")
 
-            class Strict(yaml.SafeLoader):
+            class Strict(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML brings no types
                 """YAML lets the last of two equal keys win; people mean one of them and cannot see which."""
 
             def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -54,7 +54,8 @@ def read_config(path: Path) -> dict[str, Any]:
                     if key in seen:
                         raise UsageProblem(f"config {path}: the key {key!r} stands twice")
                     seen.add(key)
-                return loader.construct_mapping(node, deep=True)
+                built: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+                return built
 
             Strict.yaml_implicit_resolvers = {
                 first: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")]

@@ -138,7 +138,7 @@ def evaluation_options(function: Any) -> Any:
 )
 @evaluation_options
 @click.pass_context
-def command(ctx: click.Context, **given: Any) -> int:
+def command(ctx: click.Context, /, **given: Any) -> int:
     """Measure properties of models on datasets.
 
     Without options: g-expansivity of the embedded revised ResNet on the embedded digits. Every combination of
@@ -179,7 +179,11 @@ def run_evaluation(
     checkpoint: Any = None,
     registry: Any = None,
 ) -> int:
-    """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code."""
+    """Evaluate with the options of :func:`evaluation_options` in ``given``, print, and return the exit code.
+
+    Raises:
+        UsageProblem: options that contradict each other, or a value that cannot be used.
+    """
     from stabilitykit.base.watch import watch
     from stabilitykit.cli.printing import show_run
     from stabilitykit.cli.progress import make_progress

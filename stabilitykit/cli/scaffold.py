@@ -73,6 +73,9 @@ def write_package(template: Traversable, target: Path, values: dict[str, str]) -
     """Fill in every file of ``template`` and put the result at ``target`` in one rename.
 
     File and folder names may hold ``__key__`` for a key of ``values``; contents use ``$key``.
+
+    Raises:
+        UsageProblem: ``target`` exists already, its folder does not, or nothing can be written there.
     """
     if not target.parent.is_dir():
         raise UsageProblem(f"{target.parent} is no folder; create it first or choose another with --directory")

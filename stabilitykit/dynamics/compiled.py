@@ -30,9 +30,6 @@ class CompiledForward:
     The operations of a first batch are recorded below Python, so it does not matter how a model runs its blocks.
     Smaller batches are filled up with copies of their last image: nothing is compiled anew for them. The first
     batch is also run block by block, where states and readouts are checked, and compared.
-
-    Raises (when called):
-        CellProblem: torch.compile cannot run the model, or changes its logits by more than rounding.
     """
 
     def __init__(self, model: Model, readout: Readout, batch_size: int) -> None:
@@ -50,6 +47,17 @@ class CompiledForward:
         ]
 
     def __call__(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of one batch.
+
+        Arguments:
+            inputs: (B, C, H, W) of the model's dtype, B <= batch_size.
+
+        Returns:
+            T+1 tensors (B, K) of the model's readout dtype, one for each depth.
+
+        Raises:
+            CellProblem: torch.compile cannot run the model, or changes its logits by more than rounding.
+        """
         count = len(inputs)
         plain = list(depth_logits(self.model, self.readout, inputs)) if self.difference is None else None
         try:

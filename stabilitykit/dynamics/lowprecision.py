@@ -9,6 +9,7 @@ rounds the weights of linear and convolution layers (symmetric, one scale per ou
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +52,11 @@ class LowPrecision:
     """
 
     def __init__(self, model: Model, format: str) -> None:
+        """Copy ``model`` and round its weights to ``format``.
+
+        Raises:
+            UsageProblem: ``format`` is none of FORMATS.
+        """
         if format not in FORMATS:
             raise UsageProblem(f"format is one of {', '.join(FORMATS)}; got {format!r}")
         self.format = format
@@ -60,13 +66,12 @@ class LowPrecision:
                 self._prepare(module)
 
     def block(self, t: int, state: State) -> State:
-        """phi^_t: the block in the format; takes and gives states of the model's own dtype."""
+        """phi^_t: the block in the format; takes and gives states (B, ...) of the model's own dtype."""
         if self.format == "int8":
             return self.twin.block(t, state)
-        return _each(
-            lambda part: round_to(part, self.format),
-            self.twin.block(t, _each(lambda part: round_to(part, self.format), state)),
-        )
+        rounded = self.twin.block(t, _each(lambda part: round_to(part, self.format), state))
+        result: State = _each(lambda part: round_to(part, self.format), rounded)
+        return result
 
     def _prepare(self, module: nn.Module) -> None:
         if self.format == "int8":
@@ -86,12 +91,18 @@ class LowPrecision:
 
 
 def round_to(tensor: torch.Tensor, format: str) -> torch.Tensor:
-    """``tensor`` rounded to bf16 or fp16 and back to its own dtype; fp16 overflows to infinity above 65,504."""
+    """``tensor`` (any shape) rounded to bf16 or fp16 and back to its own dtype.
+
+    fp16 overflows to infinity above 65,504.
+    """
     return tensor.to(_DTYPES[format]).to(tensor.dtype) if tensor.is_floating_point() else tensor
 
 
 def quantise(tensor: torch.Tensor, dim: int) -> torch.Tensor:
-    """``tensor`` on the 255 levels of symmetric int8, with one scale per index of ``dim`` (largest magnitude / 127)."""
+    """``tensor`` (any shape) on the 255 levels of symmetric int8, in its own dtype.
+
+    Every index of ``dim`` has a scale of its own: its largest magnitude / 127.
+    """
     others = [d for d in range(tensor.ndim) if d != dim]
     largest = tensor.abs().amax(dim=others, keepdim=True) if others else tensor.abs()
     scale = torch.where(largest > 0, largest / 127, torch.ones_like(largest))
@@ -106,7 +117,7 @@ def _output_dim(module: nn.Module) -> int:
     return 1 if getattr(module, "transposed", False) else 0
 
 
-def _each(function: Any, value: Any) -> Any:
+def _each(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, tuple):

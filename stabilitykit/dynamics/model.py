@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def state_parts(state: State) -> tuple[torch.Tensor, ...]:
-    """The tensors (B, ...) of a state: one, or the factors of a product space."""
+    """The tensors (B, ...), of the network's dtype, of a state: one, or the factors of a product space."""
     return state if isinstance(state, tuple) else (state,)
 
 
 def state_of(parts: Sequence[torch.Tensor]) -> State:
-    """The state with these tensors: what :func:`state_parts` takes apart."""
+    """The state with these tensors (B, ...), of the network's dtype: the inverse of :func:`state_parts`."""
     return tuple(parts) if len(parts) > 1 else parts[0]
 
 
@@ -62,20 +62,26 @@ class Model(ABC):
 
     @abstractmethod
     def initial_state(self, inputs: torch.Tensor) -> State:
-        """``inputs`` (B, C, H, W), preprocessed -> h_0: everything before the first block."""
+        """h_0, everything before the first block: float ``inputs`` (B, C, H, W), preprocessed -> state (B, ...).
+
+        The state is of the network's own dtype.
+        """
 
     @abstractmethod
     def block(self, t: int, state: State) -> State:
-        """phi_t: h_t -> h_{t+1} for t in 0..T-1. Must not modify ``state`` in place."""
+        """phi_t: h_t -> h_{t+1} for t in 0..T-1, states (B, ...) of the network's own dtype.
+
+        Must not modify ``state`` in place.
+        """
 
     @abstractmethod
     def readout(self, state: State) -> torch.Tensor:
-        """The model's own classifier g applied to a state of any depth -> logits (B, K)."""
+        """The model's own classifier g applied to a state of any depth -> logits (B, K) of a float dtype."""
 
     # What follows has defaults that fit most models.
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The model's plain forward pass, preprocessed inputs (B, C, H, W) -> logits (B, K)."""
+        """The model's plain forward pass: preprocessed float inputs (B, C, H, W) -> logits (B, K), a float dtype."""
         state = self.initial_state(inputs)
         for t in range(self.num_blocks):
             state = self.block(t, state)
@@ -121,6 +127,9 @@ class Model(ABC):
         """Images, each (C, H, W) float32 in [0, 1] -> one float32 tensor (B, C, H, W) the network takes.
 
         The default stacks them unchanged and asks for equal sizes.
+
+        Raises:
+            CellProblem: the images are of different sizes.
         """
         import torch
 
@@ -142,7 +151,11 @@ class Model(ABC):
         return {}
 
     def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
-        """Evidence that the blocks are the model: on one batch, is readout(h_T) == logits bit for bit?"""
+        """Evidence that the blocks are the model: on one batch, is readout(h_T) == logits bit for bit?
+
+        Arguments:
+            inputs: (B, C, H, W), preprocessed, float32 or of the network's own dtype.
+        """
         import torch
 
         with torch.inference_mode():
@@ -159,7 +172,8 @@ class Model(ABC):
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus class and preprocessing.
 
-        Returns: hex digest; the module that holds the class is no part of it, so that code may move.
+        Returns:
+            hex digest; the module that holds the class is no part of it, so that code may move.
         """
         digest = hashlib.sha256((self._kind or type(self).__qualname__).encode())
         digest.update(repr(sorted(dict(self.preprocessing).items(), key=str)).encode())

@@ -41,6 +41,9 @@ class PerturbedOrbits:
 def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step: Step, space: Space) -> PerturbedOrbits:
     """Run one batch, inputs (B, C, H, W), through perturbed blocks, and the true blocks on the perturbed states.
 
+    Arguments:
+        inputs: (B, C, H, W), preprocessed, float32 or of the network's own dtype.
+
     Raises:
         CellProblem: a perturbed readout is NaN or infinite (say, fp16 overflowed), naming the depth.
     """

@@ -37,6 +37,9 @@ def fit_probes(
     The probes start at zero, states are standardised by their mean norm at each depth (folded into the weights at
     the end), and images are visited in a seeded order: equal inputs give equal probes. States are streamed.
 
+    Arguments:
+        indices: (n,) integers: the images of ``dataset`` to train on.
+
     Raises:
         CellProblem: the states are too large for linear probes (weights above 400 million).
     """

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 
 def state_vector(state: State) -> torch.Tensor:
-    """A state, tensor (B, ...) or tuple of them, flattened to one point of R^n per image -> (B, n)."""
+    """A state, tensor (B, ...) or tuple of them, flattened to one point of R^n per image -> (B, n), same dtype."""
     parts = state_parts(state)
     return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
 
 
 def kept_logits(model: Model, logits: torch.Tensor) -> np.ndarray:
-    """Logits as trajectories keep them: float64 of a network that runs in float64, float32 of any other.
+    """Logits (any shape) as trajectories keep them.
 
-    Whatever is compared with a trajectory goes through here: rounding one side more would look like a distance.
+    float64 of a network that runs in float64, float32 of any other. Whatever is compared with a trajectory goes through
+    here: rounding only one side would look like a distance.
     """
     return logits.to(torch.float64 if model.readout_dtype == "float64" else torch.float32).cpu().numpy()
 
@@ -36,7 +37,7 @@ class Readout(ABC):
 
     @abstractmethod
     def logits(self, t: int, state: State) -> torch.Tensor:
-        """g_t before softmax: state h_t -> (B, K)."""
+        """g_t before softmax: state h_t -> (B, K), a float dtype."""
 
     @abstractmethod
     def head(self, t: int) -> nn.Module | None:
@@ -79,7 +80,8 @@ class ProbeReadout(Readout):
     def logits(self, t: int, state: State) -> torch.Tensor:
         probe = self.probes[t]
         weight: torch.Tensor = probe.weight  # type: ignore[assignment]
-        return probe(state_vector(state).to(weight.dtype))
+        logits: torch.Tensor = probe(state_vector(state).to(weight.dtype))
+        return logits
 
     def head(self, t: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), self.probes[t])

@@ -18,6 +18,13 @@ def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
     """Logits (..., K) -> float64 values in ``space``; the softmax is taken in float64.
 
     Softmax in float32 saturates: near-certain images become equal and distances of 1e-8 vanish.
+
+    Raises:
+        UsageProblem: ``space`` is neither ``"probabilities"`` nor ``"logits"``.
+
+    Examples:
+        >>> to_space(np.array([[0.0, 0.0], [1000.0, 0.0]]), "probabilities").tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
     """
     values = np.asarray(logits, dtype=np.float64)
     if space == "logits":
@@ -25,11 +32,14 @@ def to_space(logits: np.ndarray, space: Space) -> np.ndarray:
     if space != "probabilities":
         raise UsageProblem(f"space is probabilities or logits; got {space!r}")
     shifted = np.exp(values - values.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    probabilities: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def kind_of_outputs(values: torch.Tensor) -> str:
-    """``"probabilities"``, ``"log-probabilities"`` or ``"logits"``, judged by rows (B, K) of what a network returned.
+    """``"probabilities"``, ``"log-probabilities"`` or ``"logits"``, judged by float rows (B, K) that a network gave.
+
+    ``values`` is of any dtype.
 
     Rows that sum to 1 are probabilities up to :data:`SUM_TOLERANCE`. Log-probabilities are logits, too: their softmax
     is the probabilities.

@@ -78,11 +78,11 @@ class Trajectory:
     @property
     def depth(self) -> int:
         """T, the number of blocks."""
-        return self.logits.shape[0] - 1
+        return int(self.logits.shape[0]) - 1
 
     def __len__(self) -> int:
         """N, the number of images."""
-        return self.logits.shape[1]
+        return int(self.logits.shape[1])
 
     @property
     def num_classes(self) -> int:
@@ -92,7 +92,8 @@ class Trajectory:
     @cached_property
     def predictions(self) -> np.ndarray:
         """int64 (N,): argmax of the final readout (lowest class on ties)."""
-        return np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
+        classes: np.ndarray = np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
+        return classes
 
     @property
     def unit(self) -> str:
@@ -111,10 +112,15 @@ def batches(
     prefetch: bool = True,
     channels_last: bool = False,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Preprocessed inputs of ``dataset[indices]`` in fixed batches from row ``start`` (a multiple of the batch size).
+    """Preprocessed inputs of ``dataset[indices]`` in fixed batches from row ``start``, a multiple of the batch size.
 
-    Yields (rows as a slice into ``indices``, inputs (B, C, H, W) on ``device``). The next batch is decoded in a
-    thread while the network works on this one. DataProblem for NaN or infinite pixels, naming the image.
+    The next batch is decoded in a thread while the network works on this one.
+
+    Returns:
+        Pairs (rows as a slice into ``indices``, float inputs (B, C, H, W) of the model's dtype on ``device``).
+
+    Raises:
+        DataProblem: NaN or infinite pixels; the message names the image.
     """
     device = torch.device(device)
     pin = device.type == "cuda"
@@ -170,9 +176,15 @@ def batch_logits(
     dtype: torch.dtype | None = None,
     forward: Forward | None = None,
 ) -> np.ndarray:
-    """Logits along depth of one batch: inputs (B, C, H, W) -> ``model.readout_dtype`` (T+1, B, K). No state is kept.
+    """Logits along depth of one batch; no state is kept.
 
-    ``forward`` stands in for the blocks run one by one (see :mod:`stabilitykit.dynamics.compiled`).
+    Arguments:
+        inputs: (B, C, H, W), preprocessed, a float dtype.
+        dtype: of the inputs and the network, where it is not the model's own.
+        forward: stands in for the blocks run one by one (see :mod:`stabilitykit.dynamics.compiled`).
+
+    Returns:
+        (T+1, B, K) of ``model.readout_dtype``.
     """
     kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
     with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
@@ -181,8 +193,11 @@ def batch_logits(
 
 
 def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Logits (B, K) at depths 0..T of one batch, block after block; CellProblem for states and readouts that cannot
-    be."""
+    """Logits (B, K), a float dtype, at depths 0..T of one batch, block after block.
+
+    Raises:
+        CellProblem: states or readouts that cannot be, with the depth.
+    """
     state = model.initial_state(inputs)
     dimension = _dimension(model, 0, state, inputs)
     for t in range(model.num_blocks + 1):

@@ -63,9 +63,12 @@ def usable_default_root() -> Path | None:
 
 
 def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An array that no crash leaves behind: in memory, or above SCRATCH_BYTES in a temporary file without a name.
+    """An array of ``shape`` and ``dtype`` that no crash leaves behind.
 
-    StabilityKitError when the temporary folder has no room.
+    It is in memory, or above SCRATCH_BYTES in a temporary file without a name. ``shape`` may be any shape.
+
+    Raises:
+        StabilityKitError: the temporary folder has no room.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= SCRATCH_BYTES:
@@ -74,7 +77,7 @@ def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
         with tempfile.TemporaryFile(prefix="stabilitykit-") as file:
             if hasattr(os, "posix_fallocate"):  # a full disk met through a memory map kills the process by SIGBUS
                 os.posix_fallocate(file.fileno(), 0, size)
-            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)  # type: ignore[call-overload]
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
     except OSError as error:
         raise StabilityKitError(
             f"no room for {size / 1e6:.0f} MB of readouts in the temporary folder "
@@ -126,7 +129,8 @@ class TrajectoryCache:
             dtype: of the array, float32 or float64.
             proof: computes some rows anew; None takes what is kept on its address alone.
 
-        Returns: a read-only memory map and {"key", "hit", "resumed_from", "path"}.
+        Returns:
+            A read-only memory map and {"key", "hit", "resumed_from", "path"}.
 
         Raises:
             StabilityKitError: the cache cannot be written, or has no room.

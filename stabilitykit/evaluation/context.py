@@ -72,7 +72,11 @@ class Context:
 
     @property
     def trajectory(self) -> Trajectory:
-        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the subject."""
+        """G[t, i, :], extracted (or read from the cache) on first use and shared by all properties of the subject.
+
+        Raises:
+            CellProblem: the context was made without a trajectory.
+        """
         if self.make_trajectory is None:
             raise CellProblem("this context offers no trajectory")
         return self.make_trajectory()
@@ -80,10 +84,15 @@ class Context:
     @property
     def labels(self) -> np.ndarray:
         """int64 (N,): labels of the evaluated images."""
-        return np.asarray(self.dataset.labels)[self.indices]
+        labels: np.ndarray = np.asarray(self.dataset.labels)[self.indices]
+        return labels
 
     def batches(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """(row numbers in 0..N-1, preprocessed inputs (B, C, H, W) on the device) over ``rows`` (default: all N)."""
+        """(row numbers, inputs) over ``rows`` (default: all N).
+
+        Row numbers are int64 (B,) in 0..N-1; inputs (B, C, H, W) are preprocessed, of the model's dtype and on its
+        device.
+        """
         from stabilitykit.dynamics.trajectory import batches
 
         rows = np.arange(len(self.indices)) if rows is None else np.asarray(rows)
@@ -105,7 +114,7 @@ class Context:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def readouts(self, rows: np.ndarray) -> np.ndarray:
-        """Trajectories of ``rows`` recomputed from model and data -> float64 (T+1, len(rows), K) in ``space``.
+        """Trajectories of ``rows``, integers (n,), recomputed from model and data -> float64 (T+1, n, K) in ``space``.
 
         Each row is run in a batch of the size it had in extraction: only then are the logits bit-identical.
         """
@@ -122,7 +131,11 @@ class Context:
             yield part, batch_logits(self.model, self.readout, inputs, self.extraction.autocast, forward)
 
     def rows_of(self, dataset_indices: Iterable[int]) -> np.ndarray:
-        """Row numbers (positions in ``indices``) of dataset indices; CellProblem when one was not evaluated."""
+        """int64 (n,): row numbers (positions in ``indices``) of n dataset indices.
+
+        Raises:
+            CellProblem: one of them was not evaluated.
+        """
         wanted = np.asarray(list(dataset_indices), dtype=np.int64)
         rows = np.searchsorted(self.indices, wanted)
         rows = np.minimum(rows, len(self.indices) - 1)

@@ -97,7 +97,7 @@ def evaluate(
 ) -> Run:
     """Measure properties of models on datasets; several of each give a matrix of cells.
 
-    Args:
+    Arguments:
         model: a spec (``"resnet18:stem=patch"``), a :class:`Model` object, or a list of those.
         dataset: a spec, a :class:`Dataset` object, or a list of those.
         properties: a spec, a :class:`Property` object, or a list of those.
@@ -128,7 +128,8 @@ def evaluate(
         on_cell: called with every finished cell.
         recorder: makes what takes the finished cells, in place of ``output``; called when all input is checked.
 
-    Returns: a :class:`Run`. A property that fails makes its cell fail, the others go on.
+    Returns:
+        a :class:`Run`. A property that fails makes its cell fail, the others go on.
 
     Raises:
         UsageProblem: bad names, options, files, device or output folder; nothing has been written then.

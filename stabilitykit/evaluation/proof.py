@@ -23,7 +23,8 @@ class Proof:
     The first batch, and the last one or another by chance, so that repeated use sees ever more of a trajectory.
 
     Arguments:
-        compute: ``compute(start, stop)`` -> readouts (T+1, stop - start, K) of a whole batch of rows.
+        compute: ``compute(start, stop)`` -> readouts (T+1, stop - start, K), float32 or float64, of a
+            whole batch of rows.
         rows: N, rows of the whole trajectory.
         batch_size: rows of a batch; the last one may have fewer.
         exact: the device is deterministic: equal networks give equal bits.
@@ -38,12 +39,16 @@ class Proof:
     def reproduces(self, array: np.ndarray, rows: int, drift: float) -> bool:
         """Do the first ``rows`` rows of ``array`` (T+1, N, K) hold what the network computes, as far as is looked at?
 
-        Bit for bit on a deterministic device, else within DRIFT_FACTOR times ``drift``, which was recorded with them.
+        ``array`` is float32 or float64 as it was kept. On a deterministic device the bits must be equal, elsewhere the
+        difference is at most DRIFT_FACTOR times ``drift``, which was recorded with the rows.
         """
         return all(self._same(self._batch(first), array, first, drift) for first in self._chosen(rows))
 
     def drift(self, array: np.ndarray) -> float:
-        """The largest difference between ``array``, just extracted, and its first batch computed again; 0 if exact."""
+        """The largest difference between ``array`` and its first batch computed again; 0 if exact.
+
+        ``array`` (T+1, N, K), float32 or float64, was just extracted.
+        """
         if self.exact:
             return 0.0
         again = self._batch(0)
@@ -52,7 +57,7 @@ class Proof:
     def digest(self, array: np.ndarray | None = None) -> str:
         """Hex digest of what the network computes on the first and the last batch.
 
-        Read off ``array`` (T+1, N, K) where the network's whole trajectory is known, else computed.
+        Read off ``array`` (T+1, N, K), float32 or float64, where the whole trajectory is known, else computed.
         """
         digest = hashlib.sha256()
         for first in sorted({0, (self._rows - 1) // self._size * self._size}):

@@ -31,9 +31,10 @@ class Property(ABC):
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """Recompute measurements from their stored witnesses, in float64, from model and data.
 
-        Returns: measurement name -> recomputed value (None: this one has no witness to recompute), or a text that
-        says why it does not stand. The caller compares. ``context.readouts(indices)`` gives the trajectories of
-        single images.
+        Returns:
+            measurement name -> recomputed value (None: this one has no witness to recompute), or a text that says why
+            it does not stand. The caller compares. ``context.readouts(indices)`` gives the trajectories of single
+            images.
         """
         return {}
 
@@ -46,8 +47,10 @@ class Property(ABC):
         return {}
 
     def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
-        """Measurements that are means over images: name -> one value per image, float (N,). `compare` bootstraps
-        them."""
+        """Measurements that are means over images: name -> one value per image, float64 (N,).
+
+        `compare` bootstraps them.
+        """
         return {}
 
     def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:

@@ -34,11 +34,15 @@ class Rerun:
         self._logits: dict[int, np.ndarray] = {}
 
     def logits(self, rows: np.ndarray, total: int, size: int, run: Run) -> np.ndarray:
-        """Logits along depth of ``rows`` (of 0..total-1), each computed once -> (T+1, len(rows), K).
+        """Logits along depth of ``rows`` (of 0..total-1), each computed once.
 
         Arguments:
+            rows: integers (n,).
             size: of a batch.
             run: runs a batch of row numbers.
+
+        Returns:
+            (T+1, n, K), float32 or float64 as ``run`` gives them.
         """
         wanted = np.asarray(rows, dtype=np.int64)
         if not np.isin(wanted, list(self._logits)).all():
@@ -52,18 +56,21 @@ class Rerun:
         return np.stack([self._logits[int(row)] for row in wanted], axis=1)
 
     def batches(self, rows: np.ndarray, total: int, size: int) -> list[np.ndarray]:
-        """Batches of row numbers that hold ``rows`` (of 0..total-1), of the size they have when all are run."""
+        """Batches of row numbers, int64 (B,) each, that hold the integers ``rows`` (n,) of 0..total-1.
+
+        Each is of the size it has when all are run.
+        """
         return packed_batches(rows, total, size, self._filled) if self._packed else own_batches(rows, total, size)
 
 
 def own_batches(rows: np.ndarray, total: int, size: int) -> list[np.ndarray]:
-    """The batches of the extraction that hold ``rows``: int64 arrays of row numbers."""
+    """The batches of the extraction that hold ``rows``, integers (n,): int64 row numbers, (B,) each."""
     numbers = np.unique(np.asarray(rows, dtype=np.int64) // size)
     return [np.arange(number * size, min((number + 1) * size, total)) for number in numbers]
 
 
 def packed_batches(rows: np.ndarray, total: int, size: int, filled: bool = True) -> list[np.ndarray]:
-    """As few batches as hold ``rows``: int64 arrays of row numbers; not ``filled``: the rows alone.
+    """As few batches as hold ``rows``, integers (n,): int64 row numbers, (B,) each; not ``filled``: the rows alone.
 
     A row stands at its own place of the batch where that is free. The other places are filled with other images.
     Rows of the last, shorter batch are run in a whole one, too; where there is no whole one, in their own.

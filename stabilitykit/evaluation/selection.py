@@ -56,7 +56,11 @@ def choose(
     *,
     requested: bool = True,
 ) -> Choice:
-    """One choice from a spec string, a mapping of a config file, or an object of the right class."""
+    """One choice from a spec string, a mapping of a config file, or an object of the right class.
+
+    Raises:
+        UsageProblem: ``what`` is none of these, its name or an option is unknown, or an override does not apply.
+    """
     if isinstance(what, _CLASSES[kind]):
         name = str(getattr(what, "name", type(what).__name__))
         return Choice(

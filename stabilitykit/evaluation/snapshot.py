@@ -18,6 +18,9 @@ class Snapshot:
     """
 
     def __init__(self, model: Model, labels: np.ndarray) -> None:
+        """Arguments:
+        labels: integers (N,), one per image of the dataset.
+        """
         self.fingerprint = model.fingerprint()
         self._structure = structure(model)
         self._wants_gradient = [p.requires_grad for p in model.module.parameters()]

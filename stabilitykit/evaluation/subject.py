@@ -162,7 +162,7 @@ class Subject:
                 "trained_on_evaluated_images": self.probe_choice is None,
                 "epochs": settings.probe_epochs,
             }
-        return to_plain(
+        record: dict[str, Any] = to_plain(
             {
                 "model": {
                     "spec": self.model_choice.label,
@@ -193,9 +193,14 @@ class Subject:
                 "threads": torch.get_num_threads(),
             }
         )
+        return record
 
     def trajectory(self) -> Trajectory:
-        """Extracted or read from the cache, once."""
+        """Extracted or read from the cache, once.
+
+        Raises:
+            PluginProblem: a property changed the model or the dataset before it asked.
+        """
         if self._trajectory is None:
             what = self.what_changed()
             if what:  # readouts of a changed model must not reach the others, let alone the cache

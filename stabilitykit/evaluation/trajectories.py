@@ -112,7 +112,7 @@ def extracted(asked: Request) -> Trajectory:
 
 
 def proof_of(asked: Request, indices: np.ndarray) -> Proof:
-    """What the network given now computes on some of the images ``indices`` (N,), in batches as in an extraction."""
+    """What the network given now computes on some of the images ``indices``, int64 (N,), in batches as extracted."""
 
     def compute(start: int, stop: int) -> np.ndarray:
         out = np.empty((asked.model.num_blocks + 1, stop - start, asked.classes), asked.model.readout_dtype)

@@ -50,7 +50,10 @@ class World:
         return box[0]
 
     def share_rows(self, array: np.ndarray, bounds: Sequence[int], device: Any) -> None:
-        """Fill ``array`` (T+1, N, K) on every rank: rank r holds rows ``bounds[r]:bounds[r+1]`` and sends them."""
+        """Fill ``array`` (T+1, N, K), of any float dtype, on every rank.
+
+        Rank r holds the rows ``bounds[r]:bounds[r+1]`` and sends them.
+        """
         if self.size == 1:
             return
         import torch
@@ -62,7 +65,7 @@ class World:
                 continue
             for depth in range(array.shape[0]):
                 block = torch.from_numpy(np.ascontiguousarray(array[depth, rows])).to(device)
-                _guarded(lambda block=block, source=source: dist.broadcast(block, src=source))  # type: ignore[misc]
+                _guarded(lambda block=block, source=source: dist.broadcast(block, src=source))
                 if source != self.rank:
                     array[depth, rows] = block.cpu().numpy()
 
@@ -105,6 +108,10 @@ def row_bounds(count: int, batch_size: int, size: int) -> list[int]:
     """Split ``count`` rows among ``size`` ranks at multiples of the batch size: every rank runs whole batches.
 
     Batches then hold the same images as in a single process, so the logits are the same to the last bit.
+
+    Examples:
+        >>> row_bounds(1000, 100, 3)  # rank 0 runs rows 0..299, rank 1 rows 300..599, rank 2 the rest
+        [0, 300, 600, 1000]
     """
     total = -(-count // batch_size)
     return [min(count, (total * rank // size) * batch_size) for rank in range(size)] + [count]

@@ -131,7 +131,11 @@ class Component:
     free: str = ""
 
     def option_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All option values: defaults overlaid with ``given``, parsed and checked."""
+        """All option values: defaults overlaid with ``given``, parsed and checked.
+
+        Raises:
+            UsageProblem: an unknown option, a required one that is absent, or a value of the wrong type.
+        """
         known = {option.name: option for option in self.options}
         owner = f"{self.kind} {self.name}"
         others = {key: given[key] for key in given if key not in known}

@@ -118,10 +118,10 @@ def _find_one_by_one() -> list[Any]:
 def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None = None) -> PluginHost:
     """Load every plugin; one that fails is a record with its reason.
 
-    In a worker process of the command line, a plugin whose import ends or hangs the process costs that worker; the
-    next one is told (:attr:`Watch.broken`) and leaves the plugin out.
+    Under the command line this runs in a worker process. A plugin whose import ends or hangs the process costs that
+    worker; the next worker is told its name (:attr:`Watch.broken`) and leaves it out.
 
-    Args:
+    Arguments:
         points: entry points (anything with ``name``, ``value``, ``load()`` and ``dist``); default :func:`find`.
         timeout: seconds one plugin may take to import and answer its hooks, where the process is supervised; default
             ``STABILITYKIT_PLUGIN_TIMEOUT`` or 20.

@@ -102,6 +102,9 @@ class Registry:
 
         ``NAME``, ``NAME:VALUE`` (VALUE feeds the primary option), ``NAME:key=value,key=value``, any of them with
         ``DISTRIBUTION:`` in front to settle a clash, or a mapping ``{"name": ..., "options": {...}}``.
+
+        Raises:
+            UsageProblem: an unknown or ambiguous name, a mapping of another form, or options that do not fit.
         """
         if isinstance(spec, Spec):
             return spec

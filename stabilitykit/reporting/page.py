@@ -49,7 +49,8 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
         output: the HTML file; default ``report.html`` in the run folder. Charts go to ``figures`` in the run folder.
         host: loaded plugins; default :func:`stabilitykit.plugins.loading.load_plugins`.
 
-    Returns: the path of the HTML file. Both kinds of files are written atomically.
+    Returns:
+        the path of the HTML file. Both kinds of files are written atomically.
 
     Raises:
         UsageProblem: ``run_folder`` is no run, or ``output`` is a folder.
@@ -74,7 +75,11 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
 
 
 def write_figures(run_folder: Path, output: Path | None = None, *, host: PluginHost | None = None) -> list[Path]:
-    """Write the charts of a run's report as SVG files into ``output`` (default: ``figures`` in the run folder)."""
+    """Write the charts of a run's report as SVG files into ``output`` (default: ``figures`` in the run folder).
+
+    Raises:
+        UsageProblem: ``output`` is a file.
+    """
     run = RunData.read(Path(run_folder))
     folder = run.path / "figures" if output is None else Path(output)
     if folder.exists() and not folder.is_dir():

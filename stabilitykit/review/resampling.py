@@ -129,7 +129,11 @@ def _fill(
 def bootstrap_difference(
     a: np.ndarray, b: np.ndarray, *, paired: bool, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Percentile interval of mean(b) - mean(a), one value per image: float (N,) each, of equal length if paired."""
+    """Percentile interval of mean(b) - mean(a).
+
+    Arguments:
+        a, b: float64 (N,), one value per image, of equal length if ``paired``.
+    """
     rng = np.random.default_rng(seed)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     differences = np.empty(resamples)

@@ -56,7 +56,8 @@ def verify(
         trust: build also models that run code named in the run, or download.
         witnesses_only: recompute witnesses, and measure nothing again; the time is then that of a few batches.
 
-    Returns: a :class:`Verification`; iterating over it gives the verdicts.
+    Returns:
+        A :class:`Verification`; iterating over it gives the verdicts.
 
     Raises:
         UsageProblem: ``run`` is no run folder or damaged, or it names what cannot be built.

@@ -58,7 +58,11 @@ def export(run: Path | str, form: str) -> bytes:
 
 
 def to_parquet(cells: Sequence[Cell]) -> bytes:
-    """Parquet with typed columns: numbers are float64 or int64, absent ones null."""
+    """Parquet with typed columns: numbers are float64 or int64, absent ones null.
+
+    Raises:
+        UsageProblem: pyarrow is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

@@ -14,6 +14,9 @@ def as_values(values: np.ndarray, name: str = "values", ndim: int = 3) -> np.nda
 
     Memory-mapped arrays stay mapped. Half precision and integers are widened exactly.
 
+    Arguments:
+        values: (depths, images, readout), or (images, readout) if ``ndim`` is 2; any real dtype.
+
     Raises:
         ValueError: wrong number of dimensions, an empty axis, or a number that is not finite or exceeds
             1e150 in magnitude; the message names image and depth.
@@ -33,7 +36,11 @@ def as_values(values: np.ndarray, name: str = "values", ndim: int = 3) -> np.nda
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Raise ValueError for the first NaN, infinity or magnitude above 1e150, naming image and depth."""
+    """Look at every number of a float32 or float64 array (..., images, readout).
+
+    Raises:
+        ValueError: the first NaN, infinity or magnitude above 1e150; the message names image and depth.
+    """
     flat = array.reshape(-1)
     for start in range(0, len(flat), _CHUNK):
         part = flat[start : start + _CHUNK]
@@ -53,7 +60,7 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def as_groups(groups: np.ndarray, num_images: int, num_groups: int | None) -> tuple[np.ndarray, int]:
-    """`groups` as an int64 array of length `num_images`, and the number of groups.
+    """`groups`, integers (images,), as an int64 array (images,), and the number of groups.
 
     Raises:
         ValueError: wrong shape, not integers, or a group outside [0, num_groups).

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def jit(function: Kernel) -> Kernel:
     """Compile without the interpreter lock and without fast-math; keep the machine code on disk if possible.
 
     numba looks for a writable folder in this order: NUMBA_CACHE_DIR, the package's own `__pycache__`, the
@@ -20,19 +22,22 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function, fastmath=False)
 
 
-def jit_in_any_order(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit_in_any_order(function: Kernel) -> Kernel:
     """`jit` for sums whose order does not matter because their rounding is bounded: several terms at once."""
     return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
 
 
-def _compiled(function: Callable[..., Any], fastmath: Any) -> Callable[..., Any]:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+def _compiled(function: Kernel, fastmath: bool | set[str]) -> Kernel:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    compiled: Any
     try:
         compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(**options)(function)
-    compiled._cache = _Optional(compiled._cache)
-    return compiled
+        compiled = numba.njit(**options)(function)
+    else:
+        compiled._cache = _Optional(compiled._cache)
+    kernel: Kernel = compiled
+    return kernel
 
 
 class _Optional:

@@ -16,8 +16,8 @@ CODES = {"min": MIN, "max": MAX, "mean": MEAN}
 
 
 @jit
-def squared(a, b):
-    """Sum over k of (a_k - b_k)^2 in float64, in the order of k."""
+def squared(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum over k of (a_k - b_k)^2 in float64, in the order of k; a, b (K,)."""
     total = 0.0
     for k in range(a.shape[0]):
         difference = np.float64(a[k]) - np.float64(b[k])
@@ -26,8 +26,11 @@ def squared(a, b):
 
 
 @jit
-def reduced(values, i, j, code):
-    """(value, block) of the pair (i, j): the canonical distances reduced over depths."""
+def reduced(values: np.ndarray, i: int, j: int, code: int) -> tuple[float, int]:
+    """(value, block) of the pair (i, j): the canonical distances reduced over depths.
+
+    values (depths, images, readout) float32 or float64.
+    """
     depths = values.shape[0]
     total = 0.0
     smallest = np.inf

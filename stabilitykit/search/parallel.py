@@ -42,7 +42,12 @@ def run(
 
 
 def spans(total: int, pieces: int) -> list[tuple[int, int]]:
-    """`total` items cut into at most `pieces` runs (start, stop) of nearly equal length."""
+    """`total` items cut into at most `pieces` runs (start, stop) of nearly equal length.
+
+    Examples:
+        >>> spans(10, 3)
+        [(0, 3), (3, 6), (6, 10)]
+    """
     pieces = max(1, min(pieces, total))
     edges = [total * p // pieces for p in range(pieces + 1)]
     return [(a, b) for a, b in itertools.pairwise(edges) if b > a]

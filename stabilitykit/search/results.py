@@ -44,7 +44,7 @@ class ClosestPairs:
 
     @property
     def num_groups(self) -> int:
-        return self.value.shape[0]
+        return int(self.value.shape[0])
 
     def overall(self) -> ClosestPair:
         """The closest of all pairs: smallest value, then lowest (first, second)."""

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from stabilitykit.supervision.channel import JSON, Channel, Closed
 from stabilitykit.supervision.death import how_it_ended
-from stabilitykit.supervision.worker import Inheritance, run_worker
+from stabilitykit.supervision.inheritance import Inheritance
+from stabilitykit.supervision.worker import run_worker
 
 if TYPE_CHECKING:
     from stabilitykit.runs.recorder import Recorder

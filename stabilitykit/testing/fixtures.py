@@ -86,23 +86,27 @@ class TinyModel(Model):
 
     def initial_state(self, inputs: torch.Tensor) -> torch.Tensor:
         stem = self._part("stem")
-        return stem(inputs.to(stem.weight.dtype).flatten(1)).reshape(-1, *STATE_SHAPE)
+        state: torch.Tensor = stem(inputs.to(stem.weight.dtype).flatten(1))
+        return state.reshape(-1, *STATE_SHAPE)
 
     def block(self, t: int, state: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return state + self._part("blocks")[t](state.flatten(1)).reshape(state.shape)
+        change: torch.Tensor = self._part("blocks")[t](state.flatten(1))
+        return state + change.reshape(state.shape)
 
     def readout(self, state: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return self._part("head")(state)
+        logits: torch.Tensor = self._part("head")(state)
+        return logits
 
     def block_modules(self, t: int) -> Sequence[torch.nn.Module]:
         return (self._part("blocks")[t],)
 
     @property
     def head(self) -> torch.nn.Module:
-        return self._part("head")
+        head: torch.nn.Module = self._part("head")
+        return head
 
     def _part(self, name: str) -> Any:
-        return self._module[name]  # type: ignore[index]
+        return self._module[name]
 
 
 class TinyDataset(Dataset):

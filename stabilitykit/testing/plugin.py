@@ -101,7 +101,8 @@ def check_component(
 def _result_of(registry: Registry, name: str) -> PropertyResult:
     spec = registry.resolve("property", name)
     needed = {need: _result_of(registry, need) for need in (*spec.component.needs, *spec.component.wants)}
-    return spec.build().evaluate(tiny_context(options=spec.options, results=needed))
+    result: PropertyResult = spec.build().evaluate(tiny_context(options=spec.options, results=needed))
+    return result
 
 
 def _check_loading(record: PluginRecord, host: PluginHost) -> list[Check]:

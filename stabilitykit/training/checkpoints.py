@@ -39,8 +39,10 @@ __all__ = [
 def load_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The one set of weights in a file, for callers that have no network to fit them into.
 
-    Returns: (name -> tensor on the CPU, metadata). Names are without the nest that holds the tensors and without a
-        common ``module.`` (DataParallel). Metadata is what :func:`save_weights` stored, ``{}`` for files of others.
+    Returns:
+        (name -> tensor on the CPU, of any shape and dtype; metadata). Names are without the nest that holds the tensors
+        and without a common ``module.`` (DataParallel). Metadata is what :func:`save_weights` stored, ``{}`` for files
+        of others.
 
     Raises:
         DataProblem: missing, truncated or corrupt file; a pickle that wants anything but tensors (the message names
@@ -70,7 +72,10 @@ def known_class_names(metadata: Mapping[str, Any], count: int) -> list[str] | No
 
 
 def save_weights(path: str | Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write ``state`` as safetensors, ``metadata`` as JSON in its header, atomically."""
+    """Write ``state`` as safetensors, ``metadata`` as JSON in its header, atomically.
+
+    The tensors may be of any shape and dtype.
+    """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
@@ -89,5 +94,8 @@ def save_pickled(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], owner: str) -> None:
-    """Load ``state``, in the module's own names, exactly; see :func:`~stabilitykit.training.fitting.load_into`."""
+    """Load ``state``, in the module's own names, exactly; see :func:`~stabilitykit.training.fitting.load_into`.
+
+    Tensors are of any shape and dtype that the module has.
+    """
     load_into(module, Checkpoint(Path(), dict(state)), owner, Loading(weights="."))

@@ -15,8 +15,8 @@ def changes(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor
     Renaming, reshaping, splitting, joining and permuting keep the multiset of all values: then both are empty.
 
     Arguments:
-        before: by the file's names.
-        after: by the network's names.
+        before: tensors of any shape and dtype, by the file's names.
+        after: the same by the network's names.
     """
     sources = {t.untyped_storage().data_ptr(): n for n, t in before.items() if t.numel()}
     covered: dict[str, int] = dict.fromkeys(before, 0)

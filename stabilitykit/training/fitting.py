@@ -83,7 +83,8 @@ def load_into(
         convert: ``(module, state) -> state`` in the module's names, tried where names or shapes differ; None from it
             means it does not know the format.
 
-    Returns: where the weights come from and what was let through, as plain data.
+    Returns:
+        Where the weights come from and what was let through, as plain data.
 
     Raises:
         DataProblem: an unreadable file, NaN or infinite weights.
@@ -288,7 +289,10 @@ def _require_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def require_finite(name: str, tensor: torch.Tensor, path: Path) -> None:
-    """DataProblem for NaN and infinite values; numbers of 8 bits and fewer are judged by their kind elsewhere."""
+    """DataProblem for NaN and infinite values of a tensor of any shape and dtype.
+
+    Numbers of 8 bits and fewer are judged by their kind elsewhere.
+    """
     if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype.itemsize >= 2):
         count = int((~tensor.isfinite()).sum())
         if count:

@@ -23,8 +23,12 @@ def classification_metrics(labels: np.ndarray, logits: np.ndarray) -> dict[str, 
         labels: integers (N,) in 0..K-1.
         logits: float (N, K); the prediction is the argmax, the lowest class on ties.
 
-    Returns: ``n``; macro ``precision``, ``recall``, ``f1`` over the classes that occur as label or prediction
-        (0 where a class is never predicted); ``accuracy``; ``loss``, the mean cross-entropy in nats, in float64.
+    Returns:
+        ``n``; macro ``precision``, ``recall``, ``f1`` over the classes that occur as label or prediction (0 where a
+        class is never predicted); ``accuracy``; ``loss``, the mean cross-entropy in nats, in float64.
+
+    Raises:
+        DataProblem: other shapes, no image at all, or labels outside 0..K-1.
     """
     from scipy.special import log_softmax
     from sklearn.metrics import precision_recall_fscore_support

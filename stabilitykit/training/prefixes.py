@@ -55,7 +55,8 @@ def choose_prefix(
         wished: the set of weights a user asked for: the start of the prefix.
         where: what does not fit what, for messages.
 
-    Returns: the one prefix that has all of ``needed``; else the one that has most, so that a message can say what is
+    Returns:
+        The one prefix that has all of ``needed``; else the one that has most, so that a message can say what is
         missing.
 
     Raises:

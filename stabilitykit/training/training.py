@@ -94,6 +94,8 @@ def train(
     training ends with the very bits of one never interrupted (same machine, same number of threads).
 
     Arguments:
+        indices: (n,) integers: the images to train on.
+        validation: a dataset and the integers (m,) of its images to measure on after every epoch.
         identity: plain data that a resumed training must agree on (model options, data fingerprints).
         metadata: plain data stored in the header of ``output``.
 
@@ -278,7 +280,8 @@ def _restore(
     if device.type == "cuda" and state["cuda_rng"] is not None:
         torch.cuda.set_rng_state(state["cuda_rng"], device)
     training.history = [Epoch(**record) for record in state["history"]]
-    return state["best"]
+    best: dict[str, torch.Tensor] | None = state["best"]
+    return best
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -23,6 +23,8 @@ def test_rows_are_split_at_whole_batches(count, batch, size):
     bounds = row_bounds(count, batch, size)
     assert len(bounds) == size + 1 and bounds[0] == 0 and bounds[-1] == count
     assert all(a <= b and (a % batch == 0 or a == count) for a, b in itertools.pairwise(bounds))
+    batches = [-(-(b - a) // batch) for a, b in itertools.pairwise(bounds)]
+    assert max(batches) - min(batches) <= 1
 
 
 def free_port():

@@ -61,7 +61,9 @@ def test_command_reference_names_every_option():
 
 
 def test_objects_of_the_python_reference_exist():
-    for name in re.findall(r"^::: (\S+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.M):
+    names = re.findall(r"^::: (\S+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.M)
+    assert names
+    for name in names:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError:
@@ -124,7 +126,7 @@ def test_files_page_names_every_key_that_is_written():
 
 def test_tutorial_commands_parse():
     """Every `stabilitykit ...` line of the docs names a command and options that exist."""
-    known = click.Context(cli)
+    known, seen = click.Context(cli), set()
     for page in PAGES:
         if page.name == "cli.md":
             continue
@@ -133,6 +135,7 @@ def test_tutorial_commands_parse():
             words = line.split("#")[0].split()
             if words[0] not in COMMANDS:
                 continue  # a plugin's command
+            seen.add(words[0])
             command = cli.get_command(known, words[0])
             assert command is not None
             while isinstance(command, click.Group) and len(words) > 1:
@@ -142,3 +145,4 @@ def test_tutorial_commands_parse():
             for word in words[1:]:
                 if word.startswith("-"):
                     assert word in options, (line, word)
+    assert {"evaluate", "train", "verify"} <= seen

@@ -166,7 +166,9 @@ def test_matrix(registry):
         registry, ["spread", "spread:scale=2.0"], model=["tiny", "tiny:seed=1"], dataset=["tiny", "tiny:seed=5"]
     )
     assert len(outcome.cells) == 8 and outcome.ok
-    assert len(outcome.frame()) == 8 and list(outcome.frame().columns) == [*outcome.frame().columns]
+    frame = outcome.frame()
+    assert len(frame) == 8 and set(frame.columns) == set(CSV_COLUMNS)
+    assert frame["value"].tolist() == [cell.result["spread"].value for cell in outcome.cells]
     values = {(c.model, c.dataset, c.property): c.result["spread"].value for c in outcome.cells}
     assert values["tiny", "tiny", "spread:scale=2.0"] == 2 * values["tiny", "tiny", "spread"]
 

@@ -291,7 +291,8 @@ def test_damaged_runs_give_a_page_or_one_clear_error(run_folder, host, path, whi
         target.write_text(json.dumps(_mutate(json.loads(before), path, value)), encoding="utf-8")
         try:
             page = Page(render(RunData.read(run_folder), host))
-        except UsageProblem:
+        except UsageProblem as error:
+            assert len(str(error).splitlines()) == 1
             return
         assert "provenance" in page.sections and "script" not in page.tags
     finally:

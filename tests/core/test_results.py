@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -54,27 +55,28 @@ def test_result_round_trip():
         again["absent"]
 
 
-@given(
-    a=floats.filter(lambda x: 0 < x < 1e100),
-    b=floats.filter(lambda x: 1e-100 < x < 1e100),
-    slack_a=st.floats(0, 10),
-    slack_b=st.floats(0, 10),
-    kinds=st.tuples(*[st.sampled_from(list(Kind))] * 2),
+FACTORS = (Fraction(1), Fraction(3, 2), Fraction(40), Fraction(10**9))
+
+
+def possible(claim: Fraction, kind: Kind) -> list[Fraction]:
+    """Samples of what a number may truly be that is claimed to be of this kind."""
+    above, below = [claim * f for f in FACTORS], [claim / f for f in FACTORS]
+    return {Kind.EXACT: [claim], Kind.UPPER: below, Kind.LOWER: above, Kind.ESTIMATE: above + below}[kind]
+
+
+def kind_of(claim: Fraction, truths: list[Fraction]) -> Kind:
+    """The strongest kind that a claim can have when all of these may be true."""
+    never_above, never_below = (all(claim >= t for t in truths), all(claim <= t for t in truths))
+    return {(True, True): Kind.EXACT, (True, False): Kind.UPPER, (False, True): Kind.LOWER}.get(
+        (never_above, never_below), Kind.ESTIMATE
+    )
+
+
+@pytest.mark.parametrize("denominator", Kind)
+@pytest.mark.parametrize("numerator", Kind)
+@pytest.mark.parametrize(
+    "a, b", [(Fraction(1), Fraction(1)), (Fraction(3), Fraction(7)), (Fraction(10**20), Fraction(1, 9))]
 )
-def test_divided_bounds_hold(a, b, slack_a, slack_b, kinds):
-    """If the parts are what they claim, the quotient is what divide_bounds claims."""
-
-    def claimed(true, slack, kind):
-        return {Kind.EXACT: true, Kind.UPPER: true * (1 + slack), Kind.LOWER: true / (1 + slack)}.get(kind, true * 3)
-
-    quotient, kind = claimed(a, slack_a, kinds[0]) / claimed(b, slack_b, kinds[1]), divide_bounds(*kinds)
-    tolerance = 1e-9 * (a / b)
-    if kind is Kind.LOWER:
-        assert quotient <= a / b + tolerance
-    elif kind is Kind.UPPER:
-        assert quotient >= a / b - tolerance
-    elif kind is Kind.EXACT:
-        assert quotient == a / b
-    else:
-        assert kind is Kind.ESTIMATE
-    assert divide_bounds(Kind.LOWER, Kind.UPPER) is Kind.LOWER
+def test_a_quotient_is_of_the_kind_that_interval_arithmetic_leaves(a, b, numerator, denominator):
+    quotients = [x / y for x in possible(a, numerator) for y in possible(b, denominator)]
+    assert divide_bounds(numerator, denominator) is kind_of(a / b, quotients)

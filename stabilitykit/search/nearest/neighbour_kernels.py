@@ -10,15 +10,18 @@ from stabilitykit.search.nearest.query_kernels import barred
 from stabilitykit.search.pairs.bounds import limit_of
 
 MAX = CODES["max"]
-# Coordinates after which a sum is left that is above the limit already.
+# After so many coordinates a sum is compared with the limit, and given up if it is above.
 STRIDE = 32
 # Places measured at once.
 CHUNK = 64
 
 
 @jit
-def gap_to_box(x, low, high, node, limit):
-    """The squared distance of x and a box, in the canonical order; a partial sum where that exceeds the limit."""
+def gap_to_box(x: np.ndarray, low: np.ndarray, high: np.ndarray, node: int, limit: float) -> float:
+    """The squared distance of x and a box, in the canonical order; a partial sum where that exceeds the limit.
+
+    x (readout,) float64; low, high (nodes, 1, readout) float32 or float64.
+    """
     total = 0.0
     for first in range(0, x.shape[0], STRIDE):
         for k in range(first, min(first + STRIDE, x.shape[0])):
@@ -30,11 +33,13 @@ def gap_to_box(x, low, high, node, limit):
 
 
 @jit
-def squares_to(x, columns, begin, end, limit, squares):
+def squares_to(x: np.ndarray, columns: np.ndarray, begin: int, end: int, limit: float, squares: np.ndarray) -> int:
     """squares[n]: the canonical squared distance of x and the point at place begin + n, several at once.
 
-    Returns how many are within the limit. Stops at the first STRIDE coordinates after which none is; `squares` then
-    holds partial sums, all above the limit.
+    Returns how many are within the limit. Stops after the first STRIDE coordinates that leave none within it;
+    `squares` then holds partial sums, all above the limit.
+
+    x (readout,) float64; columns (readout, images) float32 or float64; squares (CHUNK,) float64.
     """
     count = end - begin
     squares[:count] = 0.0
@@ -54,11 +59,27 @@ def squares_to(x, columns, begin, end, limit, squares):
 
 
 @jit
-def nearest_of_places(columns, kinds, relation, exclude, begin, end, forest, root, leaf, index, distance):
+def nearest_of_places(
+    columns: np.ndarray,
+    kinds: np.ndarray,
+    relation: int,
+    exclude: np.ndarray,
+    begin: int,
+    end: int,
+    forest: tuple[np.ndarray, ...],
+    root: np.ndarray,
+    leaf: int,
+    index: np.ndarray,
+    distance: np.ndarray,
+) -> None:
     """For the images at places begin..end-1 of the trees the nearest allowed other image, lowest index among equals.
 
-    columns (readout, images): in the order of the trees. kinds, exclude, index, distance: by image. The rest as in
-    `query_kernels.answer_queries`.
+    Arguments:
+        columns: (readout, images) float32 or float64, in the order of the trees.
+        kinds, index, distance: (images,), by image; kinds and index int64, distance float64.
+        exclude: (images, m) int64, by image.
+        root: (groups,) int64.
+        leaf, forest: as in `query_kernels.answer_queries`.
     """
     order, start, stop, child, low, high = forest
     size = 256

@@ -76,7 +76,7 @@ def brute_force_nearest_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest_neighbours` by looking at every pair: the reference, O(images^2).
 
-    Arguments, results and errors are those of `nearest_neighbours`.
+    Arguments, results and errors are those of `nearest_neighbours`: points (images, readout) of a real dtype.
     """
     from stabilitykit.search.pairs.brute_kernels import nearest_of_rows
 
@@ -96,7 +96,13 @@ def brute_force_nearest_neighbours(
 
 
 def relation_of(groups: np.ndarray | None, same_group: bool, other_group: bool, count: int) -> tuple[np.ndarray, int]:
-    """The groups (zeros if not needed) and 0 for any image, 1 for the same group, 2 for other groups."""
+    """The groups, int64 (count,), and whom to look for: 0 any image, 1 the same group, 2 other groups.
+
+    The groups are zeros where they are not needed.
+
+    Raises:
+        ValueError: both relations asked for, or one of them without groups.
+    """
     if same_group and other_group:
         raise ValueError("same_group and other_group exclude each other: expected at most one of them")
     if not (same_group or other_group):

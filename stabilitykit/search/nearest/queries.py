@@ -35,7 +35,7 @@ class TracingIndex:
 
 
 def index_of(values: np.ndarray, threads: int) -> TracingIndex:
-    """The index of checked values (depths, images, readout) with at least one image."""
+    """The index of checked values (depths, images, readout), float32 or float64, with at least one image."""
     depths, images, readout = values.shape
     order = depths_by_spread(values)
     boxed = order[: max(1, min(depths, BOX_BYTES // (images * readout * values.itemsize)))]
@@ -51,7 +51,16 @@ def index_of(values: np.ndarray, threads: int) -> TracingIndex:
 def answer(
     targets: np.ndarray, index: TracingIndex, *, exclude: np.ndarray, hints: np.ndarray, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For every target (P, depths, readout) the nearest allowed image under max over depths: (index, distance)."""
+    """For every target the nearest allowed image under max over depths.
+
+    Arguments:
+        targets: (P, depths, readout) float32 or float64.
+        exclude: (P, m) int64: images not allowed, -1 excludes nothing.
+        hints: (P, h) int64: images to try first, -1 for none.
+
+    Returns:
+        index int64 (P,), distance float64 (P,); -1 and NaN where no image is allowed.
+    """
     count = len(targets)
     found = np.full(count, -1, dtype=np.int64)
     eps = np.full(count, np.nan)
@@ -77,7 +86,10 @@ def answer(
 
 
 def depths_by_spread(values: np.ndarray) -> np.ndarray:
-    """Depths whose images are farthest apart first: they rule out most."""
+    """int64 (depths,): depths whose images are farthest apart first, since they rule out most.
+
+    values (depths, images, readout) float32 or float64.
+    """
     sample = values[:, :: max(1, values.shape[1] // 256)].astype(np.float64)
     spread = ((sample - sample.mean(axis=1, keepdims=True)) ** 2).sum(axis=(1, 2))
     return np.argsort(-spread, kind="stable").astype(np.int64)

@@ -14,8 +14,8 @@ CHUNK = 64
 
 
 @jit
-def barred(exclude, p, j):
-    """Whether image j is excluded for query p."""
+def barred(exclude: np.ndarray, p: int, j: int) -> bool:
+    """Whether image j is excluded for query p; exclude (P, m) int64."""
     for m in range(exclude.shape[1]):  # noqa: SIM110 (numba compiles the loop, not the generator)
         if exclude[p, m] == j:
             return True
@@ -23,12 +23,23 @@ def barred(exclude, p, j):
 
 
 @jit
-def largest_squares(target, columns, depths, begin, end, limit, squares, largest):
+def largest_squares(
+    target: np.ndarray,
+    columns: np.ndarray,
+    depths: np.ndarray,
+    begin: int,
+    end: int,
+    limit: float,
+    squares: np.ndarray,
+    largest: np.ndarray,
+) -> int:
     """largest[n]: the largest over depths of the canonical squared distances of the target and place begin + n.
 
     columns (depths, readout, images): in the order of the tree, so that several images are measured at once.
     Returns how many are within the limit. Stops at the first depth where no image is within the limit; `largest`
     then holds partial maxima, all above the limit.
+
+    target (depths, readout), columns: float32 or float64; depths (D,) int64; squares, largest (CHUNK,) float64.
     """
     count = end - begin
     largest[:count] = 0.0
@@ -52,8 +63,20 @@ def largest_squares(target, columns, depths, begin, end, limit, squares, largest
 
 
 @jit
-def largest_squares_apart(target, values, order, depths, begin, end, limit, largest):
-    """`largest_squares` of values (depths, images, readout) in the order of the images."""
+def largest_squares_apart(
+    target: np.ndarray,
+    values: np.ndarray,
+    order: np.ndarray,
+    depths: np.ndarray,
+    begin: int,
+    end: int,
+    limit: float,
+    largest: np.ndarray,
+) -> int:
+    """`largest_squares` of values (depths, images, readout) in the order of the images.
+
+    target (depths, readout), values: float32 or float64; order (images,), depths (D,) int64; largest (CHUNK,) float64.
+    """
     near = 0
     for n in range(end - begin):
         found = 0.0
@@ -68,9 +91,23 @@ def largest_squares_apart(target, values, order, depths, begin, end, limit, larg
 
 @jit
 def answer_queries(
-    targets, exclude, hints, first_query, last_query, values, columns, boxed, depths, forest, leaf, index, eps
-):
+    targets: np.ndarray,
+    exclude: np.ndarray,
+    hints: np.ndarray,
+    first_query: int,
+    last_query: int,
+    values: np.ndarray,
+    columns: np.ndarray,
+    boxed: np.ndarray,
+    depths: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    leaf: int,
+    index: np.ndarray,
+    eps: np.ndarray,
+) -> None:
     """For the queries p = first_query..last_query-1 the allowed image nearest to targets[p], lowest index among equals.
+
+    All integers are int64; eps float64; targets, values, columns and boxes float32 or float64.
 
     Arguments:
         targets: (P, depths, readout).

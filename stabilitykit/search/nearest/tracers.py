@@ -88,7 +88,8 @@ def brute_force_best_tracers(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`best_tracers` by looking at every image for every orbit: the reference.
 
-    Arguments, results and errors are those of `best_tracers`; `values` is an array.
+    Arguments, results and errors are those of `best_tracers`; `values` (depths, images, readout) is an array of
+    a real dtype.
     """
     from stabilitykit.search.pairs.brute_kernels import best_tracers_of_rows
 
@@ -109,7 +110,11 @@ def brute_force_best_tracers(
 def tracing_problem(
     values: np.ndarray, orbits: np.ndarray, exclude_constant: bool, exclude: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The targets Y (P, depths, readout) and the excluded images (P, m) of `best_tracers`."""
+    """The targets Y (P, depths, readout), float32 or float64, and the excluded images (P, m) int64 of `best_tracers`.
+
+    Raises:
+        ValueError: `orbits` has another shape or dtype, or names an image that does not exist.
+    """
     orbits = np.asarray(orbits)
     depths, images, readout = values.shape
     if orbits.ndim == 3 and orbits.shape[1:] == (depths, readout) and orbits.dtype.kind == "f":

@@ -11,7 +11,7 @@ import numpy as np
 from stabilitykit.search.jit import jit, jit_in_any_order
 from stabilitykit.search.metric import MEAN, squared
 
-EPS = 2.0**-52
+EPS: float = 2.0**-52
 # sqrt maps several squares to one distance, and squares below 1e-308 are coarse: keep everything that might tie.
 WIDEN = 1.0 + 8 * EPS
 TINY = 3e-323
@@ -20,7 +20,7 @@ LONG = 48
 
 
 @jit
-def limit_of(best, code, depths):
+def limit_of(best: float, code: int, depths: int) -> float:
     """What a lower bound must exceed to be dropped: a squared distance; for the mean a sum of distances."""
     if code == MEAN:
         return best * depths * (1.0 + 8 * EPS * (depths + 4)) + TINY
@@ -28,16 +28,19 @@ def limit_of(best, code, depths):
 
 
 @jit
-def reduced_by(result, square, code):
+def reduced_by(result: float, square: float, code: int) -> float:
     """`result` with one more depth, of that squared distance: the largest square, for the mean a sum of distances."""
     if code == MEAN:
-        return result + np.sqrt(square)
+        return float(result + np.sqrt(square))
     return max(result, square)
 
 
 @jit
-def box_gap(low, high, p, q, d, limit):
-    """Squared distance of the boxes p and q at depth position d; stops above the limit."""
+def box_gap(low: np.ndarray, high: np.ndarray, p: int, q: int, d: int, limit: float) -> float:
+    """Squared distance of the boxes p and q at depth position d; stops above the limit.
+
+    low, high (nodes, D, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(low.shape[2]):
         gap = max(
@@ -51,8 +54,11 @@ def box_gap(low, high, p, q, d, limit):
 
 
 @jit
-def point_gap(x, t, low, high, q, d, limit):
-    """Squared distance of x[t] and box q at depth position d; stops above the limit."""
+def point_gap(x: np.ndarray, t: int, low: np.ndarray, high: np.ndarray, q: int, d: int, limit: float) -> float:
+    """Squared distance of x[t] and box q at depth position d; stops above the limit.
+
+    x (depths, readout); low, high (nodes, D, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(x.shape[1]):
         v = np.float64(x[t, k])
@@ -65,8 +71,11 @@ def point_gap(x, t, low, high, q, d, limit):
 
 
 @jit
-def squared_up_to(x, y, t, limit):
-    """The canonical squared distance at depth t, or a partial sum above the limit."""
+def squared_up_to(x: np.ndarray, y: np.ndarray, t: int, limit: float) -> float:
+    """The canonical squared distance at depth t, or a partial sum above the limit.
+
+    x, y (depths, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(x.shape[1]):
         difference = np.float64(x[t, k]) - np.float64(y[t, k])
@@ -77,8 +86,11 @@ def squared_up_to(x, y, t, limit):
 
 
 @jit
-def side_gap(low, high, p, q, d, k):
-    """Squared gap of the boxes p and q at depth position d along coordinate k."""
+def side_gap(low: np.ndarray, high: np.ndarray, p: int, q: int, d: int, k: int) -> float:
+    """Squared gap of the boxes p and q at depth position d along coordinate k.
+
+    low, high (nodes, D, readout) float32 or float64.
+    """
     gap = max(
         np.float64(low[p, d, k]) - np.float64(high[q, d, k]), np.float64(low[q, d, k]) - np.float64(high[p, d, k])
     )
@@ -86,19 +98,26 @@ def side_gap(low, high, p, q, d, k):
 
 
 @jit
-def point_side_gap(x, t, low, high, q, d, k):
-    """Squared gap of x[t] and box q at depth position d along coordinate k."""
+def point_side_gap(x: np.ndarray, t: int, low: np.ndarray, high: np.ndarray, q: int, d: int, k: int) -> float:
+    """Squared gap of x[t] and box q at depth position d along coordinate k.
+
+    x (depths, readout); low, high (nodes, D, readout) float32 or float64.
+    """
     v = np.float64(x[t, k])
     gap = max(np.float64(low[q, d, k]) - v, v - np.float64(high[q, d, k]))
     return gap * gap if gap > 0.0 else 0.0
 
 
 @jit
-def nodes_bound(low, high, p, q, code, limit, one, two):
+def nodes_bound(
+    low: np.ndarray, high: np.ndarray, p: int, q: int, code: int, limit: float, one: int, two: int
+) -> float:
     """Lower bound for the images of two nodes, in the units of `limit_of`; stops above the limit.
 
     Coordinates `one` and `two` (-1: all count) are those of the groups' own classes: where the readout is
     long they alone separate most groups, and only they are looked at.
+
+    low, high (nodes, D, readout) float32 or float64.
     """
     if one >= 0:
         result = 0.0
@@ -118,10 +137,22 @@ def nodes_bound(low, high, p, q, code, limit, one, two):
 
 
 @jit
-def point_bound(x, depths, low, high, q, code, limit, one, two):
+def point_bound(
+    x: np.ndarray,
+    depths: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    q: int,
+    code: int,
+    limit: float,
+    one: int,
+    two: int,
+) -> float:
     """Lower bound for the trajectory x[depth] (readout) and the images of node q; stops above the limit.
 
     Coordinates `one` and `two` as in `nodes_bound`.
+
+    x (depths, readout); depths (D,) int64; low, high (nodes, D, readout) float32 or float64.
     """
     if one >= 0:
         result = 0.0
@@ -141,8 +172,11 @@ def point_bound(x, depths, low, high, q, code, limit, one, two):
 
 
 @jit
-def own_far(x, y, depths, code, limit, one, two):
-    """Whether coordinates `one` and `two` alone put two trajectories above the limit."""
+def own_far(x: np.ndarray, y: np.ndarray, depths: np.ndarray, code: int, limit: float, one: int, two: int) -> bool:
+    """Whether coordinates `one` and `two` alone put two trajectories above the limit.
+
+    x, y (depths, readout) float32 or float64; depths (D,) int64.
+    """
     result = 0.0
     for d in range(depths.shape[0]):
         t = depths[d]
@@ -156,10 +190,12 @@ def own_far(x, y, depths, code, limit, one, two):
 
 
 @jit
-def pair_value(x, y, depths, code, limit, one, two):
+def pair_value(x: np.ndarray, y: np.ndarray, depths: np.ndarray, code: int, limit: float, one: int, two: int) -> float:
     """The reduced distance of two trajectories over `depths`, or -1 as soon as it exceeds the limit.
 
     For the mean, `depths` must be all depths in any order; the number returned is summed in their order.
+
+    x, y (depths, readout) float32 or float64; depths (D,) int64.
     """
     if one >= 0 and own_far(x, y, depths, code, limit, one, two):
         return -1.0
@@ -171,16 +207,19 @@ def pair_value(x, y, depths, code, limit, one, two):
         if result > limit:
             return -1.0
     if code != MEAN:
-        return np.sqrt(result)
+        return float(np.sqrt(result))
     result = 0.0
     for t in range(depths.shape[0]):
         result += np.sqrt(squared(x[t], y[t]))
-    return result / depths.shape[0]
+    return float(result / depths.shape[0])
 
 
 @jit_in_any_order
-def squared_in_any_order(values, t, i, j):
-    """The squared distance of images i and j at depth t, off by a relative (readout + 2) EPS at most."""
+def squared_in_any_order(values: np.ndarray, t: int, i: int, j: int) -> float:
+    """The squared distance of images i and j at depth t, off by a relative (readout + 2) EPS at most.
+
+    values (depths, images, readout) float32 or float64.
+    """
     total = 0.0
     for k in range(values.shape[2]):
         difference = np.float64(values[t, i, k]) - np.float64(values[t, j, k])
@@ -189,8 +228,13 @@ def squared_in_any_order(values, t, i, j):
 
 
 @jit
-def images_value(values, i, j, depths, code, limit, one, two):
-    """`pair_value` of two images; long readouts are first measured in any order, lowered by its rounding."""
+def images_value(
+    values: np.ndarray, i: int, j: int, depths: np.ndarray, code: int, limit: float, one: int, two: int
+) -> float:
+    """`pair_value` of two images; long readouts are first measured in any order, lowered by its rounding.
+
+    values (depths, images, readout) float32 or float64; depths (D,) int64.
+    """
     if values.shape[2] < LONG:
         return pair_value(values[:, i], values[:, j], depths, code, limit, one, two)
     if one >= 0 and own_far(values[:, i], values[:, j], depths, code, limit, one, two):
@@ -207,7 +251,7 @@ def images_value(values, i, j, depths, code, limit, one, two):
     if code == MEAN:
         for t in range(depths.shape[0]):
             result += np.sqrt(squared(values[t, i], values[t, j]))
-        return result / depths.shape[0]
+        return float(result / depths.shape[0])
     for d in range(depths.shape[0]):
         result = max(result, squared(values[depths[d], i], values[depths[d], j]))
-    return np.sqrt(result) if result <= limit else -1.0
+    return float(np.sqrt(result)) if result <= limit else -1.0

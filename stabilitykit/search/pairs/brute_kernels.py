@@ -11,8 +11,22 @@ TILE = 256
 
 
 @jit
-def closest_pairs_of_tiles(values, groups, code, rank, world, best, first, second, block):
-    """Fill the upper triangle (a < b) of the four (groups, groups) arrays from every world-th tile row."""
+def closest_pairs_of_tiles(
+    values: np.ndarray,
+    groups: np.ndarray,
+    code: int,
+    rank: int,
+    world: int,
+    best: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    block: np.ndarray,
+) -> None:
+    """Fill the upper triangle (a < b) of the four (groups, groups) arrays from every world-th tile row.
+
+    values (depths, images, readout) float32 or float64; groups (images,) int64.
+    best is float64; first, second, block are int64.
+    """
     images = values.shape[1]
     tiles = (images + TILE - 1) // TILE
     for row in range(rank, tiles, world):
@@ -37,8 +51,21 @@ def closest_pairs_of_tiles(values, groups, code, rank, world, best, first, secon
 
 
 @jit
-def nearest_of_rows(points, groups, relation, exclude, start, stop, index, distance):
-    """For images start..stop-1 the nearest other one; relation 0: any, 1: same group, 2: other group."""
+def nearest_of_rows(
+    points: np.ndarray,
+    groups: np.ndarray,
+    relation: int,
+    exclude: np.ndarray,
+    start: int,
+    stop: int,
+    index: np.ndarray,
+    distance: np.ndarray,
+) -> None:
+    """For images start..stop-1 the nearest other one; relation 0: any, 1: same group, 2: other group.
+
+    points (images, readout) float32 or float64; groups (images,), exclude (images, m) int64.
+    index int64, distance float64, both (images,), are filled.
+    """
     for i in range(start, stop):
         nearest = -1
         smallest = np.inf
@@ -64,8 +91,20 @@ def nearest_of_rows(points, groups, relation, exclude, start, stop, index, dista
 
 
 @jit
-def best_tracers_of_rows(values, targets, exclude, start, stop, index, eps):
-    """For the target orbits start..stop-1, shape (P, T1, K), the image whose trajectory stays nearest."""
+def best_tracers_of_rows(
+    values: np.ndarray,
+    targets: np.ndarray,
+    exclude: np.ndarray,
+    start: int,
+    stop: int,
+    index: np.ndarray,
+    eps: np.ndarray,
+) -> None:
+    """For the target orbits start..stop-1, shape (P, T1, K), the image whose trajectory stays nearest.
+
+    values (depths, images, readout) float32 or float64; targets float32 or float64; exclude (P, m) int64.
+    index int64, eps float64, both (P,), are filled.
+    """
     for p in range(start, stop):
         nearest = -1
         smallest = np.inf

@@ -71,7 +71,8 @@ def closest_pair(
 ) -> ClosestPair:
     """`closest_pairs(...).overall()`, found faster: one bound serves all groups.
 
-    Arguments and errors are those of `closest_pairs`, but for two:
+    Arguments and errors are those of `closest_pairs`, that is values (depths, images, readout) and groups (images,) of
+    the dtypes named there, but for two:
         backend: "auto", "numpy" or "numba".
         searches: about how many such searches the caller makes; loading numba pays sooner for many.
 
@@ -122,7 +123,7 @@ def brute_force_closest_pairs(
 ) -> ClosestPairs:
     """`closest_pairs` by looking at every pair and every depth: the reference, O(images^2).
 
-    Arguments, results and errors are those of `closest_pairs`.
+    Arguments, results and errors are those of `closest_pairs`: values (depths, images, readout), integers (images,).
     """
     from stabilitykit.search.metric import CODES
     from stabilitykit.search.pairs.brute_kernels import closest_pairs_of_tiles

@@ -95,7 +95,7 @@ def columns_of(values: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def tiles(rows: np.ndarray, images: int) -> list[np.ndarray]:
-    """The int64 `rows`, as many at once as are compared with all images."""
+    """int64 `rows` (n,), cut into as many at once as are compared with all images."""
     step = rows_at_once(images)
     return [rows[start : start + step] for start in range(0, len(rows), step)]
 

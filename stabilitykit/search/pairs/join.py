@@ -26,7 +26,7 @@ UNIT = 2.0**-52
 
 def joinable(search: Search) -> bool:
     """Whether the groups are coordinates of a readout that is not too long."""
-    return search.width <= search.values.shape[2] < LONG
+    return bool(search.width <= search.values.shape[2] < LONG)
 
 
 class Join:
@@ -82,13 +82,16 @@ class Join:
         self.cheap = self.counts <= self.most
 
     def candidates(self, wanted: np.ndarray) -> float:
-        """Candidates of the wanted pairs of groups (booleans) within the bounds of now; infinite if they are many."""
+        """Candidates of the `wanted` pairs of groups, bool (pairs,), within the bounds of now.
+
+        Infinite if they are many.
+        """
         numbers = np.flatnonzero(wanted)
         run(self._count, np.array_split(numbers, min(self.threads, len(numbers))), self.threads)
         return float(self.counts[wanted].sum()) if (self.counts <= LOOSE * self.most)[wanted].all() else np.inf
 
     def run(self, wanted: np.ndarray) -> None:
-        """Join the wanted pairs of groups (booleans)."""
+        """Join the wanted pairs of groups, bool (pairs,)."""
         # The fewest candidates first: where one bound serves all groups they lower it for the rest.
         chosen = np.flatnonzero(wanted)
         chosen = chosen[np.argsort(self.counts[chosen], kind="stable")]
@@ -155,7 +158,10 @@ class Join:
 
 
 def by_own_coordinate(points: np.ndarray, search: Search) -> np.ndarray:
-    """Images by group, within a group by the coordinate of the group."""
+    """int64 (images,): images by group, within a group by the coordinate of the group.
+
+    points (images, readout) float32 or float64.
+    """
     order = search.by_group.copy()
     for group in np.flatnonzero(np.diff(search.starts)):
         part = slice(search.starts[group], search.starts[group + 1])

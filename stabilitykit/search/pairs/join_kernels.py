@@ -23,8 +23,11 @@ LOOK = 20
 
 
 @jit
-def keys_of_group(columns, start, stop, own, other, keys):
-    """keys[i] = (own coordinate - other coordinate) / sqrt(2) of the images at start..stop-1; the smallest."""
+def keys_of_group(columns: np.ndarray, start: int, stop: int, own: int, other: int, keys: np.ndarray) -> float:
+    """keys[i] = (own coordinate - other coordinate) / sqrt(2) of the images at start..stop-1.
+
+    Returns the smallest key. columns (readout, images) float32 or float64; keys (images,) float64.
+    """
     smallest = np.inf
     for p in range(start, stop):
         key = (np.float64(columns[own, p]) - np.float64(columns[other, p])) * ROOT
@@ -34,8 +37,11 @@ def keys_of_group(columns, start, stop, own, other, keys):
 
 
 @jit
-def lowest(keys, count, places):
-    """places[:n] = where the n <= len(places) lowest of keys[:count] are, ascending."""
+def lowest(keys: np.ndarray, count: int, places: np.ndarray) -> int:
+    """Fill places[:n] with the positions of the n lowest of keys[:count], ascending; returns n <= len(places).
+
+    keys (images,) float64; places (seeds,) int64.
+    """
     found = 0
     size = len(places)
     for i in range(count):
@@ -52,11 +58,29 @@ def lowest(keys, count, places):
 
 @jit
 def seed_pairs(
-    columns, order, starts, pairs, cells, seeds, values, depths, code, owner, owners, bound, value, first, second
-):
-    """Measure, for every two groups, the images with the lowest keys, deepest among the others.
+    columns: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    cells: np.ndarray,
+    seeds: int,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    """Measure, for every two groups, the images with the lowest keys: those that lie deepest among the other group.
 
-    Each against those of the other group that are nearest in that group's own coordinate, and against its lowest.
+    Each is compared with the images of the other group that are nearest to it in that group's own coordinate. Those of
+    the lower group are also compared with the images of the other group that have the lowest keys.
+
+    columns (readout, images), values (depths, images, readout): float32 or float64. pairs (n, 2), cells (n,) int64.
+    The answers go to bound, value (cells,) float64; first, second (cells,) int64.
     """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])
@@ -89,16 +113,28 @@ def seed_pairs(
 
 
 @jit
-def window(own, x, reach):
-    """Where the ascending `own` is within reach of x: (first, last + 1)."""
-    return np.searchsorted(own, x - reach), np.searchsorted(own, x + reach, side="right")
+def window(own: np.ndarray, x: float, reach: float) -> tuple[int, int]:
+    """Where the ascending float64 or float32 `own` (images,) is within reach of x: (first, last + 1)."""
+    return int(np.searchsorted(own, x - reach)), int(np.searchsorted(own, x + reach, side="right"))
 
 
 @jit
-def count_join(columns, starts, pairs, cells, error, bound, most, counts):
-    """counts[n]: candidates of the join of the n-th two groups within their bound, and LOOK for each window.
+def count_join(
+    columns: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    cells: np.ndarray,
+    error: float,
+    bound: np.ndarray,
+    most: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """counts[n]: what the join of the n-th two groups costs: its candidates, and LOOK for each window.
 
-    Stops counting above most[n].
+    Candidates are the pairs within the bound of the two groups. Counting stops above most[n].
+
+    columns (readout, images) float32 or float64; pairs (n, 2), cells (n,) int64; bound (cells,) and most (n,) float64;
+    counts (n,) is filled.
     """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])
@@ -126,30 +162,36 @@ def count_join(columns, starts, pairs, cells, error, bound, most, counts):
 
 @jit
 def join(
-    columns,
-    order,
-    starts,
-    pairs,
-    cells,
-    part,
-    parts,
-    error,
-    row_error,
-    values,
-    depths,
-    code,
-    owner,
-    owners,
-    bound,
-    value,
-    first,
-    second,
-):
+    columns: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    cells: np.ndarray,
+    part: int,
+    parts: int,
+    error: float,
+    row_error: float,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """All pairs of the given groups within their bounds.
 
-    columns (readout, images) in the order of `order`: by group, and within a group by its own coordinate.
-    Of the images every parts-th looks for partners, beginning with part. error: of a key difference;
-    row_error: of the layer's points. Only pairs whose image of the lower group is congruent to owner are kept.
+    Arguments:
+        columns: (readout, images) float32 or float64 in the order of `order`: by group, and within a group by its own
+            coordinate.
+        pairs, cells: (n, 2) and (n,) int64.
+        part, parts: of the images every parts-th looks for partners, beginning with part.
+        error: of a key difference.
+        row_error: of the layer's points.
+        owner, owners: keep only pairs whose image of the lower group is congruent to owner.
+        bound, value, first, second: (cells,) the answers.
     """
     keys_a = np.empty(columns.shape[1])
     keys_b = np.empty(columns.shape[1])

@@ -136,7 +136,7 @@ def search_left(
     swept: Callable[[float, float], bool],
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Search the pairs of groups marked in `left` (booleans) by the method whose forecast cost is lowest."""
+    """Search the pairs of groups marked in `left`, bool (pairs,), by the method whose forecast cost is lowest."""
     images = len(layer.points)
     pairs = search.pairs[left]
     widest = float(search.bound[search.cell_of(pairs)].max())
@@ -186,7 +186,7 @@ def search_left(
 
 
 def forest_of(search: Search, layer: Layer, pairs: np.ndarray, threads: int) -> Forest:
-    """Trees of the groups in `pairs`."""
+    """Trees of the groups in `pairs`, int64 (n, 2)."""
     sizes = np.diff(search.starts)
     needed = np.isin(np.arange(search.width), pairs)
     by_group = search.by_group[np.repeat(needed, sizes)]
@@ -241,7 +241,7 @@ def search_trees(
     owners: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Search the trees of all given pairs of groups."""
+    """Search the trees of all given pairs of groups, int64 (n, 2); depths (D,) int64."""
     own = pairs if LONG_READOUT <= search.values.shape[2] >= search.width else np.full_like(pairs, -1)
     tasks = np.column_stack([forest.root[pairs], search.cell_of(pairs), own])
     pieces = min(len(tasks), 8 * threads) if threads > 1 or progress else 1

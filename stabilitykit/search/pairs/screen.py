@@ -32,7 +32,7 @@ def search_screen(
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """All pairs within the bounds; `points` (images, readout) are 1-Lipschitz but for `error`.
+    """All pairs within the bounds; `points` (images, readout) are 1-Lipschitz but for `error`, float32 or float64.
 
     Shards: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
     """

@@ -14,7 +14,7 @@ BLOCK = 4096
 
 
 @jit
-def screen_limit(best, error, scale, least, readout):
+def screen_limit(best: float, error: float, scale: float, least: float, readout: int) -> np.float32:
     """What a lower bound in float32 must exceed for its pair to be above `best`; `scale` squared units."""
     # The last factor is the rounding of the limit itself to float32.
     return np.float32((row_limit(best, error) * (1.0 + (readout + 8) * EPS) * scale + least) * (1.0 + 2.0**-22))
@@ -22,25 +22,25 @@ def screen_limit(best, error, scale, least, readout):
 
 @jit
 def screen_tile(
-    products,
-    row_squares,
-    column_squares,
-    row_images,
-    row_kinds,
-    column_images,
-    segments,
-    error,
-    scale,
-    least,
-    values,
-    depths,
-    code,
-    width,
-    bound,
-    value,
-    first,
-    second,
-):
+    products: np.ndarray,
+    row_squares: np.ndarray,
+    column_squares: np.ndarray,
+    row_images: np.ndarray,
+    row_kinds: np.ndarray,
+    column_images: np.ndarray,
+    segments: np.ndarray,
+    error: float,
+    scale: float,
+    least: float,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    width: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> int:
     """Measure every pair of the tile whose lower bound is within the bound of its two groups.
 
     products (rows, columns) float32: scalar products of keys; row_squares, column_squares: their squared norms,

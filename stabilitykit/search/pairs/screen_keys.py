@@ -15,7 +15,7 @@ from stabilitykit.search.pairs.state import Search
 
 # Images that choose the directions.
 SAMPLE = 512
-# Of these images so many are compared with all, to choose how many directions are used.
+# So many of the SAMPLE images are compared with all of it, to choose the number of directions.
 ROWS = 128
 # The numbers of directions that are tried.
 WIDTHS = (8, 16, 32, 64, 128, 256, 512)
@@ -53,7 +53,10 @@ class Screen:
 
 
 def forecast(search: Search, points: np.ndarray, error: float) -> Screen:
-    """Choose how many directions pay for the bounds known by now, from a sample of the pairs."""
+    """Choose, from a sample of the pairs, the number of directions that costs least with the bounds known by now.
+
+    points (images, readout) float32 or float64.
+    """
     images, readout = points.shape
     sizes = np.diff(search.starts)
     pairs = (float(images) ** 2 - float((sizes.astype(np.float64) ** 2).sum())) / 2 / search.world

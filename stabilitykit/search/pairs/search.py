@@ -39,7 +39,10 @@ def find(
     shard: tuple[int, int],
     progress: Callable[[int, int], None] | None,
 ) -> ClosestPairs:
-    """The answer as matrices; with `overall` only the cell (0, 0) is filled, by the overall closest pair."""
+    """The answer as matrices; with `overall` only the cell (0, 0) is filled, by the overall closest pair.
+
+    values (depths, images, readout) float32 or float64; groups (images,) int64.
+    """
     search = Search(values, groups, width, reduction, overall, threads, *shard)
     found = Found(search.cells)
     if len(search.pairs):
@@ -93,6 +96,8 @@ def search_depths(
 
     Long readouts: one depth after the other, since matrix products use all threads and much memory.
     Shards: with at least as many depths as shards each takes whole depths, otherwise several share one.
+
+    depths (D,) int64.
     """
     owners = -(-search.world // len(depths))
     units = [(int(t), owner) for t in depths for owner in range(owners)][search.rank :: search.world]
@@ -118,6 +123,8 @@ def best_layer(search: Search, depths: np.ndarray) -> Layer:
     """max: the depth at which fewest pairs lie within the bound; mean: the mean readout over depths.
 
     The mean readout is 1-Lipschitz: || mean of differences || is at most the mean of their norms.
+
+    depths (D,) int64.
     """
     values = search.values
     boxed = depths[: boxes_that_fit(search)]
@@ -146,7 +153,10 @@ def boxes_that_fit(search: Search) -> int:
 
 
 def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
-    """(depths by how many sample pairs they alone rule out, greedily; depths by their median distance)."""
+    """Two orders of all depths, each int64 (depths,).
+
+    The first is by how many sample pairs a depth alone rules out, greedily; the second by the median distance.
+    """
     images = search.values.shape[1]
     sample = np.unique(np.linspace(0, images - 1, min(images, SAMPLE_IMAGES)).astype(np.int64))
     squares = np.empty((len(search.values), len(sample) ** 2 // 2 + 1))

@@ -65,7 +65,7 @@ class Search:
         return float(self.bound[self.cell_of(self.pairs)].max())
 
     def ceiling(self) -> np.ndarray:
-        """(width,) the largest bound of each group's pairs."""
+        """float64 (width,): the largest bound of each group's pairs."""
         bounds = self.bound[self.cell_of(self.pairs)]
         largest = np.zeros(self.width)
         for side in range(2):
@@ -73,9 +73,14 @@ class Search:
         return largest
 
     def cell_of(self, pairs: np.ndarray) -> np.ndarray:
+        """int64 (n,): the cell of each of the `pairs`, int64 (n, 2) with the lower group first.
+
+        All are 0 where one answer is kept for all groups.
+        """
         if self.overall:
             return np.zeros(len(pairs), dtype=np.int64)
-        return pairs[:, 0] * self.width + pairs[:, 1]
+        cells: np.ndarray = pairs[:, 0] * self.width + pairs[:, 1]
+        return cells
 
 
 class Found:

@@ -42,7 +42,10 @@ class Plan:
 
 
 def keys_of(points: np.ndarray) -> Keys:
-    """Project on the directions along which a small sample spreads most (orthonormal, so 1-Lipschitz)."""
+    """Project on the directions along which a small sample spreads most (orthonormal, so 1-Lipschitz).
+
+    points (images, readout) float32 or float64.
+    """
     count, readout = points.shape
     sample = points[:: max(1, count // SAMPLE)].astype(np.float64)
     scale = np.abs(sample).max() or 1.0

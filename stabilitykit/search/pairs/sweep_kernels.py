@@ -15,14 +15,18 @@ from stabilitykit.search.pairs.bounds import EPS, TINY, images_value, limit_of
 from stabilitykit.search.pairs.tree_kernels import keep
 
 CELL = np.int64(1) << 32
-# Images measured at once, and coordinates after which a block without any near image is left.
+# Images measured at once.
 BLOCK = 256
+# After so many coordinates a block is given up if none of its images is near.
 STRIDE = 8
 
 
 @jit
-def project(points, directions, keys):
-    """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate."""
+def project(points: np.ndarray, directions: np.ndarray, keys: np.ndarray) -> float:
+    """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate.
+
+    points (images, readout) float32 or float64; directions (3, readout), keys (images, 3) float64.
+    """
     largest = 0.0
     for i in range(points.shape[0]):
         one = 0.0
@@ -41,8 +45,11 @@ def project(points, directions, keys):
 
 
 @jit
-def pack(keys, low, widths, columns, codes):
-    """codes[i] = (row of key 0 * columns + column of key 1) << 32 | key 2 in steps of widths[2]."""
+def pack(keys: np.ndarray, low: np.ndarray, widths: np.ndarray, columns: int, codes: np.ndarray) -> None:
+    """codes[i] = (row of key 0 * columns + column of key 1) << 32 | key 2 in steps of widths[2].
+
+    keys (images, 3), low, widths (3,) float64; codes (images,) int64.
+    """
     for i in range(keys.shape[0]):
         row = np.int64((keys[i, 0] - low[0]) / widths[0])
         column = np.int64((keys[i, 1] - low[1]) / widths[1])
@@ -50,8 +57,11 @@ def pack(keys, low, widths, columns, codes):
 
 
 @jit
-def count_candidates(codes, offsets, window, cap):
-    """How many pairs lie in the windows; stops above `cap`."""
+def count_candidates(codes: np.ndarray, offsets: np.ndarray, window: int, cap: float) -> int:
+    """How many pairs lie in the windows; stops above `cap`.
+
+    codes (images,), ascending, and offsets (n,) int64.
+    """
     count = len(codes)
     total = 0
     for n in range(len(offsets)):
@@ -70,14 +80,14 @@ def count_candidates(codes, offsets, window, cap):
 
 
 @jit
-def row_limit(best, error):
+def row_limit(best: float, error: float) -> float:
     """What the squared distance of two rows must exceed for their pair to be above `best`."""
     reach = best + error
     return reach * reach * (1.0 + 1e-14) + TINY
 
 
 @jit
-def rounding_of(columns):
+def rounding_of(columns: np.ndarray) -> tuple[float, float]:
     """(factor, summand) by which a limit is raised for squares that are summed in the precision of the columns.
 
     The relative error of a sum of `readout` terms that are not negative, and squares that underflow.
@@ -88,8 +98,11 @@ def rounding_of(columns):
 
 
 @jit
-def gather_columns(points, order, columns):
-    """columns[k, p] = points[order[p], k]."""
+def gather_columns(points: np.ndarray, order: np.ndarray, columns: np.ndarray) -> None:
+    """columns[k, p] = points[order[p], k].
+
+    points (images, readout) float32 or float64; order (images,) int64; columns (readout, images).
+    """
     for p in range(len(order)):
         image = order[p]
         for k in range(points.shape[1]):
@@ -97,7 +110,7 @@ def gather_columns(points, order, columns):
 
 
 @jit
-def screen(columns, p, start, stop, top, squares):
+def screen(columns: np.ndarray, p: int, start: int, stop: int, top: float, squares: np.ndarray) -> int:
     """How many of the images start..stop-1 are within `top` of image p; their squares fill `squares`.
 
     columns (readout, images): neighbours in the order lie side by side, so that several are measured at once,
@@ -127,33 +140,36 @@ def screen(columns, p, start, stop, top, squares):
 
 @jit
 def sweep(
-    codes,
-    offsets,
-    window,
-    start,
-    stop,
-    columns,
-    error,
-    values,
-    depths,
-    code,
-    images,
-    kinds,
-    owner,
-    owners,
-    width,
-    ceiling,
-    bound,
-    value,
-    first,
-    second,
-):
+    codes: np.ndarray,
+    offsets: np.ndarray,
+    window: int,
+    start: int,
+    stop: int,
+    columns: np.ndarray,
+    error: float,
+    values: np.ndarray,
+    depths: np.ndarray,
+    code: int,
+    images: np.ndarray,
+    kinds: np.ndarray,
+    owner: int,
+    owners: int,
+    width: int,
+    ceiling: np.ndarray,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
     """Compare the images at positions start..stop-1 with all later ones in their windows.
 
-    columns (readout, images), images, kinds: in the order of codes; columns are 1-Lipschitz but for `error`.
-    `width` is the number of groups, or 0 to keep one answer for all; ceiling (groups,) is at least every
-    bound of the group's pairs. Only pairs whose image of the lower
-    group is congruent to owner are kept.
+    Arguments:
+        columns: (readout, images) in the order of codes, in the data's own precision; 1-Lipschitz but for `error`.
+        codes, images, kinds: (images,) int64, in the order of codes.
+        owner, owners: keep only pairs whose image of the lower group is congruent to owner.
+        width: the number of groups, or 0 to keep one answer for all.
+        ceiling: (groups,) float64, at least every bound of the group's pairs.
+        bound, value, first, second: (cells,) the answers.
     """
     count = len(codes)
     total_depths = values.shape[0]

@@ -8,6 +8,7 @@ SLACK relative, so every pair within that of the best is measured again in the c
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from stabilitykit.search.metric import CODES
 from stabilitykit.search.pairs import tree_kernels
 from stabilitykit.search.pairs.bounds import TINY
 from stabilitykit.search.trees.tree import Forest, grow
+
+if TYPE_CHECKING:
+    import torch
 
 TILE = 512
 UNDERFLOW = 1e-160
@@ -30,9 +34,11 @@ def find(
     shard: tuple[int, int],
     progress: Callable[[int, int], None] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(value, first, second, block), each (width, width), upper triangle filled.
+    """(value, first, second, block), each (width, width), upper triangle filled; value float64, the others int64.
 
     Arguments:
+        values: (depths, images, readout) float32 or float64.
+        groups: (images,) int64.
         device: a torch device; default "cuda" where there is one, else "cpu".
     """
     import torch
@@ -106,7 +112,7 @@ def _tile_pairs(forest: Forest, leaves: np.ndarray, owner: np.ndarray, reduction
     return pairs[order], distances[order] - TINY
 
 
-def _reduced(a, b, reduction: str):
+def _reduced(a: torch.Tensor, b: torch.Tensor, reduction: str) -> torch.Tensor:
     """(n, m) reduced distances of the tiles a (depths, n, readout) and b (depths, m, readout), float64."""
     result = _distances(a[0], b[0])
     for x, y in zip(a[1:], b[1:], strict=True):
@@ -119,5 +125,6 @@ def _reduced(a, b, reduction: str):
     return result / len(a) if reduction == "mean" else result
 
 
-def _distances(x, y):
+def _distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(n, m) float64 distances of the rows of x (n, readout) and y (m, readout), in the order torch sums."""
     return (x[:, None, :] - y[None, :, :]).square_().sum(dim=-1).sqrt_()

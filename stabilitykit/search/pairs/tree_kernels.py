@@ -17,8 +17,13 @@ SMALL = 16
 
 
 @jit
-def keep(found, i, j, cell, bound, value, first, second):
-    """Store the pair in the cell if it is better: smaller, or equal with lower indices."""
+def keep(
+    found: float, i: int, j: int, cell: int, bound: np.ndarray, value: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> bool:
+    """Store the pair in the cell if it is better: smaller, or equal with lower indices.
+
+    bound, value (cells,) float64; first, second (cells,) int64.
+    """
     one = min(i, j)
     two = max(i, j)
     if found > value[cell]:
@@ -34,8 +39,27 @@ def keep(found, i, j, cell, bound, value, first, second):
 
 
 @jit
-def query_points(values, boxed, depths, forest, p, root, code, task, owner, owners, bound, value, first, second, stack):
-    """Search the tree below `root` for every image of node p; False if the stack was too short."""
+def query_points(
+    values: np.ndarray,
+    boxed: np.ndarray,
+    depths: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    p: int,
+    root: int,
+    code: int,
+    task: np.ndarray,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    stack: np.ndarray,
+) -> bool:
+    """Search the tree below `root` for every image of node p; False if the stack was too short.
+
+    values (depths, images, readout) float32 or float64; task (6,), stack (size,) int64; the rest as in `search_tasks`.
+    """
     order, start, stop, child, low, high = forest
     cell = task[2]
     total = values.shape[0]
@@ -85,9 +109,25 @@ def query_points(values, boxed, depths, forest, p, root, code, task, owner, owne
 
 @jit
 def search_tasks(
-    values, boxed, depths, forest, tasks, code, owner, owners, bound, value, first, second, todo, stack, done
-):
+    values: np.ndarray,
+    boxed: np.ndarray,
+    depths: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    tasks: np.ndarray,
+    code: int,
+    owner: int,
+    owners: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    todo: np.ndarray,
+    stack: np.ndarray,
+    done: np.ndarray,
+) -> bool:
     """Run tasks and keep the answers in the cells of value, first, second.
+
+    The answers: bound, value (cells,) float64; first, second (cells,) int64.
 
     Arguments:
         boxed, depths: the depths of the boxes and the depths that count (for "min" the same one depth).
@@ -151,10 +191,24 @@ def search_tasks(
 
 
 @jit
-def probe(values, boxed, forest, root, groups, images, width, code, bound, budget):
+def probe(
+    values: np.ndarray,
+    boxed: np.ndarray,
+    forest: tuple[np.ndarray, ...],
+    root: np.ndarray,
+    groups: np.ndarray,
+    images: np.ndarray,
+    width: int,
+    code: int,
+    bound: np.ndarray,
+    budget: float,
+) -> float:
     """Steps that some images need to search the trees of all other groups; -1 once above the budget.
 
     One step is a node or an image met. Decides between methods only, so it skips no pair for good.
+
+    values (depths, images, readout) float32 or float64;
+    root (groups,), groups, images (n,) int64; bound (cells,) float64.
     """
     _, start, stop, child, low, high = forest
     stack = np.empty(1 << 16, dtype=np.int64)
@@ -190,16 +244,33 @@ def probe(values, boxed, forest, root, groups, images, width, code, bound, budge
 
 
 @jit
-def finish(values, code, start, stop, value, first, second, block):
-    """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block."""
+def finish(
+    values: np.ndarray,
+    code: int,
+    start: int,
+    stop: int,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    block: np.ndarray,
+) -> None:
+    """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block.
+
+    values (depths, images, readout) float32 or float64.
+    value (cells,) float64; first, second, block (cells,) int64.
+    """
     for cell in range(start, stop):
         if first[cell] >= 0:
             value[cell], block[cell] = reduced(values, first[cell], second[cell], code)
 
 
 @jit
-def sample_distances(values, sample, groups, found):
-    """found[t, n]: squared distance at depth t of the n-th pair of different groups in the sample."""
+def sample_distances(values: np.ndarray, sample: np.ndarray, groups: np.ndarray, found: np.ndarray) -> int:
+    """found[t, n]: squared distance at depth t of the n-th pair of different groups in the sample.
+
+    values (depths, images, readout) float32 or float64;
+    sample (n,), groups (images,) int64; found (depths, pairs) float64.
+    """
     count = 0
     for x in range(sample.shape[0]):
         for y in range(x):
@@ -216,8 +287,21 @@ def sample_distances(values, sample, groups, found):
 
 
 @jit
-def measure(values, rows, columns, code, cell, bound, value, first, second):
-    """Measure the pairs (rows[n], columns[n]) canonically and keep the best in the cell."""
+def measure(
+    values: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    code: int,
+    cell: int,
+    bound: np.ndarray,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    """Measure the pairs (rows[n], columns[n]) canonically and keep the best in the cell.
+
+    values (depths, images, readout) float32 or float64; rows, columns (n,) int64.
+    """
     for n in range(len(rows)):
         found, _ = reduced(values, rows[n], columns[n], code)
         keep(found, rows[n], columns[n], cell, bound, value, first, second)

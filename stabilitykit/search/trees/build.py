@@ -12,18 +12,30 @@ import numpy as np
 from stabilitykit.search.jit import jit
 
 SAMPLE = 16
-# With many depths each node looks for its widest coordinate at every THIRD one only, in turn.
+# With more depths than this, a node looks for its widest coordinate at every THIRD depth only; nodes take turns.
 THIRD = 3
 
 
 @jit
-def spread_of_sample(values, depths, order, start, stop, step, turn, turns, total):
+def spread_of_sample(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    start: int,
+    stop: int,
+    step: int,
+    turn: int,
+    turns: int,
+    total: np.ndarray,
+) -> tuple[float, int, int]:
     """The coordinate (depth, k) in which every step-th image spreads most, and its spread.
 
     Looks at every turns-th depth, beginning with turn; `total` is work space for one readout.
 
     Spread is the sum of absolute deviations from the first image: a range would follow single outliers, of
     which saturated readouts have many. It is 0 only if all sampled images are identical.
+
+    values (depths, images, readout) float32 or float64; depths (D,), order (images,) int64; total float64.
     """
     widest = 0.0
     best_t = 0
@@ -45,8 +57,13 @@ def spread_of_sample(values, depths, order, start, stop, step, turn, turns, tota
 
 
 @jit
-def median_of_sample(values, order, start, stop, step, t, k, buffer):
-    """The middle of every step-th image's coordinate (t, k)."""
+def median_of_sample(
+    values: np.ndarray, order: np.ndarray, start: int, stop: int, step: int, t: int, k: int, buffer: np.ndarray
+) -> float:
+    """The middle of every step-th image's coordinate (t, k).
+
+    values, buffer (SAMPLE,): float32 or float64; order (images,) int64.
+    """
     count = 0
     for p in range(start, stop, step):
         if count == buffer.shape[0]:
@@ -58,12 +75,18 @@ def median_of_sample(values, order, start, stop, step, t, k, buffer):
             q -= 1
         buffer[q] = x
         count += 1
-    return buffer[count // 2]
+    middle: float = buffer[count // 2]
+    return middle
 
 
 @jit
-def partition(values, order, start, stop, t, k, pivot, inclusive):
-    """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number."""
+def partition(
+    values: np.ndarray, order: np.ndarray, start: int, stop: int, t: int, k: int, pivot: float, inclusive: bool
+) -> int:
+    """Reorder so that coordinates below (or equal to, if inclusive) the pivot come first; their number.
+
+    values (depths, images, readout) float32 or float64; order (images,) int64.
+    """
     # Without branches on the data: half of them would be mispredicted.
     left = start
     for p in range(start, stop):
@@ -77,12 +100,25 @@ def partition(values, order, start, stop, t, k, pivot, inclusive):
 
 
 @jit
-def build_group(values, depths, order, start, stop, leaf, copies, node_start, node_stop, node_child):
+def build_group(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    start: int,
+    stop: int,
+    leaf: int,
+    copies: bool,
+    node_start: np.ndarray,
+    node_stop: np.ndarray,
+    node_child: np.ndarray,
+) -> int:
     """Build the tree of the images order[start:stop] into the node arrays; the number of nodes.
 
     A node's children are node_child and node_child + 1, or it is a leaf (-1). Identical images end in one
     leaf of any size, in ascending order. Without `copies` only the lowest index of them is kept: no other
     copy can be in the lexicographically smallest closest pair.
+
+    values (depths, images, readout) float32 or float64; depths (D,), order (images,) and the nodes' arrays int64.
     """
     buffer = np.empty(SAMPLE, dtype=values.dtype)
     total = np.empty(values.shape[2])
@@ -137,8 +173,24 @@ def build_group(values, depths, order, start, stop, leaf, copies, node_start, no
 
 
 @jit
-def build_groups(values, depths, order, starts, first, last, leaf, copies, node_start, node_stop, node_child, counts):
-    """build_group for the groups first..last-1; group g owns the nodes from 2 * starts[g]."""
+def build_groups(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    first: int,
+    last: int,
+    leaf: int,
+    copies: bool,
+    node_start: np.ndarray,
+    node_stop: np.ndarray,
+    node_child: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """build_group for the groups first..last-1; group g owns the nodes from 2 * starts[g].
+
+    values (depths, images, readout) float32 or float64; starts (groups + 1,), counts (groups,) int64.
+    """
     for g in range(first, last):
         begin = starts[g]
         end = starts[g + 1]
@@ -160,8 +212,22 @@ def build_groups(values, depths, order, starts, first, last, leaf, copies, node_
 
 
 @jit
-def fill_boxes(values, depths, order, node_start, node_stop, node_child, first, last, low, high):
-    """Boxes of the nodes first..last-1 (one or more whole trees, children after parents)."""
+def fill_boxes(
+    values: np.ndarray,
+    depths: np.ndarray,
+    order: np.ndarray,
+    node_start: np.ndarray,
+    node_stop: np.ndarray,
+    node_child: np.ndarray,
+    first: int,
+    last: int,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
+    """Boxes of the nodes first..last-1 (one or more whole trees, children after parents).
+
+    values (depths, images, readout) float32 or float64; low, high (nodes, D, readout).
+    """
     readout = values.shape[2]
     for node in range(last - 1, first - 1, -1):
         child = node_child[node]

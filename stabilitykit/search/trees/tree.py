@@ -34,7 +34,10 @@ class Forest:
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """(order, start, stop, child, low, high), as the kernels take them."""
+        """(order, start, stop, child, low, high), as the kernels take them.
+
+        int64, but for the boxes, which are in the precision of the data.
+        """
         return self.order, self.start, self.stop, self.child, self.low, self.high
 
 

@@ -53,7 +53,7 @@ def test_headline_witnesses_attain_their_values():
         apart = np.linalg.norm(values[np.arange(len(rows)), rows] - values[:, tracer], axis=1)
         assert apart.max() == pytest.approx(witness["eps"], rel=1e-12)
         np.testing.assert_allclose(apart, witness["distances"], rtol=1e-12)
-        if witness["delta_orbit"]:
+        if name != "Sh_profile" or witness["delta_orbit"]:
             path = context.rows_of(witness["delta_orbit"]["indices"])
             jumps = [np.linalg.norm(values[t + 1, path[t]] - values[t + 1, path[t + 1]]) for t in range(len(path) - 1)]
             assert max(jumps) == pytest.approx(witness["delta"], rel=1e-12)
