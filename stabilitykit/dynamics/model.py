@@ -169,6 +169,23 @@ class Model(ABC):
             "batch_size": int(inputs.shape[0]),
         }
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """``copy.deepcopy(model)``, of models whose modules keep computed tensors, too.
+
+        weight_norm and spectral_norm of old keep the weight they computed last, which deepcopy refuses; their hooks
+        compute it anew in every pass.
+        """
+        import torch
+
+        for part in self.module.modules():
+            for kept in vars(part).values():
+                if isinstance(kept, torch.Tensor) and not kept.is_leaf:
+                    memo[id(kept)] = kept.detach().clone()
+        twin = memo[id(self)] = object.__new__(type(self))
+        for name, value in vars(self).items():
+            object.__setattr__(twin, name, copy.deepcopy(value, memo))
+        return twin
+
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, plus class and preprocessing.
 

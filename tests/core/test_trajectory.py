@@ -1,5 +1,7 @@
 """Trajectories: streamed equals whole, softmax in float64, bad numbers named, any row recomputed bit for bit."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,21 @@ def test_probes_learn_and_are_reproducible():
     for t in range(a.depth + 1):
         accuracy = float((a.logits[t].argmax(1) == a.labels).mean())
         assert accuracy > 0.6, (t, accuracy)  # chance is 1/3
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("norm", [torch.nn.utils.weight_norm, torch.nn.utils.spectral_norm])
+def test_a_model_with_computed_weights_can_be_copied(norm):
+    """weight_norm of old keeps its last weight as a tensor with a history, which deepcopy alone refuses."""
+    model = TinyModel()
+    first = next(part for part in model.module.modules() if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)))
+    norm(first)
+    model.module.eval()
+    inputs = model.preprocess(TinyDataset(4).images([0, 1, 2]))
+    before = model.logits(inputs)
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin.logits(inputs), before)
+    with torch.no_grad():
+        for parameter in twin.module.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(model.logits(inputs), before) and not torch.equal(twin.logits(inputs), before)
