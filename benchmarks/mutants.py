@@ -797,7 +797,8 @@ CERTIFICATES += _of(
 CERTIFICATES += _of(
     "plugins/stabilitykit_lipschitz/farkas.py",
     "plugins/lipschitz/test_exact.py::test_only_empty_systems_are_ruled_out "
-    "plugins/lipschitz/test_exact.py::test_empty_systems_are_ruled_out_by_their_own_multipliers plugins/lipschitz/test_farkas.py",
+    "plugins/lipschitz/test_exact.py::test_empty_systems_are_ruled_out_by_their_own_multipliers "
+    "plugins/lipschitz/test_farkas.py",
     ("> 4.0 * gamma(a.shape[0] + a.shape[1] + 8) * size + UNIT", "> 0.0", "a pattern is ruled out by rounding"),
     ("    y = np.maximum(y, 0.0)\n", "", "negative multipliers rule patterns out"),
     ("all(v >= 0 for v in exact) and", "", "multipliers of both signs rule patterns out"),
@@ -935,6 +936,165 @@ DATA += _of(
     ("if not asked_for and declared > SUSPICIOUS_BYTES and", "if False and", "a bomb is unpacked"),
 )
 
+REVIEW = _of(
+    "stabilitykit/review/again.py",
+    "core/test_verify.py::test_red core/test_verify.py::test_settings_changed_in_run_json_turn_numbers_red "
+    "core/test_verify.py::test_green core/test_again.py",
+    (
+        'if fingerprint != record["model"]["fingerprint"] and fingerprint not in former:',
+        "if False:",
+        "changed weights are not named",
+    ),
+    (
+        'if not isinstance(dataset, Mapping) or dataset.get("fingerprint") != record["dataset"]["fingerprint"]:',
+        "if False:",
+        "changed images are not named",
+    ),
+    ("if key in recorded and recorded[key] != record[key]", "if False", "verify ignores changed settings"),
+    ("            if damage:\n", "            if False:\n", "verify goes on with a model that a property changed"),
+    (
+        "        found |= {name: value for name, value in more.items() if found.get(name) is None}\n",
+        "",
+        "numbers that rest on all images are not recomputed",
+    ),
+)
+REVIEW += _of(
+    "stabilitykit/review/judging.py",
+    "core/test_verify.py::test_red core/test_verify.py::test_witness_classes_are_compared_without_measuring_again "
+    "core/test_verify.py::test_every_altered_leaf_fails_or_is_listed_by_name core/test_verify.py::test_green",
+    (
+        "elif isinstance(witness, float) and m.value is not None and not close(witness, m.value, tolerance):",
+        "elif False:",
+        "a recomputed witness is not compared",
+    ),
+    (" or inconsistent(self.pair.dataset, m)\n", "\n", "verify ignores the witness's classes"),
+    ("disagreements(files, cells, plan)\n    ]", "()\n    ]", "measurements.csv is never compared"),
+    ("            wrong += self._table(", "            self._table(", "tables are not compared"),
+    ('        wrong += self._failing("", outside, self._as_stored(self.again.cell))\n', "", "records are not compared"),
+    ('wrong = self._failing("result", rest, now)', "wrong = []", "notes and images are not compared"),
+)
+REVIEW += _of(
+    "stabilitykit/review/circumstances.py",
+    "core/test_verify.py::test_another_machine_is_compared_within_the_drift core/test_verify.py::test_red "
+    "core/test_verify.py::test_numbers_are_equal_to_the_last_bit_on_the_machine_of_the_run",
+    ("return DRIFT if self.other_machine else (0.0, 0.0)", "return DRIFT", "the same machine may give other bits"),
+    (
+        "DRIFT: Tolerance = (100 * LOGIT_BOUND,",
+        "DRIFT: Tolerance = (1e6 * LOGIT_BOUND,",
+        "another machine may give any number",
+    ),
+    (
+        'if path == f"record.{COMPUTES}" and self.other_machine:',
+        'if path == f"record.{COMPUTES}":',
+        "the digest of what is computed is not compared",
+    ),
+)
+REVIEW += _of(
+    "stabilitykit/review/leaves.py",
+    "core/test_leaves.py",
+    ("isinstance(reported, bool) is not isinstance(recomputed, bool) or reported", "reported", "true is 1"),
+    ("range(max(len(reported), len(recomputed)))", "range(min(len(reported), len(recomputed)))", "longer lists agree"),
+    (
+        "[*reported, *(key for key in recomputed if key not in reported)]",
+        "list(reported)",
+        "what a run lacks goes unseen",
+    ),
+    ("math.isclose(*numbers, rel_tol=relative, abs_tol=absolute)", "True", "any two numbers are close"),
+)
+REVIEW += _of(
+    "stabilitykit/review/consistency.py",
+    "core/test_consistency.py core/test_verify.py::test_every_altered_leaf_fails_or_is_listed_by_name "
+    "core/test_verify.py::test_cells_that_are_gone_or_were_copied "
+    "core/test_verify.py::test_settings_changed_in_run_json_turn_numbers_red",
+    (
+        "if (column in header and safe_cell(row[column]) != true[column]) or len(row) > len(header):",
+        "if False:",
+        "fields of measurements.csv are not compared",
+    ),
+    (
+        "        for column in CSV_COLUMNS:\n",
+        '        for column in ("value",):\n',
+        "only values of measurements.csv are compared",
+    ),
+    (
+        "            if name in cell.record and cell.record[name] != value:\n",
+        "            if False:\n",
+        "settings changed in run.json go unseen",
+    ),
+    ('        if name != f"{cell.slug}.json":\n', "        if False:\n", "a cell in another's place goes unseen"),
+    ('            yield key, "", "its file is missing in cells/"\n', "            pass\n", "missing cells go unseen"),
+)
+REVIEW += _of(
+    "stabilitykit/review/comparison.py",
+    "core/test_compare.py::test_space_readout_and_data_are_compared core/test_compare.py::test_values_kinds_and_ratios",
+    (
+        "return self.record.get(key, CONDITIONS[key][1])",
+        "return CONDITIONS[key][1]",
+        "compare ignores how numbers were measured",
+    ),
+    ("found = other.value / first.value", "found = first.value / other.value", "ratios are upside down"),
+)
+CHAIN = _of(
+    "stabilitykit/evaluation/chain_check.py",
+    "core/test_chain_check.py",
+    (
+        "    if reasons and not settings.uncertified:\n",
+        "    if False:\n",
+        "a model that its blocks are not is measured",
+    ),
+    ("ROUNDING = 1e-5\n", "ROUNDING = 10.0\n", "any difference is rounding"),
+    (
+        "        result.measurements[:] = [replace",
+        "        _ = [replace",
+        "numbers of uncertified models are not marked",
+    ),
+    ("    if repeat > ROUNDING:\n", "    if False:\n", "noise goes unseen"),
+    (
+        "        if drift > ROUNDING and not _is_rounding(model, mixed, depths, drift):\n",
+        "        if False:\n",
+        "statistics over the batch go unseen",
+    ),
+    ("        chain = max(chain, _relative(chained, plain))\n", "", "blocks and model are not compared"),
+    ("<= DOUBLE_ROUNDING", "<= 1e9", "every drift vanishes in float64"),
+    ("if gap.numel() else 0.0\n    finite", "if False else 0.0\n    finite", "all differences are 0"),
+)
+CHAIN += _of(
+    "stabilitykit/training/fitting.py",
+    "core/test_fitting.py core/test_checkpoints.py",
+    (
+        "    if fit.wrong or (resampled and not how.resample):\n",
+        "    if resampled and not how.resample:\n",
+        "a checkpoint that does not fit is loaded",
+    ),
+    ("    if fit.wrong or (resampled and not how.resample):\n", "    if fit.wrong:\n", "weights are resampled unasked"),
+    ("    _require_finite(fit.used, found.path)\n", "", "NaN weights are measured"),
+    (
+        "            elif not _same_kind(given, want):\n",
+        "            elif False:\n",
+        "quantised weights without scales are loaded",
+    ),
+    ("fit.rounded += [] if exact else [name]", "pass", "rounding of weights goes unsaid"),
+    (
+        "                    fit.torn.append(name)\n",
+        "                    pass\n",
+        "tied weights that differ are loaded",
+    ),
+    (
+        "        fit.unused = [n for n, t in state.items() if n not in self.tensors and not self.known(n, t)]\n",
+        "",
+        "tensors nobody reads are dropped",
+    ),
+)
+CHAIN += _of(
+    "stabilitykit/training/containers.py",
+    "core/test_checkpoints.py core/test_fitting.py",
+    (
+        'return torch.load(path, map_location="cpu", weights_only=True)',
+        'return torch.load(path, map_location="cpu", weights_only=False)',
+        "a checkpoint runs code",
+    ),
+)
+
 MUTANTS = [
     *CACHE,
     *CONDITIONS,
@@ -948,4 +1108,6 @@ MUTANTS = [
     *CERTIFICATES,
     *PROPERTIES,
     *DATA,
+    *REVIEW,
+    *CHAIN,
 ]
