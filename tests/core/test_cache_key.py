@@ -12,25 +12,23 @@ from stabilitykit.base.progress import no_progress
 from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout
 from stabilitykit.evaluation import trajectories
-from stabilitykit.evaluation.cache import TrajectoryCache, content_key
+from stabilitykit.evaluation.cache import content_key
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.trajectories import Request, extracted
 from stabilitykit.machine.distributed import World
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 
-class Darker(TinyModel):
-    """The same weights and fingerprint; only what it says of its preprocessing differs."""
+class Normalising(TinyModel):
+    """Equal weights and code; only what it says of its preprocessing differs."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.mean = mean
 
     @property
     def preprocessing(self):
-        return {"resize": None, "normalise": 0.5}
-
-
-class Doubling(TinyModel):
-    """The same weights, another source file."""
-
-    __module__ = "stabilitykit.testing.fixtures"
+        return {"resize": None, "normalise": self.mean}
 
 
 def choice(kind, thing):
@@ -70,7 +68,6 @@ OTHERS = {
     "weights": lambda: request(fingerprint="another"),
     "images": lambda: request(dataset=TinyDataset(seed=1)),
     "which of them": lambda: request(indices=np.arange(1, 9)),
-    "preprocessing": lambda: request(model=Darker()),
     "readout": lambda: request(readout=probe(0)),
     "batch size": lambda: request(extraction=Extraction(batch_size=5)),
     "dtype": lambda: request(extraction=Extraction(batch_size=4, dtype="bfloat16")),
@@ -93,6 +90,16 @@ def test_equal_requests_share():
 @pytest.mark.parametrize("what", OTHERS)
 def test_one_difference_is_another_key(what):
     assert key(OTHERS[what]()) != key(request())
+
+
+def test_another_preprocessing_is_another_key():
+    assert key(request(model=Normalising(0.5))) == key(request(model=Normalising(0.5)))
+    assert key(request(model=Normalising(0.5))) != key(request(model=Normalising(0.4)))
+
+
+def test_a_cpu_computes_the_same_bits_again():
+    assert trajectories.proof_of(request(), np.arange(8)).exact
+    assert not trajectories.proof_of(request(device=torch.device("cuda")), np.arange(8)).exact
 
 
 def test_probes_of_other_weights_are_another_readout():
@@ -118,7 +125,7 @@ def test_settings_of_modules_and_sources_are_in_the_code():
     plain, slow = TinyModel(), TinyModel()
     slow.module["blocks"][0][1].rate = 0.5
     assert code_digest(plain) == code_digest(TinyModel()) != code_digest(slow)
-    assert code_digest(Darker()) != code_digest(plain) != code_digest(plain, trajectories)
+    assert code_digest(Normalising(0)) != code_digest(plain) != code_digest(plain, trajectories)
 
 
 def test_what_is_read_from_the_cache_is_compared_with_the_network(tmp_path):
@@ -142,16 +149,3 @@ def test_nobody_writes_into_a_shared_trajectory(tmp_path, cached):
     for array in (found.logits, found.labels, found.values):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
-
-
-@pytest.mark.parametrize("shape,dtype", [((4, 8, 3), "float64"), ((4, 2, 12), "float32")])
-def test_an_array_of_another_form_is_not_taken(tmp_path, capsys, shape, dtype):
-    """The right number of bytes or of values is not enough."""
-    cache, record = TrajectoryCache(tmp_path), {"a": 1}
-
-    def fill(out, start, on_batch):
-        out[:] = 1
-
-    cache.get(record, (4, 8, 3), fill)
-    found, info = cache.get(record, shape, fill, dtype)
-    assert found.shape == shape and found.dtype == dtype and not info["hit"]
