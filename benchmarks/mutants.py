@@ -422,7 +422,7 @@ MACHINE += _of(
         "a replaced function goes unseen",
     ),
     ("if new is None or id(new) in familiar or", "if new is None or", "two functions that changed places go unseen"),
-    ("            torch.backends.cuda.matmul.allow_tf32,\n", "", "TF32 switched on goes unseen"),
+    ("            torch.backends.cudnn.allow_tf32,\n", "", "TF32 switched on goes unseen"),
     ("            torch.are_deterministic_algorithms_enabled(),\n", "", "determinism switched off goes unseen"),
     (
         '        "torch\'s default dtype": str(torch.get_default_dtype()),\n',

@@ -17,8 +17,6 @@ import torch
 from stabilitykit.base import results
 from stabilitykit.machine.process_state import Functions, ProcessState
 
-softmax, relu, tanh = torch.softmax, torch.relu, torch.tanh
-
 
 @pytest.fixture(scope="module")
 def functions():
@@ -47,13 +45,16 @@ def test_a_function_of_ones_own_in_the_place_of_another_is_named(functions, monk
     functions.replaced()  # the true one is back
 
 
-def test_functions_that_change_places_are_seen(functions, monkeypatch):
-    monkeypatch.setattr(torch, "relu", tanh)
-    monkeypatch.setattr(torch, "tanh", relu)
+@pytest.mark.parametrize("owner, one, two", [(torch, "relu", "tanh"), (torch.nn.functional, "relu", "softmax")])
+def test_functions_that_change_places_are_seen(functions, monkeypatch, owner, one, two):
+    """Compiled ones, and ones of Python whose code stands where it should."""
+    first, second = getattr(owner, one), getattr(owner, two)
+    monkeypatch.setattr(owner, one, second)
+    monkeypatch.setattr(owner, two, first)
     found = functions.replaced()
     monkeypatch.undo()
     functions.replaced()
-    assert found in ("torch.relu", "torch.tanh")
+    assert found in (f"{owner.__name__}.{one}", f"{owner.__name__}.{two}")
 
 
 def test_a_removed_function_is_seen(functions, monkeypatch):
