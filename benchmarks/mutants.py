@@ -894,7 +894,7 @@ PROPERTIES += _of(
 )
 DATA = _of(
     "plugins/stabilitykit_vision/ranges.py",
-    "plugins/vision/test_ranges.py",
+    "plugins/vision/test_guards.py plugins/vision/test_ranges.py",
     ("        if not inside.all():\n", "        if False:\n", "pixels outside their range are measured"),
     ("            if not finite.all():\n", "            if False:\n", "NaN pixels are measured"),
     ("    if brightest <= 0:\n", "    if False:\n", "black images are measured"),
@@ -914,7 +914,7 @@ DATA = _of(
 )
 DATA += _of(
     "plugins/stabilitykit_vision/labels.py",
-    "plugins/vision/test_labels.py",
+    "plugins/vision/test_guards.py plugins/vision/test_labels.py",
     ("((rows != 0).sum(axis=1) == 1)", "True", "rows with two ones are a class"),
     ("        if not whole.all():\n", "        if False:\n", "fractions are classes"),
     ("    if low < 0 or high >= count:\n", "    if low < 0:\n", "labels beyond the classes"),
