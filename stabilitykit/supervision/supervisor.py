@@ -149,8 +149,8 @@ class Supervisor:
                 channel.fill()
         with contextlib.suppress(Closed):
             for kind, data in channel.frames():
-                message = json.loads(data) if kind == JSON else {"t": "output"}
-                if message["t"] == "cell":
+                message: dict[str, Any] = json.loads(data) if kind == JSON else {}
+                if message.get("t") == "cell":
                     self._keep(message["cell"], message["info"])
 
     def _bury(self, listening: _Listening) -> tuple[int, bool]:

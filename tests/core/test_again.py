@@ -13,6 +13,8 @@ from stabilitykit.evaluation.property import Property
 from stabilitykit.plugins.loading import PluginHost
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.review.again import SETTINGS, changes
+from stabilitykit.review.circumstances import Circumstances
+from stabilitykit.review.leaves import Difference
 from stabilitykit.review.verify import verify
 
 RECORD = {"model": {"fingerprint": "m"}, "dataset": {"fingerprint": "d"}, **dict.fromkeys(SETTINGS, 1)}
@@ -90,3 +92,17 @@ def test_numbers_that_rest_on_all_images_are_recomputed(verified):
 def test_a_recomputation_that_changes_the_model_proves_nothing(verified):
     verdicts = verified(again=True)
     assert verdicts["x"].status == "fails" and "modified the model" in verdicts["x"].message
+
+
+@pytest.mark.parametrize("path", ["result.measurements.x.value", "record.computes", "result.tables.t.rows[0]"])
+def test_the_same_machine_gives_the_same_bits(path):
+    here = Circumstances()
+    assert here.judge(Difference(path, 1.0, 1.0 + 2**-52)) is None
+    assert here.judge(Difference(path, "a", "b")) is None
+
+
+def test_another_machine_drifts_and_no_more():
+    there = Circumstances(other_machine=("device",))
+    assert there.judge(Difference("result.measurements.x.value", 1.0, 1.00001)) == ""
+    assert there.judge(Difference("result.measurements.x.value", 1.0, 1.01)) is None
+    assert there.judge(Difference("record.computes", "a", "b"))

@@ -12,7 +12,7 @@ from stabilitykit.search.pairs.bounds import images_value, limit_of, point_gap
 from stabilitykit.search.pairs.screen_kernels import screen_limit
 from stabilitykit.search.pairs.search import best_layer
 from stabilitykit.search.pairs.state import Search
-from stabilitykit.search.pairs.sweep import keys_of, plan
+from stabilitykit.search.pairs.sweep import Keys, keys_of, plan
 from stabilitykit.search.pairs.sweep_kernels import rounding_of, row_limit, screen
 
 sizes = st.floats(5e-324, 1e150) | st.integers(1, 2000).map(lambda n: n * 5e-324)
@@ -153,3 +153,15 @@ def test_every_pair_within_reach_lies_in_a_window(kind, share):
         bound = pairs[rank]
         found = plan(keys_of(points), bound, np.inf)
         assert found is not None and in_windows(found, images)[distances <= bound].all()
+
+
+def test_pairs_apart_in_the_third_key_alone_lie_in_a_window():
+    random = np.random.default_rng(1)
+    for _ in range(40):
+        places = np.zeros((30, 3))
+        places[:, 2] = random.random(30)
+        low = places.min(axis=0)
+        apart = np.abs(places[:, None, 2] - places[None, :, 2])
+        bound = apart[0, 1:].min()
+        found = plan(Keys(places, low, places.max(axis=0) - low, 0.0), bound, np.inf)
+        assert found is not None and in_windows(found, 30)[apart <= bound].all()
