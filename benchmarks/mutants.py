@@ -570,7 +570,7 @@ FILES += _of(
 )
 RUNS = _of(
     "stabilitykit/runs/folder.py",
-    "core/test_evaluation.py core/test_folders.py",
+    "core/test_recorder.py core/test_evaluation.py core/test_folders.py",
     ("        if existing and not resume:\n", "        if False:\n", "an earlier run is overwritten"),
     ("        if existing and not holds_run:\n", "        if False:\n", "a folder of other files is used"),
     ('or data["schema"] > SCHEMA_VERSION:', ":", "a run of a newer version is read"),
@@ -593,7 +593,7 @@ RUNS = _of(
 )
 RUNS += _of(
     "stabilitykit/runs/recorder.py",
-    "core/test_evaluation.py core/test_recorder.py",
+    "core/test_recorder.py core/test_evaluation.py",
     (
         'self._folder.write_run({**self.content(), "status": "running"})',
         'self._folder.write_run({**self.content(), "status": "complete"})',
@@ -1033,7 +1033,8 @@ REVIEW += _of(
 )
 REVIEW += _of(
     "stabilitykit/review/comparison.py",
-    "core/test_compare.py::test_space_readout_and_data_are_compared core/test_compare.py::test_a_ratio_is_the_other_value_over_the_first",
+    "core/test_compare.py::test_space_readout_and_data_are_compared "
+    "core/test_compare.py::test_a_ratio_is_the_other_value_over_the_first",
     (
         "return self.record.get(key, CONDITIONS[key][1])",
         "return CONDITIONS[key][1]",
