@@ -276,8 +276,6 @@ class _Entry:
         fill(out, start, on_batch)
         out.flush()
         _digest(out, digested, self.shape[1], digest)
-        if start and proof is not None and not proof.reproduces(out, self.shape[1], 0.0):
-            return self.grow(record, fill, 0, hashlib.sha256(), proof, progress=progress)  # two networks' rows
         drift = 0.0 if proof is None else proof.drift(out)
         kept = {"record": record, "shape": self.shape, "sha256": digest.hexdigest(), "drift": drift}
         array = self._mapped()

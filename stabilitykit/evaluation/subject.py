@@ -72,8 +72,11 @@ class Subject:
         return [(prop, choice), (self.dataset, self.dataset_choice), (self.model, self.model_choice)]
 
     def what_changed(self) -> str:
-        """What a property changed in place although it is shared: text for a message, or nothing."""
-        return self._snapshot.what_changed(self.model, self.dataset)
+        """What a property changed in place although it is shared: text for a message, or nothing.
+
+        Damage that could not be repaired is no later property's doing: :meth:`require_intact` says whose it is.
+        """
+        return "" if self._irreparable else self._snapshot.what_changed(self.model, self.dataset)
 
     def answers_to(self, recorded: object) -> bool:
         """Whether ``recorded`` is the model's fingerprint, in the form of today or of a run made before."""

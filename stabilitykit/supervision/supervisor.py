@@ -110,6 +110,8 @@ class Supervisor:
                 with contextlib.suppress(Closed):
                     self._listen_to(ours, listening)
                 status, alive = self._bury(listening)
+                if self._signal:
+                    self._take_handed_over(ours)
             finally:
                 ours.close()
             trace.seek(0)
@@ -136,6 +138,20 @@ class Supervisor:
             listening.too_long = listening.overdue
             if listening.code is not None or listening.given_up or listening.too_long:
                 return
+
+    def _take_handed_over(self, channel: Channel) -> None:
+        """Cells that an interrupted worker had sent are finished, though nobody had read them yet."""
+        import json
+
+        until = time.monotonic() + GRACE  # something that escaped the worker's session may hold the connection open
+        with contextlib.suppress(Closed):
+            while time.monotonic() < until and select.select([channel.fileno()], [], [], 0)[0]:
+                channel.fill()
+        with contextlib.suppress(Closed):
+            for kind, data in channel.frames():
+                message: dict[str, Any] = json.loads(data) if kind == JSON else {}
+                if message.get("t") == "cell":
+                    self._keep(message["cell"], message["info"])
 
     def _bury(self, listening: _Listening) -> tuple[int, bool]:
         """Wait for the worker, or kill it -> (its status, whether it had to be killed though it closed its connection).

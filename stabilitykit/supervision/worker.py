@@ -150,17 +150,18 @@ def run_worker(channel: Channel, inheritance: Inheritance, command: Callable[[],
         sys.stdout = worker.output = io.TextIOWrapper(
             io.BufferedWriter(_Output(worker, terminal)), encoding, "backslashreplace", write_through=True
         )
-        with watched_by(worker):
-            code = command()
+        try:
+            with watched_by(worker):
+                code = command()
+        except StabilityKitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         channel.send({"t": "done", "code": code})
         atexit._run_exitfuncs()
     except Closed:
         pass
-    except StabilityKitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
     finally:
         with contextlib.suppress(BaseException):
             sys.stderr.flush()

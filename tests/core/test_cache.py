@@ -117,3 +117,29 @@ def test_unwritable_root_names_the_cure(tmp_path):
 def test_key_ignores_order_and_sees_values():
     assert content_key({"a": 1, "b": [np.int64(2)]}) == content_key({"b": [2], "a": 1})
     assert content_key({"a": 1, "b": [2]}) != content_key({"a": 1, "b": [3]})
+
+
+@pytest.mark.parametrize("shape, dtype", [((3, 10, 2), "float64"), ((3, 10, 4), "float32"), ((2, 10, 3), "float32")])
+def test_an_array_of_another_form_is_not_taken(tmp_path, shape, dtype):
+    """One of the right number of rows, or of numbers, is not enough."""
+    cache = TrajectoryCache(tmp_path)
+    cache.get({}, SHAPE, Filler())
+
+    def fill(out, start, on_batch):
+        out[:] = 1
+
+    found, info = cache.get({}, shape, fill, dtype)
+    assert found.shape == shape and found.dtype == dtype and not info["hit"]
+
+
+@pytest.mark.parametrize("place", range(0, TRUTH.nbytes, 37))
+def test_a_flipped_bit_is_seen_wherever_it_is(tmp_path, place):
+    cache = TrajectoryCache(tmp_path)
+    array, info = cache.get({}, SHAPE, Filler())
+    del array
+    data = next(tmp_path.rglob("logits.npy"))
+    raw = bytearray(data.read_bytes())
+    raw[len(raw) - TRUTH.nbytes + place] ^= 1
+    data.write_bytes(raw)
+    again, info = cache.get({}, SHAPE, Filler())
+    assert not info["hit"] and np.array_equal(again, TRUTH)

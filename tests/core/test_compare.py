@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.cli import run as run_cli
 from stabilitykit.review.compare import compare
+from stabilitykit.review.comparison import Entry, Row
 from stabilitykit.review.resampling import bootstrap_difference
 from stabilitykit.runs.folder import RunFolder, load_run
 from tests.core.report_runs import make_run
@@ -38,6 +39,18 @@ def test_values_kinds_and_ratios(runs):
         assert [e.value for e in line.entries] == [r[measurement.name].value for r in results]
         assert [e.n for e in line.entries] == [500, 300]
         assert line.ratio(1) == line.entries[1].value / line.entries[0].value
+
+
+def test_a_ratio_is_the_other_value_over_the_first():
+    entries = [
+        Entry(2.0, "exact", 1),
+        Entry(6.0, "exact", 1),
+        None,
+        Entry(None, "exact", 1),
+        Entry(math.inf, "exact", 1),
+    ]
+    assert [Row("p", "m", entries).ratio(k) for k in range(5)] == [1.0, 3.0, None, None, None]
+    assert Row("p", "m", [Entry(0.0, "exact", 1), entries[0]]).ratio(1) is None
 
 
 def test_differing_n_warns_and_adds_rows_at_equal_n(runs):

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from stabilitykit.base.errors import StabilityKitError, UsageProblem
-from stabilitykit.base.files import read_json, write_atomic, write_json
+from stabilitykit.base.files import open_plain, read_json, write_atomic, write_json
 from stabilitykit.base.locks import lock
 
 
@@ -67,3 +67,19 @@ def test_atomic_write_into_a_file_as_folder(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StabilityKitError, match="cannot write"):
         write_atomic(tmp_path / "file" / "a", "b")
+
+
+def test_a_link_put_in_the_place_of_a_file_meanwhile_is_not_followed(tmp_path):
+    """Between the look at a path and its opening: the opening itself refuses."""
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    for write in (False, True):
+        with open_plain(tmp_path / "file", write=write) as stream:
+            assert stream.read() == b"precious"
+        with pytest.raises(OSError):
+            open_plain(tmp_path / "link", write=write)
+        with pytest.raises(UsageProblem, match="pipe"):
+            open_plain(tmp_path / "pipe", write=write)
+        with pytest.raises((OSError, UsageProblem)):
+            open_plain(tmp_path, write=write)

@@ -92,6 +92,15 @@ def test_a_difference_in_any_batch_is_found_sooner_or_later(tmp_path):
     raise AssertionError("200 random batches of five never were the third")
 
 
+@pytest.mark.parametrize("row", [0, 9, 40, 49])
+def test_a_digest_sees_the_first_and_the_last_batch(row):
+    first, second = Network(), Network(changed=[row])
+    digests = [network.proof().digest() for network in (first, second)]
+    assert digests[0] != digests[1]
+    assert digests == [network.proof().digest(network.truth) for network in (first, second)]
+    assert first.computed == [(0, 10), (40, 50)]
+
+
 def test_many_networks_of_one_address_take_bounded_room(tmp_path):
     cache = TrajectoryCache(tmp_path)
     for seed in range(20):

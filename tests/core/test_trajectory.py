@@ -68,12 +68,21 @@ def test_rows_are_recomputed_bit_for_bit():
         context.rows_of([outside])
 
 
-@given(st.lists(st.lists(st.floats(-700, 700), min_size=3, max_size=3), min_size=1, max_size=4))
+@given(st.lists(st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3), min_size=1, max_size=4))
 def test_softmax_agrees_with_scipy_and_with_its_torch_twin(logits):
     array = np.array(logits)
     ours = to_space(array, "probabilities")
     assert np.allclose(ours, softmax(array, axis=-1), rtol=1e-12, atol=0)
     assert np.allclose(ours, to_space_torch(torch.from_numpy(array), "probabilities").numpy(), rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_softmax_of_short_floats_is_taken_in_float64(dtype):
+    logits = np.random.default_rng(0).normal(scale=8, size=(20, 5)).astype(dtype)
+    exact = softmax(logits.astype(np.float64), axis=-1)
+    assert np.allclose(to_space(logits, "probabilities"), exact, rtol=1e-13, atol=0)
+    assert np.allclose(to_space_torch(torch.from_numpy(logits), "probabilities").numpy(), exact, rtol=1e-13, atol=0)
+    assert to_space(logits, "logits").dtype == np.float64
 
 
 def test_saturated_softmax_keeps_distances():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from stabilitykit_adapters.adapter import AdaptedModel
 from stabilitykit_adapters.discovery import discover
-from stabilitykit_adapters.equivalence import certify, randomise, uncalibrated
+from stabilitykit_adapters.equivalence import _difference, certify, randomise, uncalibrated
 from torch import nn
 
 from tests.plugins.adapters.nets import Leaking, Modular, Noisy, Perceptron, Skip, images, make
@@ -80,3 +80,41 @@ def test_randomise_switches_everything_on(seed):
     randomise(net, seed=seed)
     assert uncalibrated(net) == [] and net[3].weight.std() > 0 and net[2].weight.std() > 0
     assert (net[1].running_var > 0).all()
+
+
+class OffInLogits(AdaptedModel):
+    def logits(self, inputs):
+        return super().logits(inputs) * (1 + 1e-6)
+
+
+class OffInStates(AdaptedModel):
+    def hooked_states(self, inputs):
+        return [state * (1 + 1e-6) for state in super().hooked_states(inputs)]
+
+
+@pytest.mark.parametrize("kind, states, tail", [(OffInLogits, True, False), (OffInStates, False, True)])
+def test_nearly_the_model_is_not_the_model(kind, states, tail):
+    net = make(Modular)
+    found = discover(net, (3, 12, 12))
+    report = certify(kind(net, found.program, found.runs[0]), images(3, (3, 12, 12)))
+    assert not report["bit_exact"] and 0 < report["max_abs_difference"] < 1e-3
+    assert report["states_exact"] is states and report["tail_exact"] is tail
+
+
+class Deaf(AdaptedModel):
+    def readout(self, state, *, fill=0.0):
+        return self.logits(images(3, (3, 12, 12)))
+
+
+def test_a_tail_that_ignores_the_state_is_vacuous():
+    net = make(Modular)
+    found = discover(net, (3, 12, 12))
+    report = certify(Deaf(net, found.program, found.runs[0]), images(3, (3, 12, 12)), thorough=False)
+    assert any("does not react" in reason for reason in report["vacuous"])
+
+
+def test_differences_are_never_hidden():
+    nan, one = torch.full((2, 3), float("nan")), torch.ones(2, 3)
+    assert _difference(one, one) == 0.0 and _difference(nan, nan) == 0.0 and _difference(one, 3 * one) == 2.0
+    assert _difference(nan, one) == _difference(one, nan) == float("inf")
+    assert _difference(one, torch.ones(2, 4)) == _difference((one, one), (one, torch.ones(3, 3))) == float("inf")

@@ -92,3 +92,13 @@ def test_interval_bounds_contain_difference_quotients(name: str, a: float, width
     assert (quotient >= low[0] - 1e-7).all() and (quotient <= high[0] + 1e-7).all()
     whole = activation.bounds(1)
     assert whole[0][0] <= low[0] <= high[0] <= whole[1][0]
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "gelu", "silu", "mish", "relu"])
+def test_bounds_on_an_interval_are_never_wider_than_everywhere(name: str) -> None:
+    """Also near a point where the derivative is almost at its extreme, and is rounded outward."""
+    activation = named(name)
+    lower = np.concatenate([10.0 ** -np.arange(1.0, 12.0), -(10.0 ** -np.arange(1.0, 12.0)), np.linspace(-40, 40, 33)])
+    low, high = activation.bounds_on(lower, lower + 0.5)
+    least, most = activation.bounds(len(lower))
+    assert (least <= low).all() and (low <= high).all() and (high <= most).all()

@@ -1,0 +1,1121 @@
+"""Small errors in code that guards trust, each with the tests that must notice it. See `benchmarks/mutations.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One small error.
+
+    Attributes:
+        file: from the root of the repository.
+        old: text that occurs in it exactly once.
+        new: what stands there instead.
+        breaks: what goes wrong, in a few words.
+        tests: files or node ids for pytest.
+        equivalent: why no test can notice it; empty for all that one must.
+    """
+
+    file: str
+    old: str
+    new: str
+    breaks: str
+    tests: tuple[str, ...] = ()
+    equivalent: str = ""
+
+
+def _of(file: str, tests: str, *rows: tuple[str, ...]) -> list[Mutant]:
+    """Mutants of one file.
+
+    Arguments:
+        tests: names below tests/, apart by blanks.
+        rows: (old, new, what breaks), and for an equivalent one the reason.
+    """
+    named = tuple(f"tests/{name}" for name in tests.split())
+    return [Mutant(file, row[0], row[1], row[2], named, *row[3:]) for row in rows]
+
+
+CACHE = _of(
+    "stabilitykit/evaluation/cache.py",
+    "core/test_cache.py core/test_identity.py",
+    ('if content_key(kept["record"]) != self.key:', "if False:", "an entry moved to another address is used"),
+    ('if kept["sha256"] != _digest(array, 0, self.shape[1]).hexdigest():', "if False:", "a damaged entry is used"),
+    (
+        'if not 0 < rows <= self.shape[1] or digest.hexdigest() != before["sha256"]:',
+        "if not 0 < rows <= self.shape[1]:",
+        "damaged rows are gone on with",
+    ),
+    (
+        "if array is not None and (proof is None or proof.reproduces(array, shape[1], drift)):",
+        "if array is not None:",
+        "the cache gives another network's numbers",
+    ),
+    (
+        "return (rows, digest) if proof is None or proof.reproduces(array, rows, 0.0) else (-1, None)",
+        "return rows, digest",
+        "another network's extraction is gone on with",
+    ),
+    ("for entry in entries if held else ():", "for entry in entries:", "without a lock, a half-filled array is used"),
+    ("if found != shape or fortran or kind != dtype:", "if fortran or kind != dtype:", "an array of another shape"),
+    ("if found != shape or fortran or kind != dtype:", "if found != shape or fortran:", "an array of another dtype"),
+    (
+        "            self.files.remove(*self.names, RECORD)\n",
+        "",
+        "a record of before vouches for new rows",
+        "its digest would not fit the new rows; removing it early spares reading them",
+    ),
+    ("strangers += array is not None", "strangers += 0", "another network's entry is passed over in silence"),
+    (
+        "digest.update(np.ascontiguousarray(rows.swapaxes(0, 1)).data)",
+        "digest.update(np.ascontiguousarray(rows[-1]).data)",
+        "only the last depth is in the digest",
+    ),
+)
+CACHE += _of(
+    "stabilitykit/evaluation/proof.py",
+    "core/test_identity.py",
+    (
+        "return again.tobytes() == np.ascontiguousarray(kept).tobytes()",
+        "return bool(np.allclose(again, kept))",
+        "nearly equal networks share",
+    ),
+    ("<= DRIFT_FACTOR * drift)", "<= 1e6 * drift)", "a drifting device is allowed anything"),
+    (
+        "for first in sorted({0, (self._rows - 1) // self._size * self._size}):",
+        "for first in (0,):",
+        "last batch unseen",
+    ),
+    (
+        "return [first for first in whole if first == 0 or first in self._done]",
+        "return whole[:1]",
+        "one batch is looked at",
+    ),
+    (
+        "self._batch(others[-1] if chance.random() < 0.5 else chance.choice(others))",
+        "self._batch(others[-1])",
+        "middle batches are never looked at",
+    ),
+    (
+        "        if self.exact:\n            return 0.0\n        again",
+        "        if True:\n            return 0.0\n        again",
+        "no drift is recorded",
+    ),
+)
+CACHE += _of(
+    "stabilitykit/evaluation/proof.py",
+    "core/test_cache_key.py",
+    (
+        "for source in dict.fromkeys(map(_source, (*things, *own))):",
+        "for source in ():",
+        "changed source code keeps the address",
+    ),
+    ("{model.module!r} {settings}", "", "settings of modules are not in the address"),
+)
+CACHE += _of(
+    "stabilitykit/evaluation/trajectories.py",
+    "core/test_cache_key.py",
+    ('        "model": asked.fingerprint,\n', "", "the key does not know the model"),
+    ('        "dataset": asked.dataset.fingerprint(),\n', "", "the key does not know the dataset"),
+    (
+        '"indices": hashlib.sha256(indices.astype(np.int64).tobytes()).hexdigest(),',
+        '"indices": len(indices),',
+        "the key does not know which images",
+    ),
+    (
+        '        "preprocessing": to_plain(dict(asked.model.preprocessing)),\n',
+        "",
+        "the key does not know the preprocessing",
+    ),
+    ('        "readout": asked.readout.fingerprint(),\n', "", "the key does not know the readout"),
+    ("        **asked.extraction.logits_record(),\n", "", "the key does not know dtype, batch size, layout, compiler"),
+    ('        "device": asked.device.type,\n', "", "the key does not know the device"),
+    ('        "threads": torch.get_num_threads(),\n', "", "the key does not know the threads"),
+    ('        "torch": torch.__version__,\n', "", "the key does not know torch's version"),
+    ('        "plugin": asked.model_choice.plugin,\n', "", "the key does not know the plugin"),
+    (
+        '        "code": code_digest(asked.model, trajectory_module, readout_module),\n',
+        "",
+        "the key does not know the code",
+    ),
+    (
+        "_cache_record(asked, mine), shape, fill, model.readout_dtype, proof_of(asked, mine)",
+        "_cache_record(asked, mine), shape, fill, model.readout_dtype, None",
+        "a cached trajectory needs no proof",
+    ),
+    ('exact=asked.device.type == "cpu")', "exact=False)", "on a CPU, nearly the same bits are enough"),
+    (
+        "    for array in (logits, labels):\n        array.flags.writeable = False\n",
+        "",
+        "a property can write into the shared trajectory",
+    ),
+)
+CONDITIONS = _of(
+    "stabilitykit/dynamics/extraction.py",
+    "core/test_extraction_conditions.py::test_logits_are_kept_apart_unless_only_the_space_or_the_readout_differs "
+    "core/test_extraction_conditions.py::test_plain_takes_back_what_is_only_faster",
+    ('_condition("batch size")', '_condition("batch size", moves_logits=False)', "cache key without the batch size"),
+    (
+        '_condition("precision", key="extract_dtype")',
+        '_condition("precision", key="extract_dtype", moves_logits=False)',
+        "cache key without the dtype",
+    ),
+    (
+        '_condition("NHWC", reference=False)',
+        '_condition("NHWC", moves_logits=False, reference=False)',
+        "cache key without the layout",
+    ),
+    (
+        '_condition("compiled", reference=False)',
+        '_condition("compiled", moves_logits=False, reference=False)',
+        "cache key without the compiler",
+    ),
+    (
+        'return replace(self, dtype="float32" if self.autocast is not None else self.dtype, **ordinary)',
+        "return replace(self, **ordinary)",
+        "the plain reference is the fast one",
+    ),
+)
+CONDITIONS += _of(
+    "stabilitykit/evaluation/snapshot.py",
+    "core/test_snapshot.py",
+    ("if model.fingerprint() != self.fingerprint:", "if False:", "changed weights go unseen"),
+    ("if structure(model) != self._structure:", "if False:", "hooks and replaced methods go unseen"),
+    ("if not np.array_equal(dataset.labels, self._labels):", "if False:", "changed labels go unseen"),
+    (
+        "            model.module.eval()  # modes are no damage: they are put back\n",
+        "",
+        "a network is left in training mode",
+    ),
+    (
+        "                    parameter.requires_grad_(wanted)\n",
+        "                    pass\n",
+        "gradients stay switched on",
+    ),
+    (
+        '("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")',
+        '("_forward_hooks", "_backward_hooks")',
+        "pre-hooks go unseen",
+    ),
+    (
+        '_replaced(model, ("preprocess", "initial_state", "block", "readout", "logits"))',
+        '_replaced(model, ("preprocess", "initial_state", "block"))',
+        "a replaced readout goes unseen",
+    ),
+    ('            _replaced(part, ("forward",)),\n', "", "a replaced forward goes unseen"),
+)
+CONDITIONS += _of(
+    "stabilitykit/evaluation/subject.py",
+    "core/test_snapshot.py core/test_evaluation.py",
+    (
+        "            labels = np.array(self.dataset.labels)\n",
+        "            labels = self.dataset.labels\n",
+        "the labels to compare with are the changed ones",
+    ),
+    (
+        "needed = {name: copy.deepcopy(results[name])",
+        "needed = {name: results[name]",
+        "a property can change another's result",
+    ),
+    (
+        "            if what:  # readouts of a changed model must not reach the others, let alone the cache\n",
+        "            if False:\n",
+        "readouts of a changed model reach the cache",
+    ),
+    (
+        "        if self._irreparable:\n            raise",
+        "        if False:\n            raise",
+        "a spoiled model is measured",
+    ),
+    ("        self.indices.flags.writeable = False\n", "", "a property can write into the shared indices"),
+)
+RESULTS = _of(
+    "stabilitykit/evaluation/acceptance.py",
+    "core/test_acceptance.py",
+    ("SUSPICIOUS = 1e-3", "SUSPICIOUS = 1e3", "the recheck's threshold times 10^6"),
+    (
+        "result.measurements[number] = replace(m, recheck=residual)",
+        "result.measurements[number] = replace(m, recheck=0.0)",
+        "every recheck finds 0",
+    ),
+    (
+        "allow_nan=False)",
+        "allow_nan=True)",
+        "infinities are stored as no JSON",
+        "to_plain has made text of them before",
+    ),
+    (
+        "stored = PropertyResult.from_json(json.loads(text))",
+        "stored = result",
+        "what is reported is not what is stored",
+    ),
+    ("if len(text) > MAX_RESULT_BYTES:", "if False:", "a result of any size is stored"),
+    ("if not stored.measurements and not stored.tables:", "if False:", "an empty result counts as measured"),
+    ("not all(isinstance(m, Measurement) for m in result.measurements):", "False:", "anything passes as a measurement"),
+)
+RESULTS += _of(
+    "stabilitykit/base/results.py",
+    "core/test_results.py core/test_acceptance.py",
+    ("    if math.isnan(number):\n", "    if False:\n", "NaN is a value"),
+    ("    if len(set(names)) < len(names):\n", "    if False:\n", "two measurements of one name"),
+    (
+        "denominator in (Kind.UPPER, Kind.EXACT)",
+        "denominator in (Kind.UPPER, Kind.LOWER, Kind.EXACT)",
+        "a bound divided by a wrong-sided one is a bound",
+    ),
+)
+RESULTS += _of(
+    "stabilitykit/review/consistency.py",
+    "core/test_consistency.py",
+    ("if key in m.witness and list(m.witness[key]) != true:", "if False:", "the witness's classes are ignored"),
+    (
+        '            ("orders", [int(orders[i]) for i in indices]),\n',
+        "",
+        "the witness's numbers in their class are ignored",
+    ),
+    ("0 <= i < len(labels) for i in indices", "True for i in indices", "a witness may name images that are not there"),
+    ("or (high is not None and m.value > high)", "", "a value above its interval stands"),
+    ("(low is not None and m.value < low) or", "", "a value below its interval stands"),
+)
+DYNAMICS = _of(
+    "stabilitykit/dynamics/probe.py",
+    "core/test_probe.py",
+    (
+        "            probe.weight.mul_(gain / scale)\n",
+        "            probe.weight.mul_(gain)\n",
+        "the probe's scale is dropped",
+    ),
+    (
+        "            probe.weight.mul_(gain / scale)\n",
+        "            probe.weight.mul_(1 / scale)\n",
+        "the probe's gain is dropped",
+    ),
+    ("    model.module.eval()\n", "", "probes are trained with dropout on"),
+    ("np.random.default_rng(seed)", "np.random.default_rng()", "probes without a seed"),
+    ("np.random.default_rng(seed)", "np.random.default_rng(0)", "one order of images whatever the seed"),
+    ("        nn.init.zeros_(probe.weight)\n", "", "probes start at random"),
+    ("order[rows]", "np.arange(len(indices))[rows]", "labels of other images"),
+    ("if depths * size * num_classes > MAX_WEIGHTS:", "if False:", "probes of any size"),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/lowprecision.py",
+    "core/test_perturbed.py core/test_lowprecision.py",
+    (
+        "if any(parameter.data_ptr() in mine",
+        "if False and any(parameter.data_ptr() in mine",
+        "a copy that shares weights is perturbed",
+    ),
+    ("largest / 127,", "largest / 128,", "128 levels of int8"),
+    (".round().clamp(-127, 127)", ".floor().clamp(-127, 127)", "int8 rounds down"),
+    (
+        "module.weight.copy_(quantise(module.weight, dim=_output_dim(module)))",
+        "module.weight.copy_(quantise(module.weight, dim=1))",
+        "int8 scales per input channel",
+    ),
+    ("                module.register_forward_pre_hook(_quantise_inputs)\n", "", "int8 inputs stay in float32"),
+    (
+        "            module.register_forward_hook(lambda",
+        "            (lambda *a: None)(lambda",
+        "outputs of layers are not rounded",
+    ),
+    (
+        "self.twin.block(t, _each(lambda part: round_to(part, self.format), state))",
+        "self.twin.block(t, (state))",
+        "the state between blocks is not rounded going in",
+    ),
+    (
+        'return 1 if getattr(module, "transposed", False) else 0',
+        "return 0",
+        "transposed convolutions are quantised by the wrong channel",
+    ),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/perturbed.py",
+    "core/test_lowprecision.py core/test_perturbed.py",
+    ("if not np.isfinite(logits).all():", "if False:", "an overflow is measured"),
+    ("true = model.block(t, state)", "true = model.block(t, model.initial_state(inputs))", "jumps of another orbit"),
+    (
+        "jumps.append(np.sqrt(np.square(there - here).sum(axis=1)))",
+        "jumps.append(np.square(there - here).sum(axis=1))",
+        "jumps are squared",
+    ),
+    ("norms.append(expected.norm(dim=1)", "norms.append(found.norm(dim=1)", "norms of the perturbed state"),
+    ("here if state is true else", "here if True else", "no jump at all"),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/space.py",
+    "core/test_trajectory.py",
+    ("values = np.asarray(logits, dtype=np.float64)", "values = np.asarray(logits)", "the softmax is taken in float32"),
+    ("values - values.max(axis=-1, keepdims=True)", "values", "large logits overflow"),
+    ("values = logits.double()", "values = logits", "the differentiable softmax is taken in float32"),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/readout.py",
+    "core/test_probe.py core/test_trajectory.py",
+    (
+        "            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())\n",
+        "            pass\n",
+        "all probes have one fingerprint",
+    ),
+    (
+        'torch.float64 if model.readout_dtype == "float64" else torch.float32',
+        "torch.float32",
+        "readouts of float64 networks are rounded",
+    ),
+    ("probe = self.probes[t]\n", "probe = self.probes[-1]\n", "the last probe at every depth"),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/compiled.py",
+    "core/test_extraction.py::test_a_compiler_that_fails_or_computes_something_else_is_found_out "
+    "core/test_extraction.py::test_recorded_operations_are_the_models_bit_for_bit",
+    (
+        "if not self.difference <= (LOW_TOLERANCE if low else TOLERANCE)",
+        "if not self.difference <= 1e9",
+        "a compiler may compute anything",
+    ),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/trajectory.py",
+    "core/test_trajectory.py",
+    ("        if not np.isfinite(logits).all():\n", "        if False:\n", "a NaN readout is measured"),
+    ("        if not bool(finite.all()):\n", "        if False:\n", "NaN pixels are measured"),
+    ("        out[:, rows] = logits\n", "        out[:, rows] = logits[:, ::-1]\n", "rows of a batch in another order"),
+)
+MACHINE = _of(
+    "stabilitykit/machine/determinism.py",
+    "core/test_determinism.py",
+    (
+        "torch.backends.cuda.matmul.allow_tf32 = False",
+        "torch.backends.cuda.matmul.allow_tf32 = True",
+        "TF32 is left on",
+    ),
+    ("torch.backends.cudnn.allow_tf32 = False", "pass", "TF32 is left on in convolutions"),
+    ("torch.backends.cudnn.benchmark = False", "pass", "algorithms are chosen by the clock"),
+    ('        torch.set_deterministic_debug_mode("warn")\n', "", "deterministic algorithms are not asked for"),
+    (
+        "torch.use_deterministic_algorithms(True, warn_only=True)",
+        "torch.use_deterministic_algorithms(False)",
+        "deterministic algorithms are off beside the compiler",
+    ),
+    ('        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"\n', "", "the compiler is not told"),
+    ("    torch.manual_seed(seed)\n", "", "torch is not seeded"),
+    ("    np.random.seed(seed % 2**32)\n", "", "numpy is not seeded"),
+    ("    random.seed(seed)\n", "", "Python is not seeded"),
+    ('os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")', "pass", "cuBLAS chooses its workspace"),
+)
+MACHINE += _of(
+    "stabilitykit/machine/device.py",
+    "core/test_device.py",
+    ("if (device.index or 0) >= count:", "if False:", "a GPU that is not there"),
+    ("        if count == 0:\n", "        if False:\n", "CUDA on a machine without"),
+    ('elif device.type != "cpu":', "elif False:", "any device of torch's is taken"),
+    ('"cuda" if torch.cuda.is_available() else "mps"', '"mps"', "auto passes over CUDA"),
+    ('if name == "cuda" and "LOCAL_RANK" in os.environ:', "if False:", "all ranks on one GPU"),
+)
+MACHINE += _of(
+    "stabilitykit/machine/process_state.py",
+    "core/test_process_state.py",
+    (
+        'if new is None or id(new) in familiar or not _written_in(new, key[0].partition(".")[0]):',
+        "if new is None:",
+        "a replaced function goes unseen",
+    ),
+    ("if new is None or id(new) in familiar or", "if new is None or", "two functions that changed places go unseen"),
+    ("            torch.backends.cudnn.allow_tf32,\n", "", "TF32 switched on goes unseen"),
+    ("            torch.are_deterministic_algorithms_enabled(),\n", "", "determinism switched off goes unseen"),
+    (
+        '        "torch\'s default dtype": str(torch.get_default_dtype()),\n',
+        '        "torch\'s default dtype": "",\n',
+        "another default dtype goes unseen",
+    ),
+    ("bool(torch.tensor(1e-310, dtype=torch.float64) * 1.0 == 0.0),", "False,", "flushed denormals go unseen"),
+    ("new = [now[ident] for ident in now if ident not in was]", "new = []", "a thread left running goes unseen"),
+    (
+        "gone = [key for key, value in was.items() if now.get(key) != value]",
+        "gone = []",
+        "changed environment variables go unseen",
+    ),
+    (
+        '            "the current folder": folder,\n',
+        '            "the current folder": "",\n',
+        "another current folder goes unseen",
+    ),
+    ('            "the umask": umask,\n', "", "another umask goes unseen"),
+)
+MACHINE += _of(
+    "stabilitykit/machine/distributed.py",
+    "core/test_distributed.py::test_rows_are_split_at_whole_batches",
+    (
+        "return [min(count, (total * rank // size) * batch_size)",
+        "return [min(count, count * rank // size)",
+        "ranks split batches",
+    ),
+)
+SUPERVISION = _of(
+    "stabilitykit/supervision/supervisor.py",
+    "core/test_supervision.py",
+    (
+        "return self.task is not None and self._until is not None and time.monotonic() >= self._until",
+        "return False",
+        "the time limit is ignored",
+    ),
+    ("kill = bool(self._signal) or listening.too_long", "kill = bool(self._signal)", "an overdue worker is waited for"),
+    ('self._status = "interrupted"', 'self._status = "complete"', "an interrupted run says complete"),
+    ("            listening.task = None\n", "            pass\n", "a death between tasks costs a finished cell"),
+    (
+        "                self._inheritance.lost[slug] = error",
+        "                _ = error",
+        "a deadly cell is run again for ever",
+    ),
+    ('self._inheritance.broken[task["key"]] = ended', "pass", "a deadly plugin is loaded again for ever"),
+    (
+        "return None if self._may_go_on() else 1\n\n    def _may_go_on",
+        "return None\n\n    def _may_go_on",
+        "what was printed is printed twice",
+    ),
+    ("        self._inheritance.cells.append(cell)\n", "", "finished cells are measured again after a death"),
+    (
+        "        if self._signal:\n            return self._interrupted()\n",
+        "",
+        "an interruption ends in the worker's code",
+    ),
+    (
+        'if task is None or task["kind"] == "command" or "RANK" in os.environ:',
+        'if task is None or task["kind"] == "command":',
+        "one of several ranks goes on alone",
+    ),
+    ("            self._inheritance.draws = False\n", "", "deadly pictures are drawn again for ever"),
+    ("for send in (os.killpg, os.kill):", "for send in (os.kill,):", "children of a dead worker live on"),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/worker.py",
+    "core/test_supervision.py",
+    ("        if os.getpid() != self._process:", "        if False:", "a forked child speaks for the worker"),
+    ("        if self._worker.busy:\n", "        if False:\n", "noise of plugins lands on stdout"),
+    ("            code = command()\n", "            command()\n", "the command's exit code is lost"),
+    ("            code = error.exit_code\n", "            pass\n", "bad input ends in 1 instead of 2"),
+    ("            os.dup2(2, 1)  # whatever", "            pass  # whatever", "compiled code prints into the result"),
+    ("    os.setsid()\n", "", "Ctrl-C reaches plugin code"),
+    ("ctypes.CDLL(None).prctl(1, signal.SIGKILL)", "pass", "a worker outlives its supervisor"),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/channel.py",
+    "core/test_supervision.py",
+    ("if size > LARGEST:", "if False:", "a message of any size is read"),
+)
+FILES = _of(
+    "stabilitykit/base/files.py",
+    "core/test_files.py core/test_folders.py",
+    ('_CAREFUL = getattr(os, "O_NOFOLLOW", 0) |', "_CAREFUL =", "opening a file follows a link"),
+    ("        if stat.S_ISLNK(mode):\n", "        if False:\n", "links out of a run folder are followed"),
+    ("        if stat.S_IFMT(mode) in _SPECIAL:\n", "        if False:\n", "pipes in a run folder are waited for"),
+    ('if name in ("", ".", "..") or "/" in name', "if False", "a name leads out of the folder"),
+    (
+        "    if not stat.S_ISREG(os.fstat(handle).st_mode):\n        os.close",
+        "    if False:\n        os.close",
+        "a pipe is read",
+    ),
+    (
+        "            path = path / name\n            self._refuse_foreign(path)\n",
+        "            path = path / name\n        self._refuse_foreign(path)\n",
+        "links on the way are followed",
+    ),
+    ("            os.fsync(stream.fileno())\n", "", "a power cut leaves an empty file"),
+    (
+        "            os.replace(temporary, path)\n",
+        "            os.replace(temporary, path) if not path.exists() else path.write_bytes(raw)\n",
+        "a crash leaves half a file",
+    ),
+    (
+        "                    if try_lock(stream.fileno()):\n",
+        "                    if True:\n",
+        "a living writer's file is removed",
+    ),
+    (
+        "                elif not entry.is_file(follow_symlinks=False):\n",
+        "                elif False:\n",
+        "links deep in a folder go unseen",
+    ),
+)
+FILES += _of(
+    "stabilitykit/base/locks.py",
+    "core/test_folders.py core/test_files.py",
+    ("        if held is False:\n", "        if False:\n", "two processes in one folder"),
+    ('getattr(os, "O_NOFOLLOW", 0)', "0", "a lock makes files through a link"),
+    ("        yield bool(held)\n", "        yield True\n", "where there are no locks, one is claimed"),
+    (
+        "        if not stat.S_ISREG(os.fstat(handle).st_mode):\n            raise",
+        "        if False:\n            raise",
+        "a pipe is taken for a lock",
+    ),
+)
+FILES += _of(
+    "stabilitykit/base/text.py",
+    "core/test_text.py::test_printable_text_has_no_control_characters_and_says_what_was_there "
+    "core/test_text.py::test_no_cell_is_a_formula core/test_text.py::test_numbers_stay_numbers "
+    "core/test_text.py::test_what_only_begins_like_a_number_is_quoted "
+    "core/test_text.py::test_floats_read_back_to_the_last_digit core/test_text.py::test_errors_stay_on_their_line "
+    "core/test_text.py::test_prints_warnings_and_libraries_pass_the_same_way",
+    ("\\x7f-\\x9f", "\\x7f", "C1 control characters reach the terminal"),
+    ("\\u2028-\\u202e", "\\u2028-\\u2029", "text that turns the direction of writing"),
+    ('tuple("=+-@\\t\\r")', 'tuple("=+-\\t\\r")', "a spreadsheet runs @formulas"),
+    ("_NUMBER.fullmatch(value)", "_NUMBER.match(value)", "-1+cmd() passes as a number"),
+    (
+        "return repr(value) if isinstance(value, float)",
+        'return f"{value:.6g}" if isinstance(value, float)',
+        "CSV loses digits",
+    ),
+    ("            text = one_line(body) + text[len(body) :]\n", "            pass\n", "a name breaks an error's line"),
+)
+RUNS = _of(
+    "stabilitykit/runs/folder.py",
+    "core/test_recorder.py core/test_evaluation.py core/test_folders.py",
+    ("        if existing and not resume:\n", "        if False:\n", "an earlier run is overwritten"),
+    ("        if existing and not holds_run:\n", "        if False:\n", "a folder of other files is used"),
+    ('or data["schema"] > SCHEMA_VERSION:', ":", "a run of a newer version is read"),
+    (
+        "        for name in PARTS:\n            self.files.check(name)\n",
+        "        pass\n",
+        "links in a run folder are followed",
+    ),
+    ('        if data["status"] == "ok" and result is None:\n', "        if False:\n", "a cell without a result is ok"),
+    (
+        '            if not self.files.holds("cells", f"{cell.slug}.json"):\n',
+        "            if False:\n",
+        "cells that a plugin removed stay lost",
+    ),
+    (
+        "return f\"{safe}.{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}\"",
+        "return safe",
+        "two cells share a file",
+    ),
+)
+RUNS += _of(
+    "stabilitykit/runs/recorder.py",
+    "core/test_recorder.py core/test_evaluation.py",
+    (
+        'self._folder.write_run({**self.content(), "status": "running"})',
+        'self._folder.write_run({**self.content(), "status": "complete"})',
+        "a killed run says complete",
+    ),
+    ("            self._folder.complete(self.cells)\n", "", "cells removed meanwhile stay lost"),
+    (
+        "        self._folder.write_cell(cell)\n",
+        "        self._folder.write_cell(cell) if len(self.cells) < 2 else None\n",
+        "cells are written at the end only",
+    ),
+)
+RUNS += _of(
+    "stabilitykit/evaluation/job.py",
+    "core/test_resume.py core/test_identity.py core/test_evaluation.py",
+    (
+        "if done is None or not done.ok or not self.world.leads:",
+        "if done is None or not self.world.leads:",
+        "--resume keeps failed cells",
+    ),
+    (
+        "changed = [key for key in {**record, **now} if record.get(key) != now.get(key)]",
+        "changed = []",
+        "--resume keeps cells of other settings",
+    ),
+    (
+        "elif done.record.get(COMPUTES) and done.record[COMPUTES] == subject.computes():",
+        "elif True:",
+        "--resume keeps cells of another network",
+    ),
+    (
+        "elif done.record.get(COMPUTES) and done.record",
+        "elif done.record.get(COMPUTES) is None or done.record",
+        "--resume keeps cells that prove nothing",
+    ),
+    ("if before is not None and before != request:", "if False:", "--resume goes on with another request"),
+    (
+        "        if replaced:\n            self._failed",
+        "        if False:\n            self._failed",
+        "a property that replaced a function has its number",
+    ),
+    ("        elif what:\n", "        elif False:\n", "a property that changed the model has its number"),
+    ("                subject.require_intact()\n", "", "a spoiled model is measured by the next property"),
+    (
+        '        make_deterministic(self.settings.seed)\n        try:\n            with task("cell"',
+        '        try:\n            with task("cell"',
+        "one cell's random numbers depend on the cells before",
+    ),
+)
+SEARCH = _of(
+    "stabilitykit/search/pairs/search.py",
+    "core/search/test_margins.py",
+    (
+        "error = 4 * sum(values.shape[::2], 8) * 2.0**-52",
+        "error = 0.0 * sum(values.shape[::2], 8) * 2.0**-52",
+        "the mean search has no margin",
+    ),
+    (
+        "error = 4 * sum(values.shape[::2], 8) * 2.0**-52",
+        "error = 4 * sum(values.shape[::2], 8) * 2.0**-60",
+        "the mean search's margin is too small",
+    ),
+    (
+        "largest = max(float(values.max()), -float(values.min()))",
+        "largest = float(values.max())",
+        "negative readouts have no margin",
+    ),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/bounds.py",
+    "core/search/test_margins.py",
+    ("WIDEN = 1.0 + 8 * EPS", "WIDEN = 1.0", "pairs that tie are dropped"),
+    (
+        "return best * depths * (1.0 + 8 * EPS * (depths + 4)) + TINY",
+        "return best * depths + TINY",
+        "pairs that tie in the mean are dropped",
+    ),
+    (
+        "return best * best * WIDEN + TINY",
+        "return best * best * WIDEN",
+        "pairs whose squares underflow are dropped",
+        "the root of a subnormal square, squared, rounds back to it",
+    ),
+    (
+        "lowered = 1.0 - 4 * (values.shape[2] + 8) * EPS",
+        "lowered = 1.0",
+        "long readouts are summed in any order without margin",
+    ),
+    (
+        "gap = max(np.float64(low[q, d, k]) - v, v - np.float64(high[q, d, k]))\n        if gap > 0.0:",
+        "gap = max(np.float64(low[q, d, k]) - v, v - np.float64(low[q, d, k]))\n        if gap > 0.0:",
+        "a box is a point",
+    ),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/screen_keys.py",
+    "core/search/test_margins.py core/search/test_screen.py::test_lower_bounds_never_exceed_distances",
+    ("return 1.05 * (m + 41) * UNIT", "return 0.0", "the screen's float32 products have no margin"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/screen_kernels.py",
+    "core/search/test_margins.py",
+    ("* (1.0 + 2.0**-22))", "* (1.0 - 2.0**-22))", "the screen's limit is rounded down"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/sweep.py",
+    "core/search/test_margins.py",
+    (
+        "error = 4 * (readout + 4) * 2.0**-52 * np.sqrt(readout) * largest",
+        "error = 0.0 * largest",
+        "keys of the sweep have no margin",
+    ),
+    (
+        "window = int(np.ceil(reach / widths[2] * (1 + 1e-6))) + 2",
+        "window = int(reach / widths[2])",
+        "the sweep's window is too narrow",
+    ),
+    (
+        "reach = bound * (1 + 1e-12) + keys.error + UNDERFLOW",
+        "reach = bound * 0.99 + keys.error",
+        "the sweep's reach is too short",
+    ),
+    ("[0, 1, columns - 1, columns, columns + 1]", "[0, 1, columns, columns + 1]", "a neighbouring cell is left out"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/sweep_kernels.py",
+    "core/search/test_margins.py",
+    (
+        "return reach * reach * (1.0 + 1e-14) + TINY",
+        "return reach * reach * (1.0 - 1e-14)",
+        "the sweep's limit is rounded down",
+    ),
+    (
+        "return 1.0 + (columns.shape[0] + 8) * 2.0**-23, 1e-36",
+        "return 1.0, 1e-36",
+        "the sweep's float32 sums have no margin",
+    ),
+)
+CERTIFICATES = _of(
+    "plugins/stabilitykit_lipschitz/rounding.py",
+    "plugins/lipschitz/test_rounding.py",
+    ("k = (terms + 2) * UNIT", "k = 0.0 * terms", "sums have no rounding"),
+    (
+        "return float(np.nextafter(value * (1.0 + 1e-14), np.inf)) if value > 0 else TINY",
+        "return value",
+        "bounds are not rounded upward",
+    ),
+    (
+        "if is_positive(level * np.eye(len(gram)) - gram, error + 4 * UNIT * (level + rows.max() ** 2)):",
+        "if True:",
+        "a norm bound is not proven",
+    ),
+    ("return (residual + lost + error) * (1.0 + 1e-10) <= shift", "return True", "any factor proves positivity"),
+    (
+        "return (residual + lost + error) * (1.0 + 1e-10) <= shift",
+        "return (residual + lost) * (1.0 + 1e-10) <= shift + 1e-3",
+        "a residual may be large",
+    ),
+    (
+        "    shifted = a - shift * np.eye(size)\n",
+        "    shifted = a + shift * np.eye(size)\n",
+        "an indefinite matrix is positive",
+    ),
+    (
+        "return scale * math.sqrt(float(np.sum(scaled * scaled))) * (1.0 + gamma(matrix.size))",
+        "return scale * math.sqrt(float(np.sum(scaled * scaled))) * (1.0 - 1e-12)",
+        "the Frobenius norm is rounded down",
+    ),
+)
+CERTIFICATES += _of(
+    "plugins/stabilitykit_lipschitz/certificate.py",
+    "plugins/lipschitz/test_certificate.py",
+    (
+        "        if residual <= margin:\n            return True\n",
+        "        return True\n",
+        "any multipliers are a proof",
+    ),
+    ("if 3.0 * residual <= margin:", "if True:", "a certificate is not checked"),
+    (
+        "    if any(i not in factor.diag for i in states):\n        return np.inf\n",
+        "    if any(i not in factor.diag for i in states):\n        return 0.0\n",
+        "half a factor proves",
+    ),
+    (
+        "for s in [mu, *t]):\n        return False",
+        "for s in [mu]):\n        return False",
+        "negative multipliers are a proof",
+        "their roots are NaN, and a matrix of NaN has no factor",
+    ),
+    (
+        "error[np.diag_indices(len(error))] += (scaled.diagonal[i] - shift) - diagonal[i]",
+        "error[np.diag_indices(len(error))] += scaled.diagonal[i] - diagonal[i]",
+        "the margin is not subtracted",
+    ),
+    (
+        "sums = [np.full(len(v), 8.0 * UNIT) for v in d]",
+        "sums = [np.zeros(len(v)) for v in d]",
+        "forming the matrix costs no rounding on the diagonal",
+    ),
+    (
+        "total_mu = float(proof.sum())",
+        "total_mu = float(proof.max())",
+        "the l-infinity bound is the largest multiplier",
+    ),
+)
+CERTIFICATES += _of(
+    "plugins/stabilitykit_lipschitz/farkas.py",
+    "plugins/lipschitz/test_exact.py::test_only_empty_systems_are_ruled_out "
+    "plugins/lipschitz/test_exact.py::test_empty_systems_are_ruled_out_by_their_own_multipliers "
+    "plugins/lipschitz/test_farkas.py",
+    ("> 4.0 * gamma(a.shape[0] + a.shape[1] + 8) * size + UNIT", "> 0.0", "a pattern is ruled out by rounding"),
+    ("    y = np.maximum(y, 0.0)\n", "", "negative multipliers rule patterns out"),
+    ("all(v >= 0 for v in exact) and", "", "multipliers of both signs rule patterns out"),
+    (
+        "least = float(np.minimum(sides * low, sides * high).sum())",
+        "least = float((sides * low).sum())",
+        "one corner stands for the box",
+    ),
+)
+CERTIFICATES += _of(
+    "plugins/stabilitykit_lipschitz/slopes.py",
+    "plugins/lipschitz/test_slopes.py",
+    (
+        "return np.maximum(low, least), np.minimum(high, most)",
+        "return low, high",
+        "local slopes are wider than global ones",
+    ),
+    (
+        "return np.maximum(low, least), np.minimum(high, most)",
+        "return np.maximum(low, least), np.minimum(high, most) * 0.99",
+        "local slopes are too small",
+    ),
+    ("            high = np.where(inside, np.maximum(high, most), high)\n", "", "a turning point inside is missed"),
+)
+CERTIFICATES += _of(
+    "plugins/stabilitykit_lipschitz/trace.py",
+    "plugins/lipschitz/test_reading.py plugins/lipschitz/test_batch.py",
+    (
+        "if not (inside == inside[:1]).all() or (inside.size and not 0 <= inside.min() <= inside.max() < size):",
+        "if False:",
+        "networks that mix images are read",
+    ),
+)
+CERTIFICATES += _of(
+    "plugins/stabilitykit_lipschitz/product.py",
+    "plugins/lipschitz/test_rounding.py",
+    ("return (bound + error) * (1 + 1e-14)", "return bound", "folding's rounding is left out of the product"),
+    ("    return total * (1 + 1e-10)\n", "    return 0.0\n", "folding's rounding is left out of the certificate"),
+)
+CERTIFICATES += _of(
+    "plugins/stabilitykit_adapters/equivalence.py",
+    "plugins/adapters/test_equivalence.py",
+    (
+        '"bit_exact": max(differences) == 0.0 and tail == 0.0,',
+        '"bit_exact": max(differences) < 1e-3 and tail < 1e-3,',
+        "nearly the model is the model",
+    ),
+    ('"bit_exact": max(differences) == 0.0 and tail == 0.0,', '"bit_exact": tail == 0.0,', "states are not compared"),
+    ('"deterministic": bool(torch.equal(plain, again)),', '"deterministic": True,', "noise goes unseen"),
+    (
+        'filled = model.readout(state, fill=float("nan"))',
+        "filled = logits",
+        "a tail that reads past the state goes unseen",
+    ),
+    (
+        '            return float("inf")\n        if not',
+        "            return 0.0\n        if not",
+        "states of other shapes agree",
+    ),
+    (
+        'worst = max(worst, float(gap.max()) if not bool(gap.isnan().any()) else float("inf"))',
+        "worst = max(worst, float(gap.nan_to_num(0.0).max()))",
+        "NaN agrees with numbers",
+    ),
+    ("    if idle:\n", "    if False:\n", "idle blocks go unseen"),
+    (
+        "        if bool(torch.equal(moved, logits)):\n",
+        "        if False:\n",
+        "a tail that ignores the state goes unseen",
+    ),
+    ("            parameter.data = data\n", "            pass\n", "the certificate zeroes the network"),
+    ("    if layers:\n", "    if False:\n", "untrained BatchNorm goes unseen"),
+    ("other = copy.deepcopy(model)", "other = model", "the certificate randomises the network"),
+    (
+        "        state = model.block(t, state)\n        differences.append",
+        "        state = model.block(t, seen[t])\n        differences.append",
+        "blocks are not chained",
+        "by induction the chain is exact where every block is",
+    ),
+)
+PROPERTIES = _of(
+    "plugins/stabilitykit_expansivity/constants.py",
+    "plugins/expansivity/test_expansivity.py::test_float32_storage_says_upper_bound_with_an_interval_that_holds",
+    ("FLOAT32_SLACK = 2.0**-23", "FLOAT32_SLACK = 0.0", "float32 copies have no margin"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_shadowing/bracket_lower.py",
+    "plugins/shadowing/test_bracket.py plugins/shadowing/test_profile.py",
+    ("MARGIN = 1e-12", "MARGIN = -1e-6", "the lower side is above the upper one"),
+)
+DATA = _of(
+    "plugins/stabilitykit_vision/ranges.py",
+    "plugins/vision/test_guards.py plugins/vision/test_ranges.py",
+    ("        if not inside.all():\n", "        if False:\n", "pixels outside their range are measured"),
+    ("            if not finite.all():\n", "            if False:\n", "NaN pixels are measured"),
+    ("    if brightest <= 0:\n", "    if False:\n", "black images are measured"),
+    ("    if brightest <= HARDLY * (1 + 1e-3):\n", "    if False:\n", "pixels 0..15 taken for 0..255 are measured"),
+    ("    if given or brightest >= DIM:\n", "    if brightest >= DIM:\n", "a range given by hand is doubted"),
+    ("or parsed.low >= parsed.high:", ":", "an empty range is taken"),
+    (
+        "stored.astype(np.float32) / np.float32(self.high)",
+        "stored.astype(np.float32) / np.float32(256)",
+        "bytes are divided by 256",
+    ),
+    (
+        '    if dtype.kind == "u" and dtype.itemsize == 2:\n        return Range(0, 65535)\n',
+        "",
+        "16 bits have no range",
+    ),
+)
+DATA += _of(
+    "plugins/stabilitykit_vision/labels.py",
+    "plugins/vision/test_guards.py plugins/vision/test_labels.py",
+    ("((rows != 0).sum(axis=1) == 1)", "True", "rows with two ones are a class"),
+    ("        if not whole.all():\n", "        if False:\n", "fractions are classes"),
+    ("    if low < 0 or high >= count:\n", "    if low < 0:\n", "labels beyond the classes"),
+    ("    if low < 0 or high >= count:\n", "    if high >= count:\n", "negative labels"),
+    ("    values = values - first\n", "", "labels_from is ignored"),
+    ("    if unknown is not None:\n", "    if False:\n", "a label without a class"),
+)
+DATA += _of(
+    "stabilitykit/dynamics/dataset.py",
+    "core/test_dataset.py",
+    ("        if len(labels) != len(self):\n", "        if False:\n", "labels of other images"),
+    ("if labels.min() < 0 or labels.max() >= classes:", "if labels.min() < 0:", "a label beyond the class names"),
+    (
+        "            order[members] = np.arange(len(members))\n",
+        "            order[members] = members\n",
+        "numbers within a class count all images",
+    ),
+)
+DATA += _of(
+    "stabilitykit/base/memory.py",
+    "core/test_memory.py",
+    ("if room is not None and declared > room * SHARE:", "if False:", "an archive beyond memory is unpacked"),
+    ("if not asked_for and declared > SUSPICIOUS_BYTES and", "if False and", "a bomb is unpacked"),
+)
+
+REVIEW = _of(
+    "stabilitykit/review/again.py",
+    "core/test_verify.py::test_red core/test_verify.py::test_settings_changed_in_run_json_turn_numbers_red "
+    "core/test_verify.py::test_green core/test_again.py",
+    (
+        'if fingerprint != record["model"]["fingerprint"] and fingerprint not in former:',
+        "if False:",
+        "changed weights are not named",
+    ),
+    (
+        'if not isinstance(dataset, Mapping) or dataset.get("fingerprint") != record["dataset"]["fingerprint"]:',
+        "if False:",
+        "changed images are not named",
+    ),
+    ("if key in recorded and recorded[key] != record[key]", "if False", "verify ignores changed settings"),
+    ("            if damage:\n", "            if False:\n", "verify goes on with a model that a property changed"),
+    (
+        "        found |= {name: value for name, value in more.items() if found.get(name) is None}\n",
+        "",
+        "numbers that rest on all images are not recomputed",
+    ),
+)
+REVIEW += _of(
+    "stabilitykit/review/judging.py",
+    "core/test_verify.py::test_red core/test_verify.py::test_witness_classes_are_compared_without_measuring_again "
+    "core/test_verify.py::test_every_altered_leaf_fails_or_is_listed_by_name core/test_verify.py::test_green",
+    (
+        "elif isinstance(witness, float) and m.value is not None and not close(witness, m.value, tolerance):",
+        "elif False:",
+        "a recomputed witness is not compared",
+    ),
+    (" or inconsistent(self.pair.dataset, m)\n", "\n", "verify ignores the witness's classes"),
+    ("disagreements(files, cells, plan)\n    ]", "()\n    ]", "measurements.csv is never compared"),
+    ("            wrong += self._table(", "            self._table(", "tables are not compared"),
+    ('        wrong += self._failing("", outside, self._as_stored(self.again.cell))\n', "", "records are not compared"),
+    ('wrong = self._failing("result", rest, now)', "wrong = []", "notes and images are not compared"),
+)
+REVIEW += _of(
+    "stabilitykit/review/circumstances.py",
+    "core/test_again.py core/test_verify.py::test_another_machine_is_compared_within_the_drift "
+    "core/test_verify.py::test_red "
+    "core/test_verify.py::test_numbers_are_equal_to_the_last_bit_on_the_machine_of_the_run",
+    ("return DRIFT if self.other_machine else (0.0, 0.0)", "return DRIFT", "the same machine may give other bits"),
+    (
+        "DRIFT: Tolerance = (100 * LOGIT_BOUND,",
+        "DRIFT: Tolerance = (1e6 * LOGIT_BOUND,",
+        "another machine may give any number",
+    ),
+    (
+        'if path == f"record.{COMPUTES}" and self.other_machine:',
+        'if path == f"record.{COMPUTES}":',
+        "the digest of what is computed is not compared",
+    ),
+)
+REVIEW += _of(
+    "stabilitykit/review/leaves.py",
+    "core/test_leaves.py",
+    ("isinstance(reported, bool) is not isinstance(recomputed, bool) or reported", "reported", "true is 1"),
+    ("range(max(len(reported), len(recomputed)))", "range(min(len(reported), len(recomputed)))", "longer lists agree"),
+    (
+        "[*reported, *(key for key in recomputed if key not in reported)]",
+        "list(reported)",
+        "what a run lacks goes unseen",
+    ),
+    ("math.isclose(*numbers, rel_tol=relative, abs_tol=absolute)", "True", "any two numbers are close"),
+)
+REVIEW += _of(
+    "stabilitykit/review/consistency.py",
+    "core/test_consistency.py core/test_verify.py::test_every_altered_leaf_fails_or_is_listed_by_name "
+    "core/test_verify.py::test_cells_that_are_gone_or_were_copied "
+    "core/test_verify.py::test_settings_changed_in_run_json_turn_numbers_red",
+    (
+        "if (column in header and safe_cell(row[column]) != true[column]) or len(row) > len(header):",
+        "if False:",
+        "fields of measurements.csv are not compared",
+    ),
+    (
+        "        for column in CSV_COLUMNS:\n",
+        '        for column in ("value",):\n',
+        "only values of measurements.csv are compared",
+    ),
+    (
+        "            if name in cell.record and cell.record[name] != value:\n",
+        "            if False:\n",
+        "settings changed in run.json go unseen",
+    ),
+    ('        if name != f"{cell.slug}.json":\n', "        if False:\n", "a cell in another's place goes unseen"),
+    ('            yield key, "", "its file is missing in cells/"\n', "            pass\n", "missing cells go unseen"),
+)
+REVIEW += _of(
+    "stabilitykit/review/comparison.py",
+    "core/test_compare.py::test_space_readout_and_data_are_compared "
+    "core/test_compare.py::test_a_ratio_is_the_other_value_over_the_first",
+    (
+        "return self.record.get(key, CONDITIONS[key][1])",
+        "return CONDITIONS[key][1]",
+        "compare ignores how numbers were measured",
+    ),
+    ("found = other.value / first.value", "found = first.value / other.value", "ratios are upside down"),
+)
+CHAIN = _of(
+    "stabilitykit/evaluation/chain_check.py",
+    "core/test_chain_check.py",
+    (
+        "    if reasons and not settings.uncertified:\n",
+        "    if False:\n",
+        "a model that its blocks are not is measured",
+    ),
+    ("ROUNDING = 1e-5\n", "ROUNDING = 10.0\n", "any difference is rounding"),
+    (
+        "        result.measurements[:] = [replace",
+        "        _ = [replace",
+        "numbers of uncertified models are not marked",
+    ),
+    ("    if repeat > ROUNDING:\n", "    if False:\n", "noise goes unseen"),
+    (
+        "        if drift > ROUNDING and not _is_rounding(model, mixed, depths, drift):\n",
+        "        if False:\n",
+        "statistics over the batch go unseen",
+    ),
+    ("        chain = max(chain, _relative(chained, plain))\n", "", "blocks and model are not compared"),
+    ("<= DOUBLE_ROUNDING", "<= 1e9", "every drift vanishes in float64"),
+    ("if gap.numel() else 0.0\n    finite", "if False else 0.0\n    finite", "all differences are 0"),
+)
+CHAIN += _of(
+    "stabilitykit/training/fitting.py",
+    "core/test_fitting.py core/test_checkpoints.py",
+    (
+        "    if fit.wrong or (resampled and not how.resample):\n",
+        "    if resampled and not how.resample:\n",
+        "a checkpoint that does not fit is loaded",
+    ),
+    ("    if fit.wrong or (resampled and not how.resample):\n", "    if fit.wrong:\n", "weights are resampled unasked"),
+    ("    _require_finite(fit.used, found.path)\n", "", "NaN weights are measured"),
+    (
+        "            elif not _same_kind(given, want):\n",
+        "            elif False:\n",
+        "quantised weights without scales are loaded",
+    ),
+    ("fit.rounded += [] if exact else [name]", "pass", "rounding of weights goes unsaid"),
+    (
+        "                    fit.torn.append(name)\n",
+        "                    pass\n",
+        "tied weights that differ are loaded",
+    ),
+    (
+        "        fit.unused = [n for n, t in state.items() if n not in self.tensors and not self.known(n, t)]\n",
+        "",
+        "tensors nobody reads are dropped",
+    ),
+)
+CHAIN += _of(
+    "stabilitykit/training/containers.py",
+    "core/test_checkpoints.py core/test_fitting.py",
+    (
+        'return torch.load(path, map_location="cpu", weights_only=True)',
+        'return torch.load(path, map_location="cpu", weights_only=False)',
+        "a checkpoint runs code",
+    ),
+)
+
+MUTANTS = [
+    *CACHE,
+    *CONDITIONS,
+    *RESULTS,
+    *DYNAMICS,
+    *MACHINE,
+    *SUPERVISION,
+    *FILES,
+    *RUNS,
+    *SEARCH,
+    *CERTIFICATES,
+    *PROPERTIES,
+    *DATA,
+    *REVIEW,
+    *CHAIN,
+]
