@@ -49,8 +49,13 @@ class ExactS:
 
 def affordable(values: np.ndarray) -> bool:
     """Do the sets of images of values (T+1, N, K) fit in SET_BYTES?"""
+    return set_bytes(values) <= SET_BYTES
+
+
+def set_bytes(values: np.ndarray) -> int:
+    """Bytes of the sets of images of values (T+1, N, K)."""
     depths, images, _ = values.shape
-    return 2 * depths * images * words_of(images) * 8 <= SET_BYTES
+    return 2 * depths * images * words_of(images) * 8
 
 
 class ExactShadowing:
@@ -60,29 +65,27 @@ class ExactShadowing:
         values: (T+1, N, K), N >= 2, T >= 1.
         start_tracer: may the image an orbit starts from trace it.
         threads: default all cores.
-        nodes: most nodes to search at one eps.
     """
 
-    def __init__(
-        self, values: np.ndarray, *, start_tracer: bool = True, threads: int | None = None, nodes: int = NODES
-    ) -> None:
+    def __init__(self, values: np.ndarray, *, start_tracer: bool = True, threads: int | None = None) -> None:
         self.distances = Distances(values, threads)
-        self.start_tracer, self.nodes = start_tracer, nodes
+        self.start_tracer = start_tracer
         self.nearest: np.ndarray | None = None
         if not start_tracer:
             self.nearest = np.stack([nearest_neighbours(points)[1] for points in values])
 
-    def at(self, eps: float, lower: float = 0.0, known: np.ndarray | None = None) -> ExactS:
+    def at(self, eps: float, lower: float = 0.0, known: np.ndarray | None = None, nodes: int = NODES) -> ExactS:
         """s(eps) for eps >= 0.
 
         Arguments:
             lower: a lower bound of it.
             known: int64 (T+1,), an orbit with eps(p) > eps, if one is known: its delta is an upper bound.
+            nodes: most to search.
         """
         if not eps >= 0:
             raise ValueError(f"eps: expected a number >= 0, got {eps}")
         far = far_sets(self.distances, eps)
-        budget = Budget(self.nodes)
+        budget = Budget(nodes)
         path, upper = known, np.inf if known is None else self.delta(known)
         lower, decisions, halve = min(lower, upper), 0, False
         while lower < upper and decisions < DECISIONS:

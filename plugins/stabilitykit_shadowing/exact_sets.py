@@ -17,8 +17,10 @@ from stabilitykit.search.parallel import run, spans, thread_count
 if TYPE_CHECKING:
     from stabilitykit.search.trees.tree import Forest
 
-# Up to so many images matrix products in numpy take less time than loading and running compiled code.
+# Up to so many images numpy takes less time than loading and running compiled code, and with a table of at most so many
+# bytes.
 DENSE = 1200
+TABLE_BYTES = 2**28
 _LEAF = 16
 _FULL = np.uint64(2**64 - 1)
 
@@ -36,6 +38,11 @@ class Distances:
         self.columns = np.ascontiguousarray(np.asarray(values, dtype=np.float64).transpose(0, 2, 1))
         self.threads = thread_count(threads)
         self._trees: dict[int, Forest] = {}
+
+    @property
+    def dense(self) -> bool:
+        """Is the sample small enough for ``table``?"""
+        return self.images <= DENSE and 8 * self.depths * self.images**2 <= TABLE_BYTES
 
     def squares(self, t: int, i: int) -> np.ndarray:
         """Squared distances of all images from image i at depth t -> float64 (N,)."""
@@ -79,7 +86,7 @@ def largest_square(distance: float) -> float:
 def far_sets(distances: Distances, eps: float) -> np.ndarray:
     """The images farther than eps from image i at depth t -> uint64 (T+1, N, words)."""
     limit = largest_square(eps)
-    if distances.images <= DENSE:
+    if distances.dense:
         return packed(distances.table > limit)
     from stabilitykit_shadowing.exact_kernels import far_rows
 
@@ -107,17 +114,19 @@ def escapable_sets(distances: Distances, far: np.ndarray, delta: float) -> np.nd
     found = np.empty_like(far)
     found[-1] = far[-1]
     for t in range(distances.depths - 2, -1, -1):
-        if distances.images <= DENSE:
-            found[t] = far[t] | _union_by_product(distances.table[t + 1] <= limit, found[t + 1])
+        if distances.dense:
+            found[t] = _unite_small(distances.table[t + 1] <= limit, far[t], found[t + 1])
         else:
             _unite(distances, t + 1, limit, far[t], found[t + 1], found[t])
     return found
 
 
-def _union_by_product(near: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """For every image the union of the rows of those near it; sums of at most 1200 ones are exact in float32."""
-    bits = unpacked(rows, len(near)).astype(np.float32)
-    return packed(near.astype(np.float32) @ bits > 0)
+def _unite_small(near: np.ndarray, own: np.ndarray, following: np.ndarray) -> np.ndarray:
+    """own[i] united with the rows ``following`` of all images near i, bool (N, N)."""
+    found = own | following  # everyone is near itself
+    for i in np.flatnonzero(near.sum(axis=1) > 1):
+        found[i] |= np.bitwise_or.reduce(following[near[i]], axis=0)
+    return found
 
 
 def _unite(
