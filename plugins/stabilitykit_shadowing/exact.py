@@ -22,6 +22,8 @@ NODES = 20_000
 DECISIONS = 100
 # Two sets of images per image and depth are held: 10,000 images at 9 depths take 0.23 GB.
 SET_BYTES = 2**30
+# Differences of coordinates at one eps: some 20 seconds of CPU.
+PAIR_WORK = 40_000_000_000
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,16 @@ class ExactS:
         return self.lower == self.upper
 
 
-def affordable(values: np.ndarray) -> bool:
-    """Do the sets of images of values (T+1, N, K) fit in SET_BYTES?"""
-    return set_bytes(values) <= SET_BYTES
-
-
-def set_bytes(values: np.ndarray) -> int:
-    """Bytes of the sets of images of values (T+1, N, K)."""
-    depths, images, _ = values.shape
-    return 2 * depths * images * words_of(images) * 8
+def too_much(values: np.ndarray) -> str:
+    """Why s(eps) of values (T+1, N, K) is not decided, in words; empty where it is."""
+    depths, images, readout = values.shape
+    size = 2 * depths * images * words_of(images) * 8
+    if size > SET_BYTES:
+        return f"sets of {images} images take {size / 2**30:.3g} GiB (at most {SET_BYTES / 2**30:g})"
+    work = images * images * depths * readout
+    if work > PAIR_WORK:
+        return f"all distances take {work:.2g} differences (at most {PAIR_WORK:.2g})"
+    return ""
 
 
 class ExactShadowing:

@@ -11,7 +11,7 @@ import numpy as np
 from stabilitykit import Kind, Measurement, Table
 from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import Bracket
-from stabilitykit_shadowing.exact import NODES, SET_BYTES, ExactS, ExactShadowing, affordable, set_bytes
+from stabilitykit_shadowing.exact import NODES, ExactS, ExactShadowing, too_much
 from stabilitykit_shadowing.exact_sets import DENSE
 from stabilitykit_shadowing.measure import Shadowed
 from stabilitykit_shadowing.orbits import PseudoOrbits, path_jumps
@@ -37,8 +37,8 @@ class ExactResult:
     def __init__(self, context: Context, family: Shadowed, bounds: Bracket, start_tracer: bool) -> None:
         self.context, self.family, self.bounds, self.start_tracer = context, family, bounds, start_tracer
         self.values = context.trajectory.values
-        self.affordable = affordable(self.values)
-        self.exact = ExactShadowing(self.values, start_tracer=start_tracer) if self.affordable else None
+        self.reason = too_much(self.values)
+        self.exact = None if self.reason else ExactShadowing(self.values, start_tracer=start_tracer)
 
     def at(self, eps: float, nodes: int | None = None) -> ExactS:
         """s(eps), or the bracket where N is too large; ``nodes``: at most so many, default NODES."""
@@ -63,10 +63,7 @@ class ExactResult:
         if not self.start_tracer:
             told.append("not by the orbit's first image")
         if self.exact is None:
-            told.append(
-                f"not decided: sets of {self.values.shape[1]} images take {set_bytes(self.values) / 2**30:.3g} GiB "
-                f"(at most {SET_BYTES / 2**30:g}); the bracket stands"
-            )
+            told.append(f"not decided: {self.reason}; the bracket stands")
         elif not found.proven:
             told.append(f"not decided within {NODES} nodes; what is left of the bracket stands")
         elif found.path is None:

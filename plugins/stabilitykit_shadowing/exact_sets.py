@@ -17,10 +17,11 @@ from stabilitykit.search.parallel import run, spans, thread_count
 if TYPE_CHECKING:
     from stabilitykit.search.trees.tree import Forest
 
-# Up to so many images numpy takes less time than loading and running compiled code, and with a table of at most so many
-# bytes.
+# Up to so many images numpy takes less time than loading and running compiled code, with a table of at most so many
+# bytes and so many differences of coordinates behind it.
 DENSE = 1200
 TABLE_BYTES = 2**28
+TABLE_WORK = 200_000_000
 _LEAF = 16
 _FULL = np.uint64(2**64 - 1)
 
@@ -42,7 +43,8 @@ class Distances:
     @property
     def dense(self) -> bool:
         """Is the sample small enough for ``table``?"""
-        return self.images <= DENSE and 8 * self.depths * self.images**2 <= TABLE_BYTES
+        numbers = self.depths * self.images**2
+        return self.images <= DENSE and 8 * numbers <= TABLE_BYTES and numbers * self.readout <= TABLE_WORK
 
     def squares(self, t: int, i: int) -> np.ndarray:
         """Squared distances of all images from image i at depth t -> float64 (N,)."""

@@ -129,4 +129,5 @@ def overstatement(sh: Measurement | None, exact: Measurement | None) -> str:
     if not math.isfinite(upper):
         return ""
     least = "" if upper == exact.value else "at least "
-    return f"; the paper's reading: {sh.name} is {least}{sh.value / upper:.3g} times Sh_exact, so is this quotient"
+    factor = f"{least}{sh.value / upper:.3g} times Sh_exact"
+    return f"; the paper's reading: {sh.name} is {factor}, and this quotient is too large by that"
