@@ -31,7 +31,9 @@ STRICTER = {
     "g-shadowing, profile": ("shadowing", "Sh_profile"),
     "g-shadowing, lower bound over all sample orbits": ("shadowing", "Sh_all.lower"),
     "g-shadowing, upper bound over all sample orbits": ("shadowing", "Sh_all.upper"),
+    "g-shadowing, exact over all sample orbits": ("shadowing", "Sh_exact"),
     "topological, profile": ("topological", "T_g.profile"),
+    "topological, lower bound from the exact value": ("topological", "T_g.lower"),
 }
 
 

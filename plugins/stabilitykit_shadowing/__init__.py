@@ -10,7 +10,7 @@ def stabilitykit_properties() -> list[Component]:
             kind="property",
             name="shadowing",
             target="stabilitykit_shadowing.property:Shadowing",
-            summary="g-shadowing constants Sh_profile, Sh_paper, Sh_best with witness orbits and the profile s(eps)",
+            summary="g-shadowing constants Sh_exact, Sh_profile, Sh_paper, Sh_best, witnesses, the profile s(eps)",
             reference="Definition 2, Table 2",
             primary="family",
             options=(
@@ -40,6 +40,7 @@ def stabilitykit_properties() -> list[Component]:
                 Option("refine_orbits", "int", 256, "refined: orbits to refine, 0 for all", minimum=0),
                 Option("refine_steps", "int", 30, "refined: gradient steps on h_0", minimum=1),
                 Option("bracket", "bool", True, "bound s(eps) over all sample pseudo-orbits as well"),
+                Option("exact", "bool", True, "decide s(eps) over all sample pseudo-orbits (needs bracket)"),
             ),
         )
     ]

@@ -12,11 +12,15 @@ from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResul
 from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import lower_bounds
+from stabilitykit_shadowing.exact_result import NAME as EXACT
+from stabilitykit_shadowing.exact_result import ExactResult
 from stabilitykit_shadowing.measure import Shadowed, bracket_of, shadow
 from stabilitykit_shadowing.orbits import PseudoOrbits, distances, nearest_orbits, path_jumps
 from stabilitykit_shadowing.report import Witnesses, bracket_table, constants_table, profile_table
 from stabilitykit_shadowing.tracing import tracing_distances
 
+# Two orders of summation differ by less than this, relatively.
+ROUNDING = 1e-9
 NEED_TWO = "needs at least two images to step between; raise --limit"
 
 
@@ -37,18 +41,19 @@ class Shadowing(Property):
         refine_orbits: int = 256,
         refine_steps: int = 30,
         bracket: bool = True,
+        exact: bool = True,
     ) -> None:
         self.family = family
         self.same_class, self.unvisited = same_class, unvisited
         self.format, self.noise_scale = format, noise_scale
         self.tracers, self.start_tracer = tracers, start_tracer
         self.refine_orbits, self.refine_steps = refine_orbits, refine_steps
-        self.bracket = bracket
+        self.bracket, self.exact = bracket, exact
 
     def evaluate(self, context: Context) -> PropertyResult:
         """Measurements ``Sh_profile``, ``Sh_paper``, ``Sh_best`` (estimates), ``Sh_all.lower`` and ``.upper`` (bounds
-        of s(eps)/eps at Sh_profile's eps over all sample pseudo-orbits), ``eps.*``, ``delta.*``; tables ``profile``,
-        ``bracket``, ``constants``, ``orbits``."""
+        of s(eps)/eps at Sh_profile's eps over all sample pseudo-orbits), ``Sh_exact`` (it, exactly), ``eps.*``,
+        ``delta.*``; tables ``profile``, ``bracket``, ``constants``, ``orbits``, ``exact``."""
         trajectory = context.trajectory
         values = trajectory.values
         if values.shape[1] < 2:
@@ -195,6 +200,11 @@ class Shadowing(Property):
                 "Sh_all.upper", upper / eps, above, len(trajectory), "ratio", witness, "Definition 2", note=about
             ),
         ]
+        if self.exact:
+            exact = ExactResult(context, data, bounds, self.start_tracer)
+            found = exact.measurement(eps, result["Sh_profile"].value, _copies(trajectory))
+            result.measurements.append(found)
+            result.tables["exact"] = exact.table(trajectory.unit)
 
     def describe_family(self) -> str:
         """The family with the options that matter to it."""
@@ -215,6 +225,9 @@ class Shadowing(Property):
             if measurement.name == "smallest_jump" and "block" in witness:
                 first, second = np.split(context.readouts(context.rows_of(witness["indices"])), 2, axis=1)
                 found[measurement.name] = float(distances(first[:, 0], second[:, 0])[witness["block"]])
+                continue
+            if measurement.name == EXACT:
+                found[measurement.name] = self._exact_again(context, measurement)
                 continue
             eps_orbit, delta_orbit = witness.get("eps_orbit"), witness.get("delta_orbit")
             eps = delta = 1.0
@@ -246,7 +259,26 @@ class Shadowing(Property):
                 found["Sh_all.lower"] = f"its eps {eps!r} is not that of Sh_profile"
             else:
                 found["Sh_all.lower"] = lower(eps) / eps
+        if EXACT in names and names[EXACT].value is not None and self.verify(context, result).get(EXACT) is None:
+            found[EXACT] = self.evaluate(context)[EXACT].value
         return found
+
+    def _exact_again(self, context: Context, measurement: Measurement) -> float | str | None:
+        """Sh_exact from its orbit: that it is one with this delta whose best tracer is farther than eps away. That no
+        other orbit does better needs the whole search."""
+        witness = measurement.witness
+        orbit = witness.get("delta_orbit")
+        if measurement.value is None or not orbit:
+            return None
+        eps, delta = self._again(context, orbit)
+        if not eps > witness["eps"] * (1 - ROUNDING):
+            return f"its orbit is traced within {eps!r}, which is not more than eps = {witness['eps']!r}"
+        if measurement.interval is None:
+            return delta / witness["eps"]
+        upper = measurement.interval[1]
+        if upper is None or abs(upper - delta / witness["eps"]) > ROUNDING * upper:
+            return f"its upper end is {upper!r}, and its orbit gives {delta / witness['eps']!r}"
+        return None
 
     def _delta_again(self, context: Context, indices: Sequence[int]) -> float:
         rows = context.rows_of(indices)

@@ -7,10 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, table
+from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, table, tag
 from stabilitykit.reporting.html import short
 from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.runs.folder import Cell
+from stabilitykit_topological.contradictions import contradictions
+from stabilitykit_topological.theorem import HYPOTHESES
 
 # The family whose scale is the number of the block that is reset, not a size.
 RESET = "reset"
@@ -56,19 +58,23 @@ def table2(run: RunData) -> Markup | None:
 
 
 def quotients(run: RunData) -> Markup | None:
-    """T_g >= Sh_g / Lip(g) with the kinds of both sides."""
+    """T_g >= Sh_g / Lip(g) with the kinds of both sides, and a warning where a measured T_g is below a lower bound."""
     parts = []
     for cell, result in run.results("topological"):
         rows = [(m.name, m.value, kind_badge(m.kind), m.n, m.note) for m in result.measurements]
         parts += [run.heading(cell), table(["constant", "value", "kind", "N", "note"], rows, stacked=True)]
+        for other, direct in run.results("perturbation"):
+            if (other.model, other.dataset) == (cell.model, cell.dataset):
+                parts += [tag("p", tag("strong", "Warning: "), text) for text in contradictions(result, direct)]
     if not parts:
         return None
     return Markup("").join(
         [
             note(
-                "Theorem 1: T_g ≥ Sh_g / Lip(g). The quotient bounds T_g from below only as far as Sh_g is "
-                "a lower bound "
-                "and Lip(g) an upper one; its kind says what it is."
+                "Theorem 1: T_g ≥ Sh_g / Lip(g). T_g.lower divides the exact s(eps)/eps over all pseudo-orbits of the "
+                "sample by a certified Lip(g): a lower bound for the system restricted to the sample, at that eps. The "
+                "others are the paper's reading, from one family of pseudo-orbits; they are larger by the factor that "
+                "their notes give. " + HYPOTHESES
             ),
             *parts,
         ]

@@ -20,6 +20,8 @@ COLUMNS = (
     ("Lip(g)", "lipschitz", "lipschitz", True),
     ("topological g-stable", "topological", "T_g.paper", True),
     ("topological g-stable (profile)", "topological", "T_g.profile", False),
+    ("g-shadowing (exact)", "shadowing", "Sh_exact", False),
+    ("topological g-stable (lower bound)", "topological", "T_g.lower", False),
 )
 
 

@@ -36,3 +36,15 @@ def every_pseudo_orbit(values: np.ndarray, start_tracer: bool = True) -> tuple[n
 def s_of(delta: np.ndarray, eps: np.ndarray, at: float) -> float:
     """min{delta(p) : eps(p) > at}."""
     return float(min(delta[eps > at], default=np.inf))
+
+
+def all_orbits(apart: np.ndarray, start_tracer: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """`every_pseudo_orbit` from (T+1, N, N) distances, many at once; orbits without any tracer have eps = infinity."""
+    depths, count, _ = apart.shape
+    paths = np.indices((count,) * depths).reshape(depths, -1)
+    paths = paths[:, (paths != paths[0]).any(axis=0)]
+    delta = np.max([apart[t + 1, paths[t], paths[t + 1]] for t in range(depths - 1)], axis=0)
+    errors = np.max([apart[t, paths[t]] for t in range(depths)], axis=0)
+    if not start_tracer:
+        errors[np.arange(len(errors)), paths[0]] = np.inf
+    return delta, errors.min(axis=1)

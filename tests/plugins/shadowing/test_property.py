@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from stabilitykit_shadowing import stabilitykit_properties
+from stabilitykit_shadowing import exact, exact_result, stabilitykit_properties
 from stabilitykit_shadowing.property import Shadowing
 from stabilitykit_shadowing.refine import refine_batch
 from stabilitykit_shadowing.states import NoiseFamily, PrecisionFamily, state_orbits
@@ -21,6 +21,7 @@ FAMILIES = [
     {"same_class": True},
     {"unvisited": True},
     {"start_tracer": False},
+    {"exact": False},
     {"family": "noise"},
     {"family": "precision", "format": "bf16"},
     {"family": "precision", "format": "int8"},
@@ -69,14 +70,75 @@ def test_headline_witnesses_attain_their_values():
     assert len(result.tables["orbits"].rows) > 0 and len(result.tables["profile"].rows) > 0
 
 
+def test_exact_value_lies_in_its_bracket_and_its_orbit_escapes():
+    context = tiny_context()
+    result = Shadowing().evaluate(context)
+    exact = result["Sh_exact"]
+    assert exact.kind == Kind.EXACT and exact.interval is None and exact.n == len(context.indices)
+    assert result["Sh_all.lower"].value <= exact.value <= result["Sh_all.upper"].value * (1 + 1e-12)
+    orbit, values = exact.witness["delta_orbit"], context.trajectory.values
+    path = context.rows_of(orbit["indices"])
+    jumps = [np.linalg.norm(values[t + 1, path[t]] - values[t + 1, path[t + 1]]) for t in range(len(path) - 1)]
+    assert max(jumps) / exact.witness["eps"] == pytest.approx(exact.value, rel=1e-12)
+    errors = np.linalg.norm(values - values[np.arange(len(path)), path][:, None], axis=2).max(axis=0)
+    assert errors.min() > exact.witness["eps"] and errors.min() == pytest.approx(orbit["eps"], rel=1e-12)
+    assert f"{result['Sh_profile'].value / exact.value:.3g} times" in exact.note
+    table = result.tables["exact"]
+    assert len(table.rows) > 2
+    for eps, low, high, proven, family, _ in table.rows:
+        assert proven == "yes" and low == high <= family * (1 + 1e-12) and eps > 0
+    assert [row[1] for row in table.rows] == sorted(row[1] for row in table.rows)
+
+
+def test_an_altered_exact_witness_is_found():
+    context = tiny_context()
+    result = Shadowing().evaluate(context)
+    exact = result["Sh_exact"]
+    assert Shadowing().verify(context, result)["Sh_exact"] == pytest.approx(exact.value, rel=1e-12)
+
+    def verified(**changes):
+        witness = dict(exact.witness) | changes
+        others = [m for m in result.measurements if m.name != "Sh_exact"]
+        altered = dataclasses.replace(exact, witness=witness)
+        return Shadowing().verify(context, dataclasses.replace(result, measurements=[*others, altered]))["Sh_exact"]
+
+    assert "traced within" in verified(eps=exact.witness["delta_orbit"]["eps"] * 1.001)
+    assert verified(eps=exact.witness["eps"] * 0.99) != pytest.approx(exact.value, rel=1e-9)
+    orbit = dict(exact.witness["delta_orbit"])
+    other = next(int(i) for i in context.indices if i not in orbit["indices"])
+    changed = verified(delta_orbit=orbit | {"indices": [*orbit["indices"][:-1], other]})
+    assert changed != pytest.approx(exact.value, rel=1e-9)
+
+
+def test_without_proof_the_lower_end_is_given_with_its_interval(monkeypatch):
+    proven = Shadowing().evaluate(tiny_context())["Sh_exact"].value
+    for name, value, words in (
+        ("NODES", 0, "not decided within 0 nodes"),
+        ("SET_BYTES", 1, "images take"),
+        ("PAIR_WORK", 1, "distances take"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(exact_result if name == "NODES" else exact, name, value)
+            context = tiny_context()
+            result = Shadowing().evaluate(context)
+            found = result["Sh_exact"]
+            if name == "NODES" and found.kind == Kind.EXACT:
+                continue  # needed no node
+            assert found.kind == Kind.LOWER and words in found.note
+            assert found.value == found.interval[0] <= proven <= found.interval[1]
+            prop = Shadowing()
+            assert prop.verify(context, result)["Sh_exact"] is None
+            assert prop.verify_sample(context, result)["Sh_exact"] == found.value
+
+
 def test_float32_copies_make_no_exact_claims(monkeypatch):
-    exact = Shadowing().evaluate(tiny_context())
+    plain = Shadowing().evaluate(tiny_context())
     monkeypatch.setattr(stabilitykit.dynamics.trajectory, "FLOAT64_LIMIT", 0)
     rounded = Shadowing().evaluate(tiny_context())
     assert {m.kind for m in rounded.measurements} == {Kind.ESTIMATE}
     for name in ("eps.min", "delta.max", "smallest_jump"):
-        assert exact[name].kind is not Kind.ESTIMATE and "float32" in rounded[name].note
-        assert rounded[name].value == pytest.approx(exact[name].value, abs=2.0**-23)
+        assert plain[name].kind is not Kind.ESTIMATE and "float32" in rounded[name].note
+        assert rounded[name].value == pytest.approx(plain[name].value, abs=2.0**-23)
     assert {m.kind for m in Shadowing().evaluate(tiny_context(space="logits")).measurements} > {Kind.EXACT, Kind.LOWER}
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from stabilitykit_topological import stabilitykit_properties
+from stabilitykit_topological.contradictions import contradictions
 from stabilitykit_topological.earlier_results import lipschitz_of
 from stabilitykit_topological.table2 import Table2
 from stabilitykit_topological.theorem import Topological, quotient
@@ -22,6 +23,7 @@ def results(sh=2.0, sh_kind=Kind.ESTIMATE, lip=4.0, lip_kind=Kind.UPPER, probabi
         measured(name, sh, sh_kind, witness={"eps": 0.1, "delta": 0.2})
         for name in ("Sh_profile", "Sh_paper", "Sh_best")
     ]
+    shadowing.append(measured("Sh_exact", sh / 4, Kind.EXACT, witness={"eps": 0.1, "delta": 0.05}))
     lipschitz = [measured("lipschitz", lip, lip_kind)]
     if probabilities:
         lipschitz.append(measured("lipschitz.probabilities", lip / 2, lip_kind))
@@ -83,6 +85,53 @@ def test_the_space_of_the_distances_decides_which_lip_divides():
     assert probabilities["T_g.profile"].kind == Kind.ESTIMATE
     logits = Topological().evaluate(tiny_context(results=results(), space="logits"))
     assert logits["T_g.profile"].value == 2.0 / 4.0
+
+
+def test_the_headline_is_a_lower_bound_from_exact_shadowing_and_a_certified_lip():
+    result = Topological().evaluate(tiny_context(results=results()))
+    headline = result.measurements[0]
+    assert headline.name == "T_g.lower" and headline.value == (2.0 / 4) / 2.0 and headline.kind == Kind.LOWER
+    assert "restricted to the sample, at eps = 0.1" in headline.note
+    realised = Topological().evaluate(tiny_context(results=results(lip_kind=Kind.LOWER)))
+    assert realised["T_g.lower"].kind != Kind.LOWER
+    bracket = results()
+    bracket["shadowing"].measurements[-1] = measured("Sh_exact", 0.25, Kind.LOWER, interval=(0.25, 0.5))
+    undecided = Topological().evaluate(tiny_context(results=bracket))
+    assert undecided["T_g.lower"].kind == Kind.LOWER and undecided["T_g.lower"].value == 0.125
+    assert "at least 4 times" in undecided["T_g.profile"].note
+
+
+def test_the_papers_reading_says_how_far_its_family_overstates():
+    result = Topological().evaluate(tiny_context(results=results()))
+    for name, sh in (("T_g.profile", "Sh_profile"), ("T_g.paper", "Sh_paper")):
+        assert f"{sh} is 4 times Sh_exact" in result[name].note
+    assert [m.name for m in result.measurements] == ["T_g.lower", "T_g.profile", "T_g.paper"]
+    assert any("bounded" in note for note in result.notes)
+
+
+def test_without_the_exact_value_there_is_no_bound():
+    given = results()
+    given["shadowing"].measurements.pop()
+    result = Topological().evaluate(tiny_context(results=given))
+    assert result["T_g.lower"].value is None and "exact=true" in result["T_g.lower"].note
+    assert result["T_g.profile"].value == 1.0
+
+
+def test_a_run_that_holds_the_former_quotient_is_recomputed():
+    context = tiny_context(results=results())
+    result = Topological().evaluate(context)
+    assert "T_g.best" not in Topological().verify(context, result)
+    result.measurements.append(measured("T_g.best", 1.0))
+    assert Topological().verify(context, result)["T_g.best"] == 1.0
+
+
+@pytest.mark.parametrize("direct, warned", [(0.1, True), (0.25, False), (5.0, False), (None, False)])
+def test_a_lower_bound_above_what_was_measured_is_warned_of(direct, warned):
+    theorem = Topological().evaluate(tiny_context(results=results()))
+    found = contradictions(theorem, PropertyResult([measured("T_g.direct", direct)]))
+    assert len(found) == warned
+    if warned:  # an estimate claims nothing that could be contradicted
+        assert found[0].startswith("T_g.lower = 0.25 ") and "0.1" in found[0]
 
 
 def test_half_of_an_upper_bound_serves_where_probabilities_are_missing():
