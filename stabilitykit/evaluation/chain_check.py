@@ -54,7 +54,7 @@ def certify(subject: Subject) -> dict[str, Any]:
     with catching() as caught:
         if not _finite(subject.model, first[:SAMPLE]):  # extraction fails, and names image and depth
             return {"error": "readouts are NaN or infinite", "reasons": []}
-        report = to_plain(dict(subject.model.certify(first[:SAMPLE])))
+        report = to_plain(dict(subject.model.certify(first)))
         with torch.inference_mode():
             checked = _checks(subject, first, other)
         reasons = _own_reasons(report, checked) + checked.pop("reasons")
