@@ -250,3 +250,16 @@ def test_a_message_beyond_reason_closes_the_channel():
     finally:
         ours.close()
         theirs.close()
+
+
+def test_a_worker_leaves_what_its_caller_does_at_exit_to_the_caller(tmp_path):
+    """Folders of the process that calls ``main`` are removed when that process ends, not when a worker of it does."""
+    code = (
+        "import atexit, os, tempfile\nfrom stabilitykit.supervision.supervisor import supervise\n"
+        "folder = tempfile.TemporaryDirectory()\natexit.register(lambda: print('ended', os.getpid()))\n"
+        "code = supervise(lambda: 0, lambda *_: None)\n"
+        "print(code, os.path.isdir(folder.name), os.getpid())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("0 True ") and second == f"ended {first.split()[-1]}", done.stdout + done.stderr
