@@ -120,6 +120,15 @@ def _read(line: Mapping[int, float], at: int) -> tuple[float | None, bool]:
     return math.exp((1 - share) * math.log(line[below]) + share * math.log(line[above])), False
 
 
+def _subset(column: Column) -> str:
+    """Which images of its dataset a column was measured on."""
+    record = column.record
+    size = (record.get("dataset") or {}).get("size")
+    if record.get("limit") is None or record.get("n") == size:
+        return "all images"
+    return f"{record.get('n')} images chosen by seed {record.get('seed')}"
+
+
 def _warnings(columns: Sequence[Column]) -> list[str]:
     """What makes the columns incomparable, one line each."""
     found = []
@@ -135,6 +144,11 @@ def _warnings(columns: Sequence[Column]) -> list[str]:
             found.append(
                 f"the images differ between {first.label} and {column.label}: constants of different data, "
                 "look at the normalised values"
+            )
+        elif _subset(first) != _subset(column):
+            found.append(
+                f"the images differ between {first.label} and {column.label}: {_subset(first)} against "
+                f"{_subset(column)} of one dataset; a constant moves with the images it is taken over"
             )
     for column in columns:
         bad = [c.property for c in column.cells if not c.ok]

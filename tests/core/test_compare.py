@@ -74,6 +74,23 @@ def test_space_readout_and_data_are_compared(tmp_path, runs):
     assert "space differs: probabilities" in text and "readout differs: head" in text and "images differ" in text
 
 
+def test_other_images_of_one_dataset_are_said(tmp_path):
+    """Equal data, equal N, another seed: other images, and constants move with the images."""
+    runs = [make_run(tmp_path / name, failed=False) for name in ("a", "b")]
+    for run, seed in zip(runs, (0, 1)):
+        folder = RunFolder(run)
+        for cell in folder.read_cells():
+            cell.record |= {"limit": cell.record["n"], "seed": seed}
+            cell.record["dataset"] = {**cell.record["dataset"], "size": 10 * cell.record["n"]}
+            folder.write_cell(cell)
+    [text] = compare(runs).warnings
+    assert "images chosen by seed 0" in text and "images chosen by seed 1" in text
+    for cell in (folder := RunFolder(runs[1])).read_cells():
+        cell.record["seed"] = 0
+        folder.write_cell(cell)
+    assert compare(runs).warnings == []
+
+
 def test_equal_runs_give_no_warning_about_conditions(tmp_path):
     one = make_run(tmp_path / "one", models=("m1", "m2"), failed=False)
     found = compare([one])
