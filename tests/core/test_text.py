@@ -72,7 +72,7 @@ def test_a_run_of_formulas_reads_back_as_what_it_was(tmp_path):
     for row in csv.DictReader(io.StringIO((tmp_path / "measurements.csv").read_text())):
         assert row["value"] == "-1.5"
         assert all(v[:1] not in tuple("=+-@\t\r") or k == "value" for k, v in row.items())
-    assert not list(changed_rows(tmp_path, cells))
+    assert not list(changed_rows((tmp_path / "measurements.csv").read_bytes().decode(), cells))
     former = io.StringIO()
     writer = csv.DictWriter(former, next(csv.reader(io.StringIO(to_csv(cells)))), lineterminator="\n")
     writer.writeheader()
@@ -80,9 +80,9 @@ def test_a_run_of_formulas_reads_back_as_what_it_was(tmp_path):
 
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in measurement_rows(cells))
     (tmp_path / "measurements.csv").write_text(former.getvalue(), newline="")
-    assert not list(changed_rows(tmp_path, cells))
+    assert not list(changed_rows((tmp_path / "measurements.csv").read_bytes().decode(), cells))
     (tmp_path / "measurements.csv").write_text(former.getvalue().replace("-1.5", "-1.6"), newline="")
-    assert len(list(changed_rows(tmp_path, cells))) == 2
+    assert len(list(changed_rows((tmp_path / "measurements.csv").read_bytes().decode(), cells))) == 2
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_no_command_prints_a_control_character(evil_run, capsys, command):
     out, err = capsys.readouterr()
     assert not CONTROL.search(out + err), CONTROL.search(out + err)
     assert "evil" in out + err and "\nsecond" not in out + err
-    if command[-1] == "json":
+    if command[-1] == "json" and out:  # verify refuses a run whose model it does not know
         json.loads(out)
 
 

@@ -9,6 +9,9 @@ import pytest
 from stabilitykit.runs.folder import load_run
 from tests.robustness.conftest import OWNER
 
+# One process runs the tests that share a long run.
+pytestmark = pytest.mark.xdist_group("hostile")
+
 # What ends or hangs the process when it is imported stands in test_misdeeds.py.
 LOADING = {
     "broken-import": "a_module_that_is_not_there",

@@ -10,6 +10,9 @@ import pytest
 from stabilitykit.runs.folder import load_run
 from tests.robustness.conftest import OWNER, install
 
+# One process runs the tests that share a long run.
+pytestmark = pytest.mark.xdist_group("deadly")
+
 CODE = "import sys\nsys.path.insert(0, sys.argv.pop(1))\nfrom stabilitykit.__main__ import main\nmain()"
 TIMEOUT = 8.0
 

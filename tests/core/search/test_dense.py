@@ -51,7 +51,7 @@ def test_equals_brute_force_bit_for_bit(name, reduction):
     assert_equals_all(*CASES[name], reduction)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(KINDS),

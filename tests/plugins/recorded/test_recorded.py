@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_recorded.reading import read_recording
 
@@ -16,6 +16,7 @@ def write(path, values, labels, **more):
     return str(path)
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(3, 12), st.integers(2, 4))
 def test_constants_equal_brute_force(tmp_path_factory, seed, depths, count, classes):
     generator = np.random.default_rng(seed)
