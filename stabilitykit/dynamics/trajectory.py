@@ -189,7 +189,8 @@ def batch_logits(
     kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
     with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
         found = depth_logits(model, readout, inputs) if forward is None else forward(inputs)
-        return torch.stack([logits.to(kept).cpu() for logits in found]).numpy()
+        # Copies: a readout that is a view of its state would keep the states of all depths.
+        return torch.stack([logits.to(kept, copy=True).cpu() for logits in found]).numpy()
 
 
 def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterator[torch.Tensor]:

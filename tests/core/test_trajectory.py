@@ -13,7 +13,7 @@ from stabilitykit.base.errors import CellProblem, DataProblem
 from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.readout import HeadReadout, state_vector
 from stabilitykit.dynamics.space import to_space, to_space_torch
-from stabilitykit.dynamics.trajectory import extract
+from stabilitykit.dynamics.trajectory import batch_logits, extract
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings, choose_indices
 from stabilitykit.evaluation.subject import Subject
@@ -149,3 +149,22 @@ def test_a_model_with_computed_weights_can_be_copied(norm):
         for parameter in twin.module.parameters():
             parameter.add_(1.0)
     assert torch.equal(model.logits(inputs), before) and not torch.equal(twin.logits(inputs), before)
+
+
+def test_readouts_that_are_views_keep_no_state(monkeypatch):
+    """500 depths of long states would else be held at once, for the sake of a few numbers of each."""
+
+    class Viewed(TinyModel):
+        def readout(self, state):
+            return state.flatten(1)[:, : self.num_classes]
+
+    model, sizes, stack = Viewed(), [], torch.stack
+    monkeypatch.setattr(
+        torch,
+        "stack",
+        lambda parts: sizes.extend((p.untyped_storage().nbytes(), p.nbytes) for p in parts) or stack(parts),
+    )
+    inputs = model.preprocess(TinyDataset(4).images([0, 1, 2]))
+    logits = batch_logits(model, HeadReadout(model), inputs)
+    assert logits.shape == (model.num_blocks + 1, 3, model.num_classes)
+    assert len(sizes) == model.num_blocks + 1 and all(held == needed for held, needed in sizes)
