@@ -123,7 +123,7 @@ def _arm(site: Site) -> None:
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (site.file_limit, site.file_limit))
     count = 0
-    prefix = str(site.folder)
+    prefix, command = str(site.folder), os.getpid()
     log = os.open(site.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if site.log else None
 
     def note(**event: Any) -> None:
@@ -135,6 +135,7 @@ def _arm(site: Site) -> None:
         count += 1
         note(event="operation", what=what)
         if count == site.kill_at:
+            os.kill(command, signal.SIGKILL)  # the supervisor first: it would go on with a fresh worker
             os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -130,7 +130,8 @@ def summary(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if name.startswith("run-"):  # the extraction's output folders: only the last one is whole
             continue
-        if path.name != "record.json":
+        # Times differ; a note of progress beside a finished record (killed in between) is read by nobody.
+        if path.name not in ("record.json", "times.json", "progress.json"):
             found[name] = digest(path)
     return found
 

@@ -541,7 +541,11 @@ FILES = _of(
 FILES += _of(
     "stabilitykit/base/locks.py",
     "core/test_folders.py core/test_files.py",
-    ("        if held is False:\n", "        if False:\n", "two processes in one folder"),
+    (
+        "        if held is False:\n            until",
+        "        if False:\n            until",
+        "two processes in one folder",
+    ),
     ('getattr(os, "O_NOFOLLOW", 0)', "0", "a lock makes files through a link"),
     ("        yield bool(held)\n", "        yield True\n", "where there are no locks, one is claimed"),
     (

@@ -6,10 +6,14 @@ import contextlib
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from stabilitykit.base.errors import UsageProblem
+
+# A command killed by -9 takes its worker with it, a moment later: its lock may outlive it by that.
+PATIENCE = 2.0
 
 
 def try_lock(descriptor: int) -> bool | None:
@@ -51,10 +55,15 @@ def lock(path: Path, *, wait: bool, what: str) -> Iterator[bool]:
             raise UsageProblem(f"{path} is a pipe or device; expected a file")
         held = try_lock(handle)
         if held is False:
-            if not wait:
+            until = time.monotonic() + PATIENCE
+            while held is False and not wait and time.monotonic() < until:
+                time.sleep(0.02)
+                held = try_lock(handle)
+            if held is False and not wait:
                 raise UsageProblem(f"{what} is in use by another process; wait for it or choose another one")
-            print(f"waiting for another process: {what} is in use", file=sys.stderr, flush=True)
-            held = _wait(handle)
+            if held is False:
+                print(f"waiting for another process: {what} is in use", file=sys.stderr, flush=True)
+                held = _wait(handle)
         yield bool(held)
     finally:
         os.close(handle)  # closing lets go of the lock
