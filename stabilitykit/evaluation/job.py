@@ -197,10 +197,7 @@ class Job:
         earlier: Mapping[str, Cell],
         functions: Functions,
     ) -> Cell:
-        cell.record = {
-            **record,
-            "property": {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin},
-        }
+        cell.record = {**record, "property": choice.record()}
         for need in choice.needs:
             if need in failed:
                 return self._failed(cell, choice, CellProblem(f"needs property {need}, which failed: {failed[need]}"))

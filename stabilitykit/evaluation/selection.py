@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.results import to_plain
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.evaluation.property import Property
@@ -43,6 +44,10 @@ class Choice:
         """``property expansivity of stabilitykit 0.1.0``."""
         plugin = self.plugin
         return f"{self.kind} {self.name} of {plugin['distribution']} {plugin['version']}".strip()
+
+    def record(self) -> dict[str, Any]:
+        """What a cell's record says of its property: name, options and plugin, as plain data."""
+        return {"name": self.name, "options": to_plain(dict(self.options)), "plugin": self.plugin}
 
     def has_option(self, name: str) -> bool:
         return self.component is not None and any(o.name == name for o in self.component.options)

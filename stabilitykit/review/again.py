@@ -152,13 +152,12 @@ def _measured(
     if effect is not None:
         result = effect.stated(result, choice)
     result = marked(result, subject.certificate)
-    about = {"name": choice.name, "options": to_plain(dict(choice.options)), "plugin": choice.plugin}
     return Cell(
         subject.model_choice.label,
         subject.dataset_choice.label,
         choice.label,
         result=result,
-        record={**record, "property": about, COMPUTES: subject.computes()},
+        record={**record, "property": choice.record(), COMPUTES: subject.computes()},
         plugin=choice.plugin,
         requested=choice.requested,
     )
