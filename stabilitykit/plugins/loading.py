@@ -115,7 +115,7 @@ def _find_one_by_one() -> list[Any]:
     return points
 
 
-def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None = None) -> PluginHost:
+def load_plugins(points: Iterable[Any] | None = None) -> PluginHost:
     """Load every plugin; one that fails is a record with its reason.
 
     Under the command line this runs in a worker process. A plugin whose import ends or hangs the process costs that
@@ -123,10 +123,11 @@ def load_plugins(points: Iterable[Any] | None = None, *, timeout: float | None =
 
     Arguments:
         points: entry points (anything with ``name``, ``value``, ``load()`` and ``dist``); default :func:`find`.
-        timeout: seconds one plugin may take to import and answer its hooks, where the process is supervised; default
-            ``STABILITYKIT_PLUGIN_TIMEOUT`` or 20.
+
+    Where the process is supervised, one plugin may take ``STABILITYKIT_PLUGIN_TIMEOUT`` seconds (20 by default) to
+    import and answer its hooks.
     """
-    limit = _timeout_from_environment() if timeout is None else timeout
+    limit = _timeout_from_environment()
     host, listener, functions = PluginHost(), watch(), Functions()
     seen: set[tuple[str, str, str]] = set()
     for point in find() if points is None else points:
