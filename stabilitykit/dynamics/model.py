@@ -1,4 +1,4 @@
-"""A network seen as a dynamical system: states, blocks and a readout. Importing this imports no torch."""
+"""A network seen as a dynamical system: states, steps and readouts. Importing this imports no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     State = torch.Tensor | tuple[torch.Tensor, ...]
+
+Step = Literal["residual", "equal", "transition"]
+"""How phi_t leads from X_t to X_{t+1}: between equal shapes with an identity path through an addition (activated or
+not), between equal shapes without one, anything else."""
 
 
 def state_parts(state: State) -> tuple[torch.Tensor, ...]:
@@ -31,8 +35,10 @@ def state_of(parts: Sequence[torch.Tensor]) -> State:
 class Model(ABC):
     """A network seen as a non-autonomous dynamical system h_0 -> phi_0 -> h_1 -> ... -> h_T with a readout g.
 
-    All blocks map R^n to R^n: every state of one image has the same number of elements. States are torch
-    tensors of shape (B, *state_shape) or tuples of such tensors (a product space). Models are in eval mode.
+    States are torch tensors of shape (B, *state_shape) or tuples of such tensors (a product space). By default all
+    blocks map R^n to R^n: every state of one image has the same number of elements, and one readout g fits every
+    depth. A course through a whole network also has steps between spaces X_t of different shapes; it says so in
+    :attr:`steps`, and overrides :meth:`readout_at`, :meth:`head_at` and :meth:`shape_at`. Models are in eval mode.
     """
 
     name: str = "model"
@@ -79,6 +85,36 @@ class Model(ABC):
         """The model's own classifier g applied to a state of any depth -> logits (B, K) of a float dtype."""
 
     # What follows has defaults that fit most models.
+
+    @property
+    def block_names(self) -> Sequence[str]:
+        """T names of the blocks, as people find them in the network (``layer3.2``)."""
+        return [f"block {t}" for t in range(self.num_blocks)]
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """T kinds of steps; a state changes its dimension by a ``"transition"`` only."""
+        return ["equal"] * self.num_blocks
+
+    def readout_at(self, t: int, state: State) -> torch.Tensor:
+        """g_t(h_t) -> logits (B, K), a float dtype; at depth T it is :meth:`readout`.
+
+        In a course: the rest of the network with every remaining residual step replaced by the identity.
+        """
+        return self.readout(state)
+
+    def head_at(self, t: int) -> torch.nn.Module | None:
+        """g_t as an nn.Module taking a state (B, *shape_at(t)) to logits, or None (see :attr:`head`)."""
+        return self.head
+
+    def shape_at(self, t: int) -> tuple[int, ...]:
+        """Shape of h_t for one image, without the batch; of a tuple state that of its first part."""
+        return self.state_shape
+
+    @property
+    def without_head(self) -> str:
+        """Why the network's own classifier cannot be applied at inner depths; empty where it can."""
+        return ""
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """The model's plain forward pass: preprocessed float inputs (B, C, H, W) -> logits (B, K), a float dtype."""

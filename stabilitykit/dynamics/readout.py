@@ -1,4 +1,4 @@
-"""Readouts g_t: R^n -> R^K. ``head``: the model's own classifier at every depth; ``probe``: a linear map per depth."""
+"""Readouts g_t: X_t -> R^K. ``head``: the model's own classifier at every depth; ``probe``: a linear map per depth."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ class Readout(ABC):
     def head(self, t: int) -> nn.Module | None:
         """g_t as a module taking a state (B, *state_shape), or None when it is not available as one module."""
 
+    def equals_next(self, t: int) -> bool:
+        """Whether g_t = g_{t+1} o phi_t by construction, so that depths t and t+1 have the same readouts (t < T)."""
+        return False
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Identifies g beyond the model's own weights (part of cache keys)."""
@@ -52,7 +56,8 @@ class Readout(ABC):
 
 
 class HeadReadout(Readout):
-    """The model's own classifier applied at every depth (one g)."""
+    """The model's own classifier applied at every depth: one g, or in a course the rest of the network without its
+    residual steps."""
 
     kind = "head"
 
@@ -60,10 +65,13 @@ class HeadReadout(Readout):
         self.model = model
 
     def logits(self, t: int, state: State) -> torch.Tensor:
-        return self.model.readout(state)
+        return self.model.readout_at(t, state)
 
     def head(self, t: int) -> nn.Module | None:
-        return self.model.head
+        return self.model.head_at(t)
+
+    def equals_next(self, t: int) -> bool:
+        return self.model.steps[t] == "transition"
 
     def fingerprint(self) -> str:
         return "head"

@@ -95,6 +95,12 @@ class Trajectory:
         classes: np.ndarray = np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
         return classes
 
+    @cached_property
+    def blind(self) -> tuple[int, ...]:
+        """Depths at which all readouts of the sample coincide (a class token before the first block, a head of zeros):
+        they tell nothing apart, and are left out of min, mean, normalised values and headlines."""
+        return tuple(t for t, logits in enumerate(self.logits) if bool((logits == logits[:1]).all()))
+
     @property
     def unit(self) -> str:
         """Unit of distances between values."""
@@ -201,14 +207,19 @@ def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterat
     """
     state = model.initial_state(inputs)
     dimension = _dimension(model, 0, state, inputs)
+    waiting = 0  # depths whose readouts are those of the next one
     for t in range(model.num_blocks + 1):
         if t:
             state = model.block(t - 1, state)
-            if _dimension(model, t, state, inputs) != dimension:
+            before, dimension = dimension, _dimension(model, t, state, inputs)
+            if before != dimension and model.steps[t - 1] != "transition":
                 raise CellProblem(
-                    f"model {model.name}: block {t - 1} leads from R^{dimension} to "
-                    f"R^{_dimension(model, t, state, inputs)}; all blocks map R^n to the same R^n"
+                    f"model {model.name}: block {t - 1} leads from R^{before} to R^{dimension}; all blocks map R^n to "
+                    "the same R^n, except where Model.steps says transition"
                 )
+        if t < model.num_blocks and readout.equals_next(t):
+            waiting += 1
+            continue
         logits = readout.logits(t, state)
         classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
         if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
@@ -216,7 +227,9 @@ def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterat
                 f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "
                 f"({len(inputs)}, {classes})"
             )
-        yield logits
+        for _ in range(waiting + 1):
+            yield logits
+        waiting = 0
 
 
 def _dimension(model: Model, t: int, state: State, inputs: torch.Tensor) -> int:

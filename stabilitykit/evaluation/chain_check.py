@@ -211,7 +211,7 @@ def _readouts(model: Model, inputs: torch.Tensor, depths: Sequence[int]) -> list
         if t:
             state = model.block(t - 1, state)
         if t in depths:
-            found.append(model.readout(state))
+            found.append(model.readout_at(t, state))
     return found
 
 

@@ -86,27 +86,33 @@ def _check_dynamics(model: Model, inputs: torch.Tensor, found: Checklist) -> Non
     with found.check("at least one block and two classes"):
         require(model.num_blocks >= 1, f"num_blocks is {model.num_blocks}")
         require(model.num_classes >= 2, f"num_classes is {model.num_classes}")
-    with found.check("every state has the same number of elements"):
+    with found.check("states keep their size, except by transitions"):
         states.append(model.initial_state(inputs))
         for t in range(model.num_blocks):
             states.append(model.block(t, _copy(states[-1])))
         sizes = [_numel(state) for state in states]
-        require(len(set(sizes)) == 1, f"numbers per image along depth: {sizes}; a block must map R^n to R^n")
-        shape = tuple(state_parts(states[0])[0].shape[1:])
-        require(shape == tuple(model.state_shape), f"state_shape is {tuple(model.state_shape)}, h_0 has {shape}")
+        named, steps = list(model.block_names), list(model.steps)
+        require(len(named) == len(steps) == model.num_blocks, f"{len(named)} names and {len(steps)} kinds of blocks")
+        fits = all(a == b or step == "transition" for a, b, step in zip(sizes, sizes[1:], steps))
+        require(fits, f"numbers per image along depth: {sizes}; only a transition may lead to another R^n")
+        for t, state in enumerate(states):
+            shape = tuple(state_parts(state)[0].shape[1:])
+            require(
+                shape == tuple(model.shape_at(t)), f"shape_at({t}) is {tuple(model.shape_at(t))}, h_{t} has {shape}"
+            )
         require(all(bool(torch.isfinite(p).all()) for s in states for p in state_parts(s)), "a state is not finite")
     if len(states) != model.num_blocks + 1:
         return
     with found.check("readout gives (B, K) finite logits at every depth"):
         for t, state in enumerate(states):
-            logits = model.readout(_copy(state))
+            logits = model.readout_at(t, _copy(state))
             expected = (len(inputs), model.num_classes)
             require(tuple(logits.shape) == expected, f"depth {t}: {tuple(logits.shape)}, expected {expected}")
             require(bool(torch.isfinite(logits).all()), f"depth {t}: NaN or infinite logits")
     with found.check("blocks and readout leave their input alone"):
         for t, state in enumerate(states):
             kept = state_parts(_copy(state))
-            model.readout(state)
+            model.readout_at(t, state)
             require(_equal(kept, state), f"readout changes state {t} in place; use x + y, not x += y, inplace=False")
             if t < model.num_blocks:
                 model.block(t, state)
@@ -127,9 +133,14 @@ def _check_dynamics(model: Model, inputs: torch.Tensor, found: Checklist) -> Non
         gap, scale = float(evidence["max_abs_difference"]), max(1.0, float(model.logits(inputs).abs().max()))
         require(gap <= TOLERANCE * scale, f"readout(h_T) and logits differ by {gap:.3g}; define blocks of the model")
     with found.check("head, if given, is the readout"):
-        if model.head is not None and not isinstance(states[0], tuple):
-            gap = _gap(model.head(states[-1]), model.readout(states[-1]))
-            require(gap <= TOLERANCE, f"head and readout differ by {gap:.3g}; return None where g is no one module")
+        for t, state in enumerate(states):
+            head = model.head_at(t)
+            if head is not None and not isinstance(state, tuple):
+                gap = _gap(head(state), model.readout_at(t, state))
+                require(
+                    gap <= TOLERANCE,
+                    f"depth {t}: head and readout differ by {gap:.3g}; return None if g is no one module",
+                )
     with found.check("running it changes no weight"):
         require(model.fingerprint() == before, "weights or buffers changed; a batch norm in training mode?")
 
@@ -171,10 +182,10 @@ def _trajectory(model: Model, inputs: torch.Tensor) -> torch.Tensor:
     import torch
 
     state = model.initial_state(inputs)
-    logits = [model.readout(state)]
+    logits = [model.readout_at(0, state)]
     for t in range(model.num_blocks):
         state = model.block(t, state)
-        logits.append(model.readout(state))
+        logits.append(model.readout_at(t + 1, state))
     return torch.stack(logits)
 
 

@@ -119,8 +119,8 @@ class UnplainDescription(TinyModel):
 
 
 MODELS = {
-    GrowingState: "every state has the same number of elements",
-    WrongShape: "every state has the same number of elements",
+    GrowingState: "states keep their size, except by transitions",
+    WrongShape: "states keep their size, except by transitions",
     WrongReadout: "readout gives (B, K) finite logits at every depth",
     InPlaceBlock: "blocks and readout leave their input alone",
     InPlaceReadout: "blocks and readout leave their input alone",
