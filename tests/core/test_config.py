@@ -26,6 +26,8 @@ def test_yaml_and_toml_agree(tmp_path):
         ("a.yaml", "model: {name: a, name: b}"),
         ("a.yaml", "a: &x [1, 2]\nb: *x"),
         ("a.toml", "a = "),
+        ("a.toml", ".".join("a" * 20_000) + " = 1"),  # its parser would take minutes
+        ("a.yaml", "a: " + "[" * 100_000),
         ("a.json", "{}"),
         ("a.yaml", ""),
     ],
@@ -34,6 +36,13 @@ def test_bad_files_are_one_clear_error(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageProblem):
         read_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["59:59:59", ":".join(["59"] * 20_000), "0:20", "1_0:30.5"])
+def test_numbers_to_base_60_are_text(tmp_path, text):
+    """YAML 1.1 reads them as numbers, in quadratic time; an option then refuses the text."""
+    (tmp_path / "a.yaml").write_text(f"limit: {text}")
+    assert read_config(tmp_path / "a.yaml") == {"limit": text}
 
 
 def test_missing_file(tmp_path):
