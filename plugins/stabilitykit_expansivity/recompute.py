@@ -29,27 +29,27 @@ def constants(context: Context, result: PropertyResult) -> Verdicts:
             continue
         distances = pair_distances(context.readouts(context.rows_of(m.witness["indices"])))
         value, _ = reduce_distances(distances, reduction)
-        found[m.name] = _of_witness(m, distances, reduction) or value
+        found[m.name] = _of_witness(m, distances, reduction, context.rerun.tolerance) or value
     return found
 
 
-def _of_witness(m: Measurement, distances: tuple[float, ...], reduction: str) -> str:
+def _of_witness(m: Measurement, distances: tuple[float, ...], reduction: str, tolerance: tuple[float, float]) -> str:
     """What is wrong about the depth or the distances of a witness whose value stands."""
     stored, block = m.witness.get("distances", distances), m.witness.get("block", 0)
     value, _ = reduce_distances(distances, reduction)
-    if m.value is None or not _close(m.value, value):
+    if m.value is None or not _close(m.value, value, tolerance):
         return ""  # the value itself is compared by the caller
-    if len(stored) != len(distances) or not all(_close(a, b) for a, b in zip(stored, distances)):
+    if len(stored) != len(distances) or not all(_close(a, b, tolerance) for a, b in zip(stored, distances)):
         return f"the witness's distances are {_list(distances)}, not {_list(stored)}"
-    if not _is_extreme(distances, block, reduction):
+    if not _is_extreme(distances, block, reduction, tolerance):
         return f"the witness names block {block}, which does not attain it: {_list(distances)}"
     return ""
 
 
-def _is_extreme(distances: tuple[float, ...], block: Any, reduction: str) -> bool:
+def _is_extreme(distances: tuple[float, ...], block: Any, reduction: str, tolerance: tuple[float, float]) -> bool:
     if not isinstance(block, int) or not 0 <= block < len(distances):
         return False
-    return _close(distances[block], max(distances) if reduction == "max" else min(distances))
+    return _close(distances[block], max(distances) if reduction == "max" else min(distances), tolerance)
 
 
 def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_pairs: int) -> Verdicts:
@@ -118,8 +118,8 @@ def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a:
     return {"value": reduce_distances(distances, row["reduction"])[0]}
 
 
-def _close(a: float, b: float) -> bool:
-    return a == b or math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-12)
+def _close(a: float, b: float, tolerance: tuple[float, float] = (CLOSE, 1e-12)) -> bool:
+    return a == b or math.isclose(a, b, rel_tol=tolerance[0], abs_tol=tolerance[1])
 
 
 def _list(values: Any) -> str:

@@ -33,6 +33,15 @@ class Rerun:
         self._packed, self._filled = packed, filled
         self._logits: dict[int, np.ndarray] = {}
 
+    @property
+    def tolerance(self) -> tuple[float, float]:
+        """(relative, absolute) difference up to which a number computed again is the same number.
+
+        float64 rounding where logits are bit-equal to the extraction's; where rows run by themselves, what another
+        batch size does to float32 logits.
+        """
+        return (1e-9, 1e-12) if self._filled or not self._packed else (1e-3, 1e-6)
+
     def logits(self, rows: np.ndarray, total: int, size: int, run: Run) -> np.ndarray:
         """Logits along depth of ``rows`` (of 0..total-1), each computed once.
 

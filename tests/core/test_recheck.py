@@ -120,3 +120,18 @@ def test_packed_batches_hold_the_rows_in_batches_of_the_right_size(total):
 def test_images_of_a_witness_are_found_at_any_depth():
     witness = {"indices": [3, 4], "eps_orbit": {"indices": [5], "tracer": 6, "start": 3}, "eps": 9.0, "block": 8}
     assert witness_images(Measurement("m", 1.0, Kind.EXACT, 1, witness=witness)) == [3, 4, 5, 6]
+
+
+class SeesItsBatch(TinyModel):
+    """Kernels are chosen by the size of the batch, and with them the last bits of what they compute."""
+
+    def readout(self, state):
+        return super().readout(state) * (1 + 1e-6 * len(state))
+
+
+@pytest.mark.parametrize("name", ["expansivity", "blocks"])
+def test_last_bits_that_depend_on_the_size_of_the_batch_are_no_finding(name, capfd):
+    run = stabilitykit.evaluate(
+        SeesItsBatch(seed=0), TinyDataset(seed=0, count=60), name, batch_size=60, device="cpu", cache=False
+    )
+    assert run[name].measurements and "recheck" not in capfd.readouterr().err
