@@ -113,7 +113,7 @@ def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a:
     if row["value"] is None:
         return {}
     distances = _apart(context, values, row, a, b)
-    if not _is_extreme(distances, row["block"], row["reduction"]):
+    if not _is_extreme(distances, row["block"], row["reduction"], (CLOSE, 1e-12)):
         return {"value": reduce_distances(distances, row["reduction"])[0], "block": None}
     return {"value": reduce_distances(distances, row["reduction"])[0]}
 

@@ -9,7 +9,7 @@ import stabilitykit
 from stabilitykit import Kind, Measurement, PropertyResult
 from stabilitykit.evaluation import acceptance
 from stabilitykit.evaluation.property import Property
-from stabilitykit.evaluation.rerun import own_batches, packed_batches, witness_images
+from stabilitykit.evaluation.rerun import Rerun, own_batches, packed_batches, witness_images
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 
@@ -122,16 +122,17 @@ def test_images_of_a_witness_are_found_at_any_depth():
     assert witness_images(Measurement("m", 1.0, Kind.EXACT, 1, witness=witness)) == [3, 4, 5, 6]
 
 
-class SeesItsBatch(TinyModel):
+@pytest.mark.parametrize("filled", [True, False])
+def test_what_another_batch_size_does_is_a_finding_in_whole_batches_only(filled):
     """Kernels are chosen by the size of the batch, and with them the last bits of what they compute."""
+    from types import SimpleNamespace
 
-    def readout(self, state):
-        return super().readout(state) * (1 + 1e-6 * len(state))
+    from stabilitykit_expansivity.recompute import constants
 
-
-@pytest.mark.parametrize("name", ["expansivity", "blocks"])
-def test_last_bits_that_depend_on_the_size_of_the_batch_are_no_finding(name, capfd):
-    run = stabilitykit.evaluate(
-        SeesItsBatch(seed=0), TinyDataset(seed=0, count=60), name, batch_size=60, device="cpu", cache=False
+    moved = np.array([[[0.0], [0.0]], [[0.0], [0.25 * (1 + 1e-6)]]])  # equal at the closest moment, else moved
+    again = SimpleNamespace(
+        rerun=Rerun(packed=True, filled=filled), rows_of=np.asarray, readouts=lambda rows: moved[:, rows]
     )
-    assert run[name].measurements and "recheck" not in capfd.readouterr().err
+    witness = {"indices": [0, 1], "distances": [0.0, 0.25], "block": 0}
+    found = constants(again, PropertyResult([Measurement("expansive_constant.min", 0.0, Kind.EXACT, 2, "", witness)]))
+    assert found["expansive_constant.min"] == ("the witness's distances are [0, 0.25], not [0, 0.25]" if filled else 0)
