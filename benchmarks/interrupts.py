@@ -59,6 +59,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest", type=float, default=7.0, help="latest moment of a signal, seconds")
     options = parser.parse_args()
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # a shell starts jobs in the background so, and it is inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     draw = random.Random(options.seed)
     arguments = ["evaluate", "-p", "table2", "--limit", "100"]
     found: Counter[tuple[str, str]] = Counter()

@@ -14,8 +14,6 @@ from stabilitykit.search import median_cross_distance
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, pair_distances, reduce_distances
 from stabilitykit_expansivity.depth import decisions, prediction_depth, scale
 
-# Relative difference up to which a number of a table is the one recomputed.
-CLOSE = 1e-9
 Verdicts = dict[str, "float | str | None"]
 
 
@@ -86,11 +84,11 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
     }
     for name, check in checks.items():
         if name in result.tables:
-            found |= dict(_wrong(name, result.tables[name], check))
+            found |= dict(_wrong(name, result.tables[name], check, context.rerun.tolerance))
     return found
 
 
-def _wrong(name: str, table: Table, check: Any) -> Iterator[tuple[str, str]]:
+def _wrong(name: str, table: Table, check: Any, tolerance: tuple[float, float]) -> Iterator[tuple[str, str]]:
     """("table NAME, row R: COLUMN", what is wrong) for numbers that are not what ``check`` gives."""
     for number, values in enumerate(table.rows):
         row = dict(zip(table.columns, values))
@@ -100,7 +98,7 @@ def _wrong(name: str, table: Table, check: Any) -> Iterator[tuple[str, str]]:
             yield f"table {name}, row {number}", f"cannot be recomputed ({type(error).__name__}: {error})"
             continue
         for column, value in again.items():
-            if row.get(column) is not None and (value is None or not _close(float(row[column]), value)):
+            if row.get(column) is not None and (value is None or not _close(float(row[column]), value, tolerance)):
                 yield f"table {name}, row {number}: {column}", f"{row[column]!r} is reported, {value!r} recomputed"
 
 
@@ -113,12 +111,12 @@ def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a:
     if row["value"] is None:
         return {}
     distances = _apart(context, values, row, a, b)
-    if not _is_extreme(distances, row["block"], row["reduction"], (CLOSE, 1e-12)):
+    if not _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance):
         return {"value": reduce_distances(distances, row["reduction"])[0], "block": None}
     return {"value": reduce_distances(distances, row["reduction"])[0]}
 
 
-def _close(a: float, b: float, tolerance: tuple[float, float] = (CLOSE, 1e-12)) -> bool:
+def _close(a: float, b: float, tolerance: tuple[float, float]) -> bool:
     return a == b or math.isclose(a, b, rel_tol=tolerance[0], abs_tol=tolerance[1])
 
 

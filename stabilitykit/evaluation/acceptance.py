@@ -15,7 +15,7 @@ from stabilitykit.base.results import Measurement, PropertyResult, to_plain
 from stabilitykit.evaluation.blame import describe_failure
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.property import Property
-from stabilitykit.evaluation.rerun import Rerun, witness_images
+from stabilitykit.evaluation.rerun import SAME_MACHINE, Rerun, witness_images
 from stabilitykit.evaluation.selection import Choice
 
 # A result is numbers and small tables for people; more than this is a plugin writing its arrays into it.
@@ -66,7 +66,8 @@ def rechecked(prop: Property, context: Context, result: PropertyResult, choice: 
         # A whole batch is bit-equal to the extraction's, and what is compiled takes no other; a part of one is cheaper.
         compiled = context.make_forward is not None and context.make_forward() is not None
         filled = compiled or allowed_images(len(context.indices)) >= context.batch_size
-        again = replace(context, rerun=Rerun(expected, packed=True, filled=filled))
+        tolerance = SAME_MACHINE if filled else (SUSPICIOUS, SMALLEST)
+        again = replace(context, rerun=Rerun(expected, packed=True, filled=filled, tolerance=tolerance))
         found = dict(prop.verify(again, copy.deepcopy(some)))
         for number, m in enumerate(result.measurements):
             value = found.get(m.name)

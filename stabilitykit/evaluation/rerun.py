@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Keys of a witness whose values are dataset indices, at any depth of it.
 IMAGE_KEYS = ("indices", "orbit", "tracer", "start", "delta_image")
+# (relative, absolute): float64 in another order of summation, on logits that are equal to the last bit.
+SAME_MACHINE = (1e-9, 1e-12)
 
 
 class Rerun:
@@ -26,21 +28,20 @@ class Rerun:
             leaves logits bit-equal as long as images do not see each other. Not packed: each row runs among the very
             images of its batch.
         filled: run whole batches; else packed rows run by themselves, and logits move as with another batch size.
+        tolerance: (relative, absolute) difference up to which a number computed again is the same number.
     """
 
-    def __init__(self, expected: np.ndarray | None = None, packed: bool = False, filled: bool = True) -> None:
+    def __init__(
+        self,
+        expected: np.ndarray | None = None,
+        packed: bool = False,
+        filled: bool = True,
+        tolerance: tuple[float, float] = SAME_MACHINE,
+    ) -> None:
         self._expected = np.empty(0, np.int64) if expected is None else expected
         self._packed, self._filled = packed, filled
+        self.tolerance = tolerance
         self._logits: dict[int, np.ndarray] = {}
-
-    @property
-    def tolerance(self) -> tuple[float, float]:
-        """(relative, absolute) difference up to which a number computed again is the same number.
-
-        float64 rounding where logits are bit-equal to the extraction's; where rows run by themselves, what another
-        batch size does to float32 logits.
-        """
-        return (1e-9, 1e-12) if self._filled or not self._packed else (1e-3, 1e-6)
 
     def logits(self, rows: np.ndarray, total: int, size: int, run: Run) -> np.ndarray:
         """Logits along depth of ``rows`` (of 0..total-1), each computed once.

@@ -24,6 +24,7 @@ from stabilitykit.evaluation.rerun import Rerun, witness_images
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
+from stabilitykit.review.circumstances import Circumstances, Tolerance
 from stabilitykit.review.plan import Plan
 from stabilitykit.runs.folder import Cell
 
@@ -72,7 +73,9 @@ class PairAgain:
     cells: dict[str, Remeasured]
 
 
-def measure_again(subject: Subject, plan: Plan, stored: Mapping[str, Cell], witnesses_only: bool) -> PairAgain:
+def measure_again(
+    subject: Subject, plan: Plan, stored: Mapping[str, Cell], circumstances: Circumstances, witnesses_only: bool
+) -> PairAgain:
     """Measure every finished cell of ``stored`` (by property label) again, in the order of ``plan``.
 
     A property is given the results of today for those it needs, so that one altered number condemns one cell only.
@@ -105,7 +108,9 @@ def measure_again(subject: Subject, plan: Plan, stored: Mapping[str, Cell], witn
                         one.cell = _measured(subject, prop, choice, results, record, effect)
                         results.setdefault(choice.name, one.cell.result)  # type: ignore[arg-type]
                         one.rounded = subject.trajectory().rounded
-                    one.witnesses = _recomputed(subject, prop, choice, results, stored[choice.label], witnesses_only)
+                    rerun = _rerun(subject, stored[choice.label], circumstances.witness_tolerance(one.rounded))
+                    context = replace(subject.context(choice, results), rerun=rerun)
+                    one.witnesses = _recomputed(prop, context, stored[choice.label], witnesses_only)
             if caught.error is not None:
                 one.trouble = f"the recomputation raised {describe(caught.error)}"
             damage = subject.what_changed()
@@ -163,22 +168,18 @@ def _measured(
     )
 
 
-def _recomputed(
-    subject: Subject,
-    prop: Property,
-    choice: Choice,
-    results: Mapping[str, PropertyResult],
-    stored: Cell,
-    witnesses_only: bool,
-) -> Values:
+def _rerun(subject: Subject, stored: Cell, tolerance: Tolerance) -> Rerun:
+    """Runs the images that the witnesses of ``stored`` name together."""
+    assert stored.result is not None
+    images = [index for m in stored.result.measurements for index in witness_images(m)]
+    return Rerun(np.flatnonzero(np.isin(subject.indices, images)), tolerance=tolerance)
+
+
+def _recomputed(prop: Property, context: Context, stored: Cell, witnesses_only: bool) -> Values:
     """What the property recomputes from the witnesses of ``stored`` and then, where that is wanted, from all images."""
     assert stored.result is not None
-    result = stored.result
-    images = [index for m in result.measurements for index in witness_images(m)]
-    expected = np.flatnonzero(np.isin(subject.indices, images))
-    context: Context = replace(subject.context(choice, results), rerun=Rerun(expected))
-    found = dict(prop.verify(context, copy.deepcopy(result)))
+    found = dict(prop.verify(context, copy.deepcopy(stored.result)))
     if not witnesses_only:
-        more = prop.verify_sample(context, copy.deepcopy(result))
+        more = prop.verify_sample(context, copy.deepcopy(stored.result))
         found |= {name: value for name, value in more.items() if found.get(name) is None}
     return {str(k): v if v is None or isinstance(v, str) else float(v) for k, v in to_plain(found).items()}

@@ -10,12 +10,13 @@ from typing import Any
 
 from stabilitykit.base.results import SCHEMA_VERSION
 from stabilitykit.evaluation.job import COMPUTES
+from stabilitykit.evaluation.rerun import SAME_MACHINE
 from stabilitykit.review.leaves import ABSENT, Difference, differences
 from stabilitykit.runs.provenance import LOGIT_BOUND
 
 Tolerance = tuple[float, float]
 # (relative, absolute). A witness is recomputed in another order of summation than the search's.
-WITNESS: Tolerance = (1e-9, 1e-12)
+WITNESS: Tolerance = SAME_MACHINE
 # Readouts over 1 GiB are searched as float32 copies; a witness recomputed in float64 is off by their rounding.
 ROUNDED: Tolerance = (1e-4, 1e-6)
 # Another machine moves logits by LOGIT_BOUND of the largest one. Distances between near images, quotients of those

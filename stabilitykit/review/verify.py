@@ -69,8 +69,8 @@ def verify(
     target = choose_device(device if device != "auto" else plan.device)
     make_deterministic(plan.settings.seed)
     today = provenance(registry.host, target, plan.settings.seed)
-    pairs = measured_pairs(plan, cells, target, progress, witnesses_only)
     circumstances = Circumstances.of(files.schema, files.provenance, today, relative)
+    pairs = measured_pairs(plan, cells, target, circumstances, progress, witnesses_only)
     return judged(files, cells, plan, pairs, circumstances, today)
 
 
@@ -78,6 +78,7 @@ def measured_pairs(
     plan: Plan,
     cells: Mapping[str, Cell],
     device: Any,
+    circumstances: Circumstances,
     progress: Callable[..., Iterator[Any]] = no_progress,
     witnesses_only: bool = False,
 ) -> dict[tuple[str, str], PairAgain | str]:
@@ -86,7 +87,7 @@ def measured_pairs(
     Raises:
         UsageProblem: the only pair cannot be built.
     """
-    return {key: _pair_again(plan, key, cells, device, progress, witnesses_only) for key in _pairs(plan)}
+    return {key: _pair_again(plan, key, cells, device, circumstances, progress, witnesses_only) for key in _pairs(plan)}
 
 
 def _pairs(plan: Plan) -> list[tuple[str, str]]:
@@ -98,6 +99,7 @@ def _pair_again(
     key: tuple[str, str],
     cells: Mapping[str, Cell],
     device: Any,
+    circumstances: Circumstances,
     progress: Callable[..., Iterator[Any]],
     witnesses_only: bool,
 ) -> PairAgain | str:
@@ -116,6 +118,6 @@ def _pair_again(
             raise UsageProblem(f"{key[0]} on {key[1]} {reason}") from caught.error
         return reason
     try:
-        return measure_again(subject, plan, stored, witnesses_only)
+        return measure_again(subject, plan, stored, circumstances, witnesses_only)
     finally:
         subject.close()

@@ -60,7 +60,8 @@ class Mutated:
         device = choose_device(plan.device)
         make_deterministic(plan.settings.seed)
         self._today = provenance(self.registry.host, device, plan.settings.seed)
-        self._pairs = measured_pairs(plan, self.files.parsed, device)
+        circumstances = Circumstances.of(self.files.schema, self.files.provenance, self._today)
+        self._pairs = measured_pairs(plan, self.files.parsed, device, circumstances)
 
     def _plan(self, files: RunFiles) -> Any:
         return plan_of(files.info.get("request"), self.registry, checkpoint={}, data={}, trust=False)

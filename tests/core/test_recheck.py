@@ -9,7 +9,7 @@ import stabilitykit
 from stabilitykit import Kind, Measurement, PropertyResult
 from stabilitykit.evaluation import acceptance
 from stabilitykit.evaluation.property import Property
-from stabilitykit.evaluation.rerun import Rerun, own_batches, packed_batches, witness_images
+from stabilitykit.evaluation.rerun import SAME_MACHINE, Rerun, own_batches, packed_batches, witness_images
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 
@@ -122,17 +122,31 @@ def test_images_of_a_witness_are_found_at_any_depth():
     assert witness_images(Measurement("m", 1.0, Kind.EXACT, 1, witness=witness)) == [3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("filled", [True, False])
-def test_what_another_batch_size_does_is_a_finding_in_whole_batches_only(filled):
-    """Kernels are chosen by the size of the batch, and with them the last bits of what they compute."""
+@pytest.mark.parametrize("tolerance", [SAME_MACHINE, (1e-3, 1e-6)])
+def test_how_near_a_number_computed_again_must_be(tolerance):
+    """Another batch size or machine moves the last bits: then the witness of a number need not be equal to the last."""
     from types import SimpleNamespace
 
     from stabilitykit_expansivity.recompute import constants
 
     moved = np.array([[[0.0], [0.0]], [[0.0], [0.25 * (1 + 1e-6)]]])  # equal at the closest moment, else moved
-    again = SimpleNamespace(
-        rerun=Rerun(packed=True, filled=filled), rows_of=np.asarray, readouts=lambda rows: moved[:, rows]
-    )
+    again = SimpleNamespace(rerun=Rerun(tolerance=tolerance), rows_of=np.asarray, readouts=lambda rows: moved[:, rows])
     witness = {"indices": [0, 1], "distances": [0.0, 0.25], "block": 0}
     found = constants(again, PropertyResult([Measurement("expansive_constant.min", 0.0, Kind.EXACT, 2, "", witness)]))
-    assert found["expansive_constant.min"] == ("the witness's distances are [0, 0.25], not [0, 0.25]" if filled else 0)
+    refused = "the witness's distances are [0, 0.25], not [0, 0.25]"
+    assert found["expansive_constant.min"] == (refused if tolerance == SAME_MACHINE else 0)
+
+
+@pytest.mark.parametrize("batch_size", [4, 60])
+def test_a_recheck_compares_as_its_batches_allow(batch_size, monkeypatch):
+    seen = []
+
+    class Seeing(Norms):
+        def verify(self, context, result):
+            seen.append(context.rerun.tolerance)
+            return super().verify(context, result)
+
+    stabilitykit.evaluate(
+        TinyModel(seed=0), TinyDataset(seed=0, count=60), Seeing(), batch_size=batch_size, device="cpu", cache=False
+    )
+    assert seen == [SAME_MACHINE if batch_size == 4 else (acceptance.SUSPICIOUS, acceptance.SMALLEST)]
