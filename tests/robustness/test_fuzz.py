@@ -53,7 +53,7 @@ def recordings(draw):
     return values, labels
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(recordings(), st.sampled_from(["expansivity", "shadowing"]), st.sampled_from(["logits", "probabilities"]))
 def test_any_trajectory_gives_a_number_that_stands_or_a_reason(bench, recording, name, space):
     values, labels = recording
