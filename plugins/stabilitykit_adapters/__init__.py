@@ -21,7 +21,12 @@ WEIGHT_OPTIONS = (
 RUN_OPTIONS = (
     *WEIGHT_OPTIONS,
     Option("num_classes", "int", minimum=2, help="classes of the head (default: the checkpoint's, else the dataset's)"),
-    Option("run", default="longest", help="which run of equal-dimension blocks: longest, cheapest or its name"),
+    Option(
+        "run",
+        default="auto",
+        help="whole: every block; longest, cheapest or its name: a run of equal-dimension blocks; auto: that run "
+        "where it is the whole network, else whole",
+    ),
     Option(
         "mode",
         choices=("closed", "open", "plain"),

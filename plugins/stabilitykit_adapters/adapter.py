@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stabilitykit.dynamics.model import Model, state_of, state_parts
+from stabilitykit.dynamics.model import Model, Step, state_of, state_parts
 from stabilitykit.training.checkpoints import known_class_names
 from stabilitykit_adapters.equivalence import certify
 from stabilitykit_adapters.layout import Coordinates, from_image_first, in_memory_order, to_image_first
@@ -67,6 +67,11 @@ class AdaptedModel(Model):
         self.record = dict(record or {})
         self._preprocess, self._preprocessing = preprocess, dict(preprocessing or {})
         self._replayer = Replayer(network.eval(), program)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """The segments that are executed."""
+        program, run = self.program, self.run
         self._memory: dict[int, tuple[int, ...]] = {}  # as seen on this device; the recording's may differ
         self._coordinates = Coordinates(self._replayer, program, run)
         blocks, sides = run.blocks, run.sides
@@ -86,6 +91,14 @@ class AdaptedModel(Model):
     @property
     def num_blocks(self) -> int:
         return self.run.depth
+
+    @property
+    def block_names(self) -> Sequence[str]:
+        return [block.name for block in self.run.blocks]
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        return ["equal" if block.kind == "none" else "residual" for block in self.run.blocks]
 
     @property
     def num_classes(self) -> int:
@@ -146,11 +159,14 @@ class AdaptedModel(Model):
     @property
     def head(self) -> nn.Module | None:
         """g as a chain of standard layers, where it is one (pooling, flatten, normalisation, linear...)."""
-        if len(self._end) > 1 or self.output_kind == "probabilities":
-            return None
-        if len(self.program.shapes[self.program.output_vertex].offsets) != 2:
+        if len(self._end) > 1 or not self._has_chain:
             return None
         return tail_module(self.module, self.program, self.run, self.columns)
+
+    @property
+    def _has_chain(self) -> bool:
+        """Whether the outputs are logits (B, K) as they come, which a chain of layers can end with."""
+        return self.output_kind != "probabilities" and len(self.program.shapes[self.program.output_vertex].offsets) == 2
 
     def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         return super().preprocess(images) if self._preprocess is None else self._preprocess(images)
@@ -180,18 +196,14 @@ class AdaptedModel(Model):
     def fingerprint(self) -> str:
         import hashlib
 
-        own = repr(
-            (
-                self.run.name,
-                self.run.mode,
-                [b.name for b in self.run.blocks],
-                self.columns,
-                type(self.module).__qualname__,
-            )
-        )
+        own = repr(self._fingerprinted())
         if self.output_kind == "probabilities" or len(self.program.outputs) > 1:
             own += repr((self.output_kind, self.program.output_path))
         return hashlib.sha256((super().fingerprint() + own).encode()).hexdigest()
+
+    def _fingerprinted(self) -> tuple[Any, ...]:
+        run = self.run
+        return (run.name, run.mode, [b.name for b in run.blocks], self.columns, type(self.module).__qualname__)
 
     def _chosen(self, outputs: torch.Tensor) -> torch.Tensor:
         logits = as_logits(outputs, self.output_kind)

@@ -1,4 +1,4 @@
-"""Bring a network, its preprocessing and one of its runs together."""
+"""Bring a network, its preprocessing and its course, or one of its runs, together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from stabilitykit.training.containers import EXTRA_STATE, Checkpoint
 from stabilitykit.training.fitting import Convert
 from stabilitykit_adapters.adapter import AdaptedModel
 from stabilitykit_adapters.choosing import choose_run, output_columns
+from stabilitykit_adapters.course_model import CourseModel
 from stabilitykit_adapters.discovery import discover
 from stabilitykit_adapters.outputs import text_of
 from stabilitykit_adapters.pixels import Preprocess
+from stabilitykit_adapters.runs import Course, Run
 from stabilitykit_adapters.tracing import TraceProblem, Wanted
 
 
@@ -29,14 +31,14 @@ class View:
     """Which part of a network is looked at.
 
     Attributes:
-        run, mode: which run of blocks, see :func:`stabilitykit_adapters.choosing.choose_run`.
+        run, mode: the course or which run of blocks, see :func:`stabilitykit_adapters.choosing.choose_run`.
         classes: columns of the output that stand for the dataset's classes, in their order; None: all.
         output: name or position of the output that holds the logits.
         output_kind: ``auto``, ``logits``, ``probabilities`` or ``log-probabilities``.
         expected_classes: how many columns the output should have: tells several outputs apart.
     """
 
-    run: str = "longest"
+    run: str = "auto"
     mode: str | None = None
     classes: Sequence[int] | None = None
     output: str | None = None
@@ -86,10 +88,11 @@ def adapt(
         raise CellProblem(f"model {name}: {problem}{hint}") from None
     except UsageProblem as problem:
         raise UsageProblem(f"model {name}: {problem}") from None
-    model = AdaptedModel(
+    run = choose_run(found, view.run, view.mode, name)
+    model = model_class(run)(
         module,
         found.program,
-        choose_run(found, view.run, view.mode, name),
+        run,
         name=name,
         preprocess=preprocess,
         preprocessing=preprocessing,
@@ -111,6 +114,11 @@ def adapt(
             + ("; their logarithms are the logits measured" if model.output_kind == "probabilities" else "")
         )
     return model
+
+
+def model_class(run: Run) -> type[AdaptedModel]:
+    """What executes a run."""
+    return CourseModel if isinstance(run, Course) else AdaptedModel
 
 
 def _kind(model: AdaptedModel, shape: tuple[int, ...], given: str, name: str) -> str:

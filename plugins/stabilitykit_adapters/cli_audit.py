@@ -14,10 +14,11 @@ from stabilitykit.cli.evaluate import evaluation_options, run_evaluation
 from stabilitykit_adapters.statistics import NORMALISE_HELP, statistics
 
 if TYPE_CHECKING:
-    from stabilitykit.plugins.registry import Registry, Spec
-    from stabilitykit_adapters.runs import Discovery
+    from torch import nn
 
-COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
+    from stabilitykit.plugins.registry import Registry, Spec
+    from stabilitykit_adapters.listing import Listed
+    from stabilitykit_adapters.runs import Discovery
 
 
 @click.command("audit")
@@ -28,11 +29,18 @@ COLUMNS = ("name", "mode", "T", "state", "dimension", "skips", "cost")
 )
 @click.option("--checkpoint", type=click.Path(), help="Weights (.safetensors, or .pth read with weights_only).")
 @click.option("--list-runs", is_flag=True, help="Show runs, shapes, kinds, T and cost, without weights; then stop.")
-@click.option("--run", "run_name", default="longest", show_default=True, help="longest, cheapest or the run's name.")
+@click.option(
+    "--run",
+    "run_name",
+    default="auto",
+    show_default=True,
+    help="whole: every block; longest, cheapest or a name: a run of equal-dimension blocks; auto: that run where it is "
+    "the whole network, else whole.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["closed", "open", "plain"]),
-    help="Kind of run (default: closed, else open, else plain, for --list-runs all).",
+    help="Kind of run of equal-dimension blocks (for --list-runs default all).",
 )
 @click.option("--num-classes", type=click.IntRange(2), help="Classes of the head.")
 @click.option("--img-size", type=click.IntRange(1), help="Image side, for networks that can be built for another size.")
@@ -100,7 +108,7 @@ def command(
         "resize": given.pop("resize") or None,
         "classes": given.pop("classes"),
         "mode": mode,
-        "run": None if run_name == "longest" else run_name,
+        "run": None if run_name == "auto" else run_name,
         "checkpoint": checkpoint,
         "download": given["download"] or None,
     }
@@ -147,16 +155,18 @@ def _everything(registry: Registry) -> list[str]:
 
 
 def _list_runs(spec: Spec, output_format: str) -> int:
-    found = _discover(spec)
-    mode = spec.options.get("mode")
-    runs = found.of_mode(mode)
+    from stabilitykit_adapters.listing import COLUMNS, listed
+
+    module, found = _discover(spec)
+    lines = listed(module, found, spec.options.get("mode"), spec.options.get("classes"))
     if output_format == "json":
         print(
             json.dumps(
                 {
                     "model": spec.label,
-                    "runs": [run.to_json() for run in runs],
+                    "runs": [line.to_json() for line in lines],
                     "reasons": [{"code": r.code, "candidate": r.candidate, "detail": r.detail} for r in found.reasons],
+                    "no_course": found.course if isinstance(found.course, str) else None,
                     "gflops": found.flops / 1e9,
                     "notes": found.notes,
                 },
@@ -164,19 +174,21 @@ def _list_runs(spec: Spec, output_format: str) -> int:
             )
         )
     elif output_format == "csv":
-        sys.stdout.write(csv_text(COLUMNS, [dict(zip(COLUMNS, row)) for row in _rows(found, mode)]))
+        sys.stdout.write(csv_text(COLUMNS, [dict(zip(COLUMNS, line.row())) for line in lines]))
     else:
-        _print_runs(spec.label, found, mode)
-    if not runs:
+        _print_runs(spec.label, found, lines)
+    if not lines:
+        mode = spec.options.get("mode")
         reasons = "; ".join(map(str, found.reasons))
+        course = "" if mode or not isinstance(found.course, str) else f"no course through the network: {found.course}; "
         raise CellProblem(
-            f"model {spec.label} has no {mode or 'closed, open or plain'} run of at least two "
+            f"model {spec.label} has {course}no {mode or 'closed, open or plain'} run of at least two "
             f"equal-dimension blocks: {reasons}"
         )
     return 0
 
 
-def _discover(spec: Spec) -> Discovery:
+def _discover(spec: Spec) -> tuple[nn.Module, Discovery]:
     from stabilitykit_adapters.adapting import View
     from stabilitykit_adapters.discovery import discover
     from stabilitykit_adapters.source import NetworkSource
@@ -189,30 +201,22 @@ def _discover(spec: Spec) -> Discovery:
     options = spec.options
     module, shape = source.outline(**options)
     try:
-        return discover(module, shape, View.taken(options).wanted(options.get("num_classes")))
+        return module, discover(module, shape, View.taken(options).wanted(options.get("num_classes")))
     except TraceProblem as problem:
         raise CellProblem(f"model {spec.label}: {problem}") from None
 
 
-def _rows(found: Discovery, mode: Any) -> list[tuple[Any, ...]]:
-    rows = []
-    for run in found.of_mode(mode):
-        shape = " + ".join("x".join(map(str, s)) for s in run.shape)
-        if run.side_shapes:
-            shape += " beside " + " + ".join("x".join(map(str, s)) for s in run.side_shapes)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in run.kinds.items())
-        rows.append((run.name, run.mode, run.depth, shape, run.dimension, kinds, f"{run.cost:.2f}"))
-    return rows
-
-
-def _print_runs(label: str, found: Discovery, mode: Any) -> None:
+def _print_runs(label: str, found: Discovery, lines: list[Listed]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     from stabilitykit.reporting.console import Console
+    from stabilitykit_adapters.listing import COLUMNS
 
-    console = Console(width=140)
-    rows = _rows(found, mode)
+    console = Console(width=160)
+    rows = [line.row() for line in lines]
+    if isinstance(found.course, str):
+        console.print(f"[dim]no course through the whole network: {escape(found.course)}[/dim]", highlight=False)
     if rows:
         table = Table(title=f"runs of {escape(label)} (cost in forward passes)", title_justify="left")
         for column in COLUMNS:

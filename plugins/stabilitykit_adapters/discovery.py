@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from stabilitykit_adapters.candidates import Candidate, Candidates
+from stabilitykit_adapters.courses import find_course
 from stabilitykit_adapters.following import Path
 from stabilitykit_adapters.functional import functional_blocks, open_functional_blocks
 from stabilitykit_adapters.program import Unreachable, image_shape_of, trace
@@ -39,7 +40,9 @@ def discover(module: nn.Module, input_shape: tuple[int, ...], wanted: Wanted | N
     search = _Search(candidates)
     runs = search.runs()
     notes = [f"recorded on {program.device}: the meta device failed ({program.fallback})"] if program.fallback else []
-    return Discovery(runs, explain(candidates, runs, search.lost), program, candidates.total, notes)
+    return Discovery(
+        runs, explain(candidates, runs, search.lost), program, find_course(candidates), candidates.total, notes
+    )
 
 
 class _Search:

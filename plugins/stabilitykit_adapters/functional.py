@@ -25,7 +25,7 @@ def functional_blocks(
     Arguments:
         covered: (birth of the first state, birth of the last) of runs that are already known.
     """
-    yield from _chains(program, flow, _cuts(program, flow), covered, plain)
+    yield from _chains(program, flow, single_cuts(program, flow), covered, plain)
 
 
 def open_functional_blocks(
@@ -42,7 +42,7 @@ def open_functional_blocks(
 def _chains(
     program: Program, flow: Dataflow, states: Sequence[int], covered: Covered, plain: bool
 ) -> Iterable[list[Block]]:
-    owners = _owners(program)
+    owners = owners_of(program)
     chain: list[_Steps] = []
     lead: _Steps = []
     position: int | None = None
@@ -100,16 +100,20 @@ def _after_skip(flow: Dataflow, steps: _Steps) -> _Steps:
 
 def _modules(program: Program, start: int, end: int) -> tuple[str, ...]:
     """Outermost modules called between two states."""
-    low, high = program.first_seen[start], program.first_seen[end]
+    return modules_within(program, program.first_seen[start], program.first_seen[end] + 1)
+
+
+def modules_within(program: Program, low: int, high: int) -> tuple[str, ...]:
+    """Outermost modules called after event ``low`` that end at ``high`` at the latest."""
     found: list[tuple[int, ...]] = []
     for path, event in program.calls.items():
-        within = low < event.start and event.end <= high + 1
+        within = low < event.start and event.end <= high
         if path and within and not any(path[: len(outer)] == outer for outer in found):
             found.append(path)
     return tuple(dict.fromkeys(program.name(path) for path in found))
 
 
-def _cuts(program: Program, flow: Dataflow) -> list[int]:
+def single_cuts(program: Program, flow: Dataflow) -> list[int]:
     """Single tensors that everything passes through and that a call or an operation returns, in order."""
     found = []
     for vertex in flow.vertices:
@@ -134,7 +138,7 @@ def _beside(program: Program, flow: Dataflow) -> dict[frozenset[int], dict[int, 
     return {sides: ticks for sides, ticks in found.items() if len(ticks) > 2}
 
 
-def _owners(program: Program) -> dict[int, str]:
+def owners_of(program: Program) -> dict[int, str]:
     """Vertex -> name of the module whose code makes it."""
     return {
         leaf.vertex: program.name(path) or "forward"

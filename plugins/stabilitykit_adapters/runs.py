@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stabilitykit.dynamics.model import Step
 from stabilitykit_adapters.program import Program
 
-Mode = Literal["closed", "open", "plain"]
+Mode = Literal["closed", "open", "plain", "whole"]
 MODES: tuple[Mode, ...] = ("closed", "open", "plain")
+"""Kinds of runs of equal dimension; ``whole`` is the course through the network."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,26 @@ class Block:
     end: tuple[int, ...]
     modules: tuple[str, ...] = ()
     ticks: tuple[int, int] = (-1, -1)
+
+
+@dataclass(frozen=True)
+class CourseStep(Block):
+    """One step of a course.
+
+    Attributes:
+        step: what it is.
+        lead: vertices of the state given out before the step, where something without weights (reordering,
+            normalisation) lies between it and ``start``: it is executed even where the step is replaced by the
+            identity. Empty: ``start``.
+    """
+
+    step: Step = "equal"
+    lead: tuple[int, ...] = ()
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """Vertices of the state given out before the step."""
+        return self.lead or self.start
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,52 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Course(Run):
+    """The course of a whole network: states of any shape, mode ``whole``, no side state.
+
+    Attributes:
+        blocks: phi_0 .. phi_{T-1}.
+        cuts: vertices of h_0 .. h_T.
+        shapes: of h_0 .. h_T for one image, one per part.
+        readouts: share of a forward pass that each head readout takes that is no other one's, by rising depth.
+    """
+
+    blocks: tuple[CourseStep, ...]
+    cuts: tuple[tuple[int, ...], ...] = ()
+    shapes: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    readouts: tuple[float, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """Cost of a whole trajectory in forward passes: one pass, and a readout before each residual step."""
+        return 1.0 + sum(self.readouts)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Kind of step -> how many."""
+        counts: dict[str, int] = {}
+        for block in self.blocks:
+            counts[block.step] = counts.get(block.step, 0) + 1
+        return counts
+
+    def is_all_of(self, run: Run, births: Mapping[int, float]) -> bool:
+        """Whether ``run`` reaches from the course's first state to its last: it is the network.
+
+        Arguments:
+            births: vertex -> moment it is computed.
+        """
+        ends = [max(births[v] for v in state) for state in (self.cuts[0], self.cuts[-1])]
+        own = [max(births[v] for v in state) for state in (run.blocks[0].start, run.blocks[-1].end)]
+        return own[0] <= ends[0] and ends[1] <= own[1]
+
+    def to_json(self) -> dict[str, Any]:
+        return super().to_json() | {
+            "shapes": [[list(s) for s in state] for state in self.shapes],
+            "steps": [block.step for block in self.blocks],
+        }
+
+
+@dataclass(frozen=True)
 class Reason:
     """Why a candidate did not become (part of) a closed run.
 
@@ -141,11 +210,13 @@ class Discovery:
         runs: longest first.
         reasons: why the other candidates failed, the nearest misses first.
         program: what re-execution needs.
+        course: through the whole network, or the reason why there is none.
     """
 
     runs: list[Run]
     reasons: list[Reason]
     program: Program
+    course: Course | str
     flops: float = 0.0
     notes: list[str] = field(default_factory=list)
 

@@ -73,13 +73,48 @@ def tail_module(
     The adapter's certificate compares it with the re-executed tail; subclasses of standard layers count as what
     they derive from only if they keep its forward.
     """
-    if len(run.shape) != 1 or run.sides or program.shapes[run.blocks[-1].end[0]].batch_axis != 0:
+    if len(run.shape) != 1 or run.sides:
         return None
+    return joined(module, program, [(run.blocks[-1].end[0], program.output_vertex)], columns)
+
+
+def joined(
+    module: nn.Module, program: Program, parts: Sequence[tuple[int, int]], columns: Sequence[int] | None = None
+) -> nn.Module | None:
+    """The layers between the vertices of each part, one part after the other, as an ``nn.Sequential``.
+
+    Arguments:
+        parts: (before, after); the last one ends with the logits.
+
+    Returns:
+        None where one of them is no chain of standard layers, or too large to be bounded.
+    """
     layers: list[nn.Module] = []
-    position = run.blocks[-1].end[0]
-    for tick, what, key in program.timeline:
+    for before, after in parts:
+        if program.shapes[before].batch_axis != 0:
+            return None
+        found = _chain(module, program, before, after)
+        if found is None:
+            return None
+        layers += found
+    layers = _select_early(layers)
+    size = math.prod(program.shapes[parts[0][0]].per_image or ())
+    if size > LARGE and any(isinstance(layer, nn.LayerNorm) for layer in layers[:1]):
+        return None
+    if columns is not None:
+        layers = _with_columns(layers, columns)
+    return nn.Sequential(*layers).eval() if layers else None
+
+
+def _chain(module: nn.Module, program: Program, start: int, end: int) -> list[nn.Module] | None:
+    """The layers that lead from one vertex to another."""
+    layers: list[nn.Module] = []
+    position = start
+    for _, what, key in program.timeline:
+        if position == end:
+            return layers
         event = program.ops[key] if what == "op" else program.calls[key]
-        if what == "end" or not event.carries_data or tick < 0:
+        if what == "end" or not event.carries_data:
             continue
         out = _single(event)
         if out is None or program.births.get(out, -1.0) <= program.births[position]:
@@ -92,14 +127,7 @@ def tail_module(
         if layer is not None:
             layers.append(layer)
             position = out
-    if position != program.output_vertex:
-        return None
-    layers = _select_early(layers)
-    if math.prod(run.shape[0]) > LARGE and any(isinstance(layer, nn.LayerNorm) for layer in layers[:1]):
-        return None
-    if columns is not None:
-        layers = _with_columns(layers, columns)
-    return nn.Sequential(*layers).eval() if layers else None
+    return layers if position == end else None
 
 
 def _select_early(layers: list[nn.Module]) -> list[nn.Module]:

@@ -35,7 +35,7 @@ class CompiledForward:
     def __init__(self, model: Model, readout: Readout, batch_size: int) -> None:
         self.model, self.readout, self.batch_size = model, readout, batch_size
         self.difference: float | None = None
-        shared = readout.kind == "head"  # one g at every depth
+        shared = readout.kind == "head" and model.one_readout
         self._start = _Piece(lambda parts: state_parts(model.initial_state(parts[0])))
         self._blocks = [
             _Piece(lambda parts, t=t: state_parts(model.block(t, state_of(parts))))  # type: ignore[misc]

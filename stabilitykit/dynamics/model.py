@@ -103,6 +103,15 @@ class Model(ABC):
         """
         return self.readout(state)
 
+    def executed(self, t: int) -> bool:
+        """Whether the readout before block t < T executes that block: then g_t = g_{t+1} o phi_t by construction."""
+        return self.steps[t] == "transition"
+
+    @property
+    def one_readout(self) -> bool:
+        """Whether all g_t are one g, :meth:`readout`."""
+        return True
+
     def head_at(self, t: int) -> torch.nn.Module | None:
         """g_t as an nn.Module taking a state (B, *shape_at(t)) to logits, or None (see :attr:`head`)."""
         return self.head

@@ -71,7 +71,7 @@ class HeadReadout(Readout):
         return self.model.head_at(t)
 
     def equals_next(self, t: int) -> bool:
-        return self.model.steps[t] == "transition"
+        return self.model.executed(t)
 
     def fingerprint(self) -> str:
         return "head"

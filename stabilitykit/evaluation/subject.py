@@ -60,6 +60,7 @@ class Subject:
                 self.probe_dataset = self._build_probe_dataset(probe_dataset)
         with blaming(model):
             self.model = self._build_model()
+            _require_head(self.model, settings.extraction.readout)
             self._snapshot = Snapshot(self.model, labels)
         self.fingerprint = self._snapshot.fingerprint
         self.indices = choose_indices(len(self.dataset), settings.limit, settings.seed)
@@ -272,3 +273,13 @@ class Subject:
     def close(self) -> None:
         """Free what only this subject used."""
         self._trajectory = None
+
+
+def _require_head(model: Model, readout: str) -> None:
+    """UsageProblem where the readout ``head`` is asked for and the model has none at inner depths."""
+    if readout == "head" and model.without_head:
+        raise UsageProblem(
+            f"model {model.name} has no readout `head` at inner depths: {model.without_head}; choose --readout lens "
+            "(a trained translator of the state, then the rest of the network) or --readout probe (a linear classifier "
+            "per depth)"
+        )
