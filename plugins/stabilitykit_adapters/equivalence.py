@@ -219,6 +219,8 @@ def _batch_drift(model: Chained, inputs: torch.Tensor) -> dict[str, float]:
 def _difference(a: State, b: State) -> float:
     """Largest absolute difference; infinite where one side is NaN and the other is not, or shapes differ."""
     worst = 0.0
+    if len(state_parts(a)) != len(state_parts(b)):
+        return float("inf")
     for x, y in zip(state_parts(a), state_parts(b)):
         if x.shape != y.shape:
             return float("inf")
