@@ -105,7 +105,8 @@ def _changed_image_rows(text: str, true: str) -> Iterator[Finding]:
         yield (
             WHOLE,
             IMAGES_FILE,
-            f"{IMAGES_FILE} has {len(rows)} rows of columns {header}, cells and decisions give {len(expected)} of {names}",
+            f"{IMAGES_FILE} has {len(rows)} rows of columns {header}, cells and decisions give {len(expected)} rows of "
+            f"{names}",
         )
         return
     unlike = 0

@@ -335,6 +335,16 @@ def remove_if_unused(path: Path) -> None:
         path.rmdir()
 
 
+def warnings_by_pair(info: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """(model, dataset) -> what run.json says has to be known before any number."""
+    pairs = info.get("pairs")
+    return {
+        (str(pair.get("model")), str(pair.get("dataset"))): [str(text) for text in pair["warnings"]]
+        for pair in (pairs if isinstance(pairs, list) else [])
+        if isinstance(pair, Mapping) and isinstance(pair.get("warnings"), list)
+    }
+
+
 def cells_by_pair(cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
     """(model, dataset) -> its cells, in the order of the run."""
     groups: dict[tuple[str, str], list[Cell]] = {}
@@ -407,4 +417,5 @@ __all__ = [
     "remove_if_unused",
     "slug_of",
     "to_csv",
+    "warnings_by_pair",
 ]
