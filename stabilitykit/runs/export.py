@@ -43,7 +43,7 @@ def export_images(run: Path | str, form: str) -> bytes:
     Raises:
         UsageProblem: no run, a run without such rows, another format, or Parquet without pyarrow.
     """
-    from stabilitykit.runs.rows import images_csv, images_frame
+    from stabilitykit.runs.rows import images_csv, images_frame, images_records
 
     _, cells = load_run(run)
     decisions = RunFolder(Path(run)).read_decisions()
@@ -55,13 +55,13 @@ def export_images(run: Path | str, form: str) -> bytes:
         )
     if form == "csv":
         return images_csv(decisions, cells).encode()
-    frame = images_frame(decisions, cells)
     if form == "json":
-        return (frame.to_json(orient="records", double_precision=15, force_ascii=False, indent=1) + "\n").encode()
+        return (json.dumps(list(images_records(decisions, cells)), indent=1, ensure_ascii=False) + "\n").encode()
+    frame = images_frame(decisions, cells)
     _pyarrow()
     stream = io.BytesIO()
     frame.to_parquet(stream, engine="pyarrow", index=False)
-    return stream.getvalue()
+    return bytes(stream.getvalue())
 
 
 def _pyarrow() -> Any:

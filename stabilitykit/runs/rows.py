@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.names import did_you_mean
+from stabilitykit.base.results import to_plain
 from stabilitykit.base.text import safe_cell
 from stabilitykit.runs.folder import Cell, cells_by_pair
 
@@ -83,6 +84,14 @@ def _lines(pairs: Mapping[Key, Mapping[str, Sequence[Any]]]) -> Iterator[Sequenc
         count = len(columns["index"])
         for row in zip(*(columns.get(name, [None] * count) for name in names), strict=True):
             yield [*subject, *map(safe_cell, row)]
+
+
+def images_records(decisions: Mapping[Key, Decisions], cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    """All rows as plain JSON data by column, with the columns that their (model, dataset) has."""
+    for key, columns in image_columns(decisions, cells).items():
+        subject = dict(zip(SUBJECT, key, strict=True))
+        for row in zip(*columns.values(), strict=True):
+            yield subject | to_plain(dict(zip(columns, row, strict=True)))
 
 
 def images_frame(
