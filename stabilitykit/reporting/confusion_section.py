@@ -94,9 +94,8 @@ def _pairs(decisions: Decisions, pairs: Sequence[ConfusedPair]) -> Markup:
     if not pairs:
         return note("No image is taken for another class.")
     names = decisions.classes
-    rows = [(names[p.first], names[p.second], p.count, p.forth, p.back) for p in pairs]
-    columns = ["class", "and class", "confused", "first taken for second", "second for first"]
-    listed = table(columns, rows, limit=PAIRS, stacked=True)
+    rows = [(f"{names[p.first]} and {names[p.second]}", p.count, p.forth, p.back) for p in pairs]
+    listed = table(["classes", "confused", "first for second", "second for first"], rows, limit=PAIRS)
     return Markup("").join([tag("h4", f"Confused pairs of classes ({len(rows)})"), listed])
 
 

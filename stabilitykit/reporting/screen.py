@@ -72,7 +72,7 @@ def _confused(decisions: Decisions, names: Names) -> Iterator[str]:
     depth, count = usual_depth(decisions, first.rows)
     where = f"decided {names.place(depth)}"
     if count < first.count:
-        where = f"{count} of {first.count} {where}"
+        where = f"most of them, {count}, {where}" if 2 * count > first.count else f"{count} of {first.count} {where}"
     equal = sum(pair.count == first.count for pair in pairs) - 1
     more = f"; {equal} other pair{'s' if equal > 1 else ''} as often" if equal else ""
     yield f"Most often confused: {a} and {b} ({ways}; {where}{more})."
@@ -85,8 +85,8 @@ def _closest(measured: Sequence[Measurement], names: Names) -> Iterator[str]:
             continue
         pair = " and ".join(names.image(index, str(name)) for index, name in zip(indices, classes))
         depth = m.witness.get("block")
-        where = f" {names.place(depth)}" if isinstance(depth, int) else ""
-        yield f"Closest images of different classes: {pair}, {m.value:.4g} apart{where} ({m.unit})."
+        where = f", {names.place(depth)}" if isinstance(depth, int) else ""
+        yield f"Closest images of different classes: {pair}, {m.value:.4g} apart in {m.unit}{where}."
         return
 
 

@@ -15,6 +15,8 @@ from stabilitykit.search.results import REDUCTIONS
 
 # From this length of the readout on, trees rule out little, and matrix products are faster.
 LONG = 48
+# Squared lengths of larger numbers might overflow.
+LARGEST = 1e140
 
 
 def nearest_of_other_groups(
@@ -38,10 +40,12 @@ def nearest_of_other_groups(
     """
     values = as_values(values)
     kind, _ = as_groups(groups, values.shape[1], None)
+    if values.shape[1] == 0:
+        return {r: (np.empty(0, dtype=np.int64), np.empty(0)) for r in reductions}
     unknown = [r for r in reductions if r not in REDUCTIONS]
     if unknown:
         raise ValueError(f"reductions: expected some of {', '.join(REDUCTIONS)}, got {unknown[0]!r}")
-    if values.shape[2] >= LONG:
+    if values.shape[2] >= LONG and max(float(values.max()), -float(values.min())) < LARGEST:
         return nearest_by_products(values, kind, tuple(reductions))
     return {
         r: _at_nearest_depth(values, kind, threads)
@@ -99,8 +103,6 @@ def _over_depths(values: np.ndarray, groups: np.ndarray, reduction: str, threads
 
     depths, images, readout = values.shape
     index, distance = np.full(images, -1, dtype=np.int64), np.full(images, np.nan)
-    if images == 0:
-        return index, distance
     order = depths_by_spread(values)
     boxed = order[: max(1, min(depths, BOX_BYTES // (images * readout * values.itemsize)))]
     by_group = np.argsort(groups, kind="stable")
