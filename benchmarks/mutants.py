@@ -246,7 +246,7 @@ RESULTS = _of(
         "to_plain has made text of them before",
     ),
     (
-        "stored = PropertyResult.from_json(json.loads(text))",
+        'stored = PropertyResult.from_json({**json.loads(text), "per_image": json.loads(json.dumps(columns))})',
         "stored = result",
         "what is reported is not what is stored",
     ),
@@ -603,7 +603,11 @@ RUNS += _of(
         'self._folder.write_run({**self.content(), "status": "complete"})',
         "a killed run says complete",
     ),
-    ("            self._folder.complete(self.cells)\n", "", "cells removed meanwhile stay lost"),
+    (
+        "            self._folder.complete(self.cells, self.decisions.values())\n",
+        "",
+        "cells removed meanwhile stay lost",
+    ),
     (
         "        self._folder.write_cell(cell)\n",
         "        self._folder.write_cell(cell) if len(self.cells) < 2 else None\n",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stabilitykit.dynamics.dataset import Dataset as Dataset
     from stabilitykit.dynamics.model import Model as Model
     from stabilitykit.evaluation.context import Context as Context
+    from stabilitykit.evaluation.evaluate import Run as Run
     from stabilitykit.evaluation.evaluate import evaluate as evaluate
     from stabilitykit.evaluation.property import Property as Property
     from stabilitykit.plugins.component import Command as Command
@@ -48,6 +49,7 @@ _PUBLIC = {
     "PropertyResult": "base.results",
     "Refusal": "base.errors",
     "ReportSection": "plugins.component",
+    "Run": "evaluation.evaluate",
     "StabilityKitError": "base.errors",
     "Table": "base.results",
     "UsageProblem": "base.errors",

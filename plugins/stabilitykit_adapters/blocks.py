@@ -8,6 +8,7 @@ import numpy as np
 
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.base.results import to_plain
+from stabilitykit.dynamics.decisions import decisions_along_depth, prediction_depth
 from stabilitykit.evaluation.context import Context
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Blocks(Property):
         """Measure, and keep the certificate beside the numbers."""
         certificate = self._certificate(context)
         trajectory, model = context.trajectory, context.model
-        chosen = np.stack([np.asarray(part).argmax(axis=1) for part in trajectory.logits])
-        decided = _prediction_depth(chosen)
+        chosen = decisions_along_depth(trajectory)
+        decided = prediction_depth(chosen)
         response = _response(context, _sample(len(trajectory), self.sample, context.seed))
         comparable = trajectory.num_classes == len(context.dataset.class_names)
         names = _names(model)
@@ -184,13 +185,6 @@ def _names(model: Model) -> list[tuple[str, str]]:
     if run is None:
         return [(f"block {t}", "") for t in range(model.num_blocks)]
     return [(block.name, block.kind) for block in run.blocks]
-
-
-def _prediction_depth(chosen: np.ndarray) -> np.ndarray:
-    """(T+1, N) decisions -> (N,) first depth from which the decision stays the final one."""
-    differs = chosen != chosen[-1]
-    last = len(chosen) - 1 - np.argmax(differs[::-1], axis=0)
-    return np.where(differs.any(axis=0), last + 1, 0).astype(np.int64)
 
 
 def _depth_table(context: Context, decided: np.ndarray, chosen: np.ndarray, rows: int) -> Table:

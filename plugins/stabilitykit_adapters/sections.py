@@ -95,6 +95,7 @@ def _late(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
             found[index]["class"] if index in found else "",
             f"image {index}",
             f"decided at depth {found[index]['prediction_depth']}" if index in found else "",
+            run.words(cell).taken(index),
         )
         for index in result.images
     ]

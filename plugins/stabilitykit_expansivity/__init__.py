@@ -25,6 +25,13 @@ def stabilitykit_properties() -> list[Component]:
                 Option("median_pairs", "int", 200_000, "pairs behind each median, or all if fewer", minimum=1),
                 Option("table_rows", "int", 5_000, "class pairs kept per reduction, closest first", minimum=1),
                 Option("show", "int", 6, "closest class pairs to show as images", minimum=0, maximum=100),
+                Option(
+                    "nearest",
+                    "str",
+                    "auto",
+                    "each image's nearest one of another class (auto: unless that takes many minutes)",
+                    choices=("auto", "always", "never"),
+                ),
             ),
         )
     ]

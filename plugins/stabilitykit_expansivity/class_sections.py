@@ -195,6 +195,7 @@ def _pair_card(run: RunData, cell: Cell, row: Mapping[str, Any], unit: str) -> M
             row[f"class_{s}"],
             f"#{row[f'order_{s}']}",
             f"image {row[f'index_{s}']}",
+            run.words(cell).taken(row[f"index_{s}"]),
         )
         for s in "ab"
     ]

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stabilitykit.dynamics.decisions import decisions_along_depth as decisions
+from stabilitykit.dynamics.decisions import prediction_depth
 from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.search import ClosestPair, MedianDistance, closest_pair, median_cross_distance
+
+__all__ = ["Depth", "decisions", "depths", "prediction_depth", "scale"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,3 @@ def depths(trajectory: Trajectory, groups: np.ndarray, seed: int, median_pairs: 
 def scale(medians: list[float], reduction: str, block: int) -> float:
     """What a constant is divided by to compare models: the median at its block; for the mean, their mean."""
     return sum(medians) / len(medians) if reduction == "mean" else medians[block]
-
-
-def decisions(trajectory: Trajectory) -> np.ndarray:
-    """int64 (T+1, N): the class g chooses at each depth (lowest class on ties)."""
-    return np.stack([np.asarray(logits).argmax(axis=1) for logits in trajectory.logits]).astype(np.int64)
-
-
-def prediction_depth(chosen: np.ndarray) -> np.ndarray:
-    """(T+1, N) decisions -> int64 (N,): the first depth from which the decision stays the final one."""
-    differs = chosen != chosen[-1]
-    last = len(chosen) - 1 - np.argmax(differs[::-1], axis=0)
-    return np.where(differs.any(axis=0), last + 1, 0).astype(np.int64)

@@ -18,6 +18,7 @@ from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES, Constant, constant, search
 from stabilitykit_expansivity.groups import Groups, choose_groups
+from stabilitykit_expansivity.per_image import nearest_columns
 
 # Pairs behind a median over a subsample: its error is far below the spread between subsamples.
 SUBSET_PAIRS = 20_000
@@ -37,7 +38,13 @@ class Expansivity(Property):
     parallel = True
 
     def __init__(
-        self, pairs: str = "labels", curve: int = 5, median_pairs: int = 200_000, table_rows: int = 5_000, show: int = 6
+        self,
+        pairs: str = "labels",
+        curve: int = 5,
+        median_pairs: int = 200_000,
+        table_rows: int = 5_000,
+        show: int = 6,
+        nearest: str = "auto",
     ) -> None:
         """See the options of the component.
 
@@ -47,12 +54,14 @@ class Expansivity(Property):
             median_pairs: pairs behind each median distance; with fewer pairs the median is exact.
             table_rows: rows of ``class_pairs`` per reduction.
             show: closest class pairs (min) whose images are listed in ``result.images``.
+            nearest: search for every image's nearest one of another class: ``"auto"``, ``"always"`` or ``"never"``.
         """
         self.pairs = pairs
         self.curve = curve
         self.median_pairs = median_pairs
         self.table_rows = table_rows
         self.show = show
+        self.nearest = nearest
 
     def evaluate(self, context: Context) -> PropertyResult:
         """Measure; CellProblem unless at least two classes have an image."""
@@ -76,6 +85,8 @@ class Expansivity(Property):
                 f"{r}: falls about as N^{a:.3f} over the subsample curve" for r, a in slopes.items() if a is not None
             ]
         _add_decisions(context, trajectory, result)
+        result.per_image, notes = nearest_columns(context, groups.ids, self.nearest)
+        result.notes += notes
         result.images = self._images(context, constants, matrices["min"])
         return result
 

@@ -68,7 +68,12 @@ def _texts(values: Any, count: int) -> list[str]:
 def _image(run: RunData, cell: Cell, index: Any, name: str, witness: Mapping[str, Any], which: int) -> Markup:
     order = _texts(witness.get("orders"), which + 1)[which]
     return picture(
-        run.image(cell.dataset, index), f"{name}, image {index}", name, f"#{order} in class", f"image {index}"
+        run.image(cell.dataset, index),
+        f"{name}, image {index}",
+        name,
+        f"#{order} in class",
+        f"image {index}",
+        run.words(cell).taken(index),
     )
 
 

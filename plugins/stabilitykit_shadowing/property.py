@@ -81,6 +81,7 @@ class Shadowing(Property):
             self._add_bracket(context, values, data, result)
         result.tables["orbits"] = witnesses.table(result)
         result.images = witnesses.images(result)
+        result.per_image = _per_image(len(trajectory), shadowed)
         missing = len(trajectory) - len(orbits)
         if missing:
             result.notes.append(f"{missing} of {len(trajectory)} images found no image to step to and start no orbit")
@@ -300,6 +301,17 @@ class Shadowing(Property):
         again = self.orbits(context, np.empty(0), start)
         apart = tracing_distances(context.readouts(tracer), again, 0, 0)
         return float(apart.max()), float(again.delta[0])
+
+
+def _per_image(count: int, shadowed: Shadowed) -> dict[str, Any]:
+    """Of the pseudo-orbit that starts from each of ``count`` images: eps of its best tracer, and its largest jump."""
+    columns = {"tracing_error": shadowed.eps, "largest_jump": shadowed.delta}
+    found: dict[str, Any] = {}
+    for name, numbers in columns.items():
+        column = np.full(count, np.nan)
+        column[shadowed.orbits.start] = numbers
+        found[name] = column.tolist()
+    return found
 
 
 def _copies(trajectory: Trajectory) -> str:

@@ -95,6 +95,7 @@ def _strip(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
             f"tracer: {tracer_class}, image {tracer}",
             f"tracer: {tracer_class}",
             f"image {tracer}",
+            run.words(cell).taken(tracer),
         )
     ]
     for row in rows[:1] if off_sample else rows:
@@ -108,6 +109,7 @@ def _strip(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
                 f"#{row['order']} in class",
                 f"to tracer {number(as_float(row['distance to tracer']), 3)}",
                 jump,
+                run.words(cell).taken(row["image"]),
             )
         )
     more = (

@@ -105,12 +105,22 @@ class Table:
 
 @dataclass
 class PropertyResult:
-    """What a Property returns: measurements, tables, and the dataset indices worth showing as images."""
+    """What a Property returns.
+
+    Attributes:
+        measurements: its numbers.
+        tables: small tables for people, by name.
+        images: dataset indices worth showing as images.
+        notes: sentences about the whole result.
+        per_image: columns of ``images.csv`` by name: one number, text, bool or None for each evaluated image, a list
+            or array (N,) in the order of ``context.indices``.
+    """
 
     measurements: list[Measurement]
     tables: dict[str, Table] = field(default_factory=dict)
     images: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    per_image: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Measurement:
         for measurement in self.measurements:
@@ -119,12 +129,14 @@ class PropertyResult:
         raise KeyError(f"no measurement {name!r}; there are {[m.name for m in self.measurements]}")
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        plain = {
             "measurements": [m.to_json() for m in self.measurements],
             "tables": {name: table.to_json() for name, table in self.tables.items()},
             "images": [int(i) for i in self.images],
             "notes": list(self.notes),
         }
+        columns = {str(name): _plain_column(values) for name, values in self.per_image.items()}
+        return plain | {"per_image": columns} if columns else plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PropertyResult:
@@ -133,6 +145,7 @@ class PropertyResult:
             {name: Table.from_json(t) for name, t in data.get("tables", {}).items()},
             [int(i) for i in data.get("images", [])],
             [str(note) for note in data.get("notes", [])],
+            {str(name): _column(values) for name, values in data.get("per_image", {}).items()},
         )
 
 
@@ -141,6 +154,20 @@ def _number(value: Any, what: str) -> float:
     if math.isnan(number):
         raise ValueError(f"measurement {what} is NaN; give None and a note when it is undefined")
     return number
+
+
+def _plain_column(values: Sequence[Any]) -> list[Any]:
+    """A column as plain JSON; what is not a number is undefined."""
+    plain: list[Any] = to_plain(list(values.tolist() if hasattr(values, "tolist") else values))
+    return [None if value == "nan" else value for value in plain]
+
+
+def _column(values: Any) -> list[Any]:
+    """A stored column: among numbers the texts "inf" and "-inf" are numbers."""
+    if not isinstance(values, list):
+        raise ValueError(f"a column of per_image is a list; got {type(values).__name__}")
+    numbers = any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return [float(value) if numbers and value in ("inf", "-inf") else value for value in values]
 
 
 def _distinct(measurements: list[Measurement]) -> list[Measurement]:

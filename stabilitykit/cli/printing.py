@@ -25,8 +25,10 @@ def show_run(recorder: Recorder, printing: Mapping[str, Any]) -> Callable[[], in
         sys.stdout.write(to_csv(recorder.cells))
     else:
         from stabilitykit.reporting.terminal import print_cells
+        from stabilitykit.runs.folder import warnings_by_pair
 
-        print_cells(recorder.cells)
+        warnings = warnings_by_pair(recorder.info)
+        print_cells(recorder.cells, decisions=recorder.decisions, warnings=warnings)
     sys.stdout.flush()
     print(f"run folder: {recorder.path}", file=sys.stderr)
     for cell in recorder.cells:

@@ -30,25 +30,59 @@ RECHECK_SHARE = 0.03
 FEWEST_IMAGES = 24
 
 
-def stored_form(result: Any) -> PropertyResult:
-    """``result`` through JSON and back: what is reported is what was stored. PluginProblem when it is no result."""
+def stored_form(result: Any, images: int | None = None) -> PropertyResult:
+    """``result`` through JSON and back: what is reported is what was stored. PluginProblem when it is no result.
+
+    Arguments:
+        images: N, how long its columns per image are; None: not checked.
+    """
     if not isinstance(result, PropertyResult):
         raise PluginProblem(f"evaluate returned {type(result).__name__}, expected a PropertyResult")
     if not isinstance(result.measurements, list) or not all(isinstance(m, Measurement) for m in result.measurements):
         raise PluginProblem("evaluate returned a PropertyResult whose measurements are no list of Measurement")
-    text = json.dumps(to_plain(result.to_json()), allow_nan=False)
+    data = to_plain(result.to_json())
+    columns = data.pop("per_image", {})
+    text = json.dumps(data, allow_nan=False)
     if len(text) > MAX_RESULT_BYTES:
         raise PluginProblem(
             f"the result takes {len(text) / 1e6:.0f} MB as JSON, above the limit of "
             f"{MAX_RESULT_BYTES / 1e6:.0f} MB; report summaries, not arrays"
         )
-    stored = PropertyResult.from_json(json.loads(text))
+    for name, values in columns.items():
+        trouble = column_problem(values, images)
+        if trouble:
+            raise PluginProblem(f"evaluate returned a PropertyResult whose column per image {name!r} {trouble}")
+    stored = PropertyResult.from_json({**json.loads(text), "per_image": json.loads(json.dumps(columns))})
     if not stored.measurements and not stored.tables:
         raise PluginProblem(
             "evaluate returned a PropertyResult without a measurement or a table; raise CellProblem "
             "with the reason where there is no number"
         )
     return stored
+
+
+def column_problem(values: Any, images: int | None) -> str:
+    """What is wrong with a column per image in its stored form; empty when nothing is.
+
+    Arguments:
+        images: N; None: any length.
+    """
+    if not isinstance(values, list):
+        return f"is {type(values).__name__}; give a list or an array"
+    if images is not None and len(values) != images:
+        return (
+            f"has {len(values)} entries for {images} evaluated images; give one each, in the order of context.indices"
+        )
+    kinds = {
+        "number" if type(v) in (int, float) or v in ("inf", "-inf") else type(v).__name__
+        for v in values
+        if v is not None
+    }
+    if not kinds <= {"number"} and not kinds <= {"bool"} and not kinds <= {"str", "number"}:
+        return f"holds {' and '.join(sorted(kinds))}; give numbers, texts or bools, None where there is none"
+    if "str" in kinds and any(type(v) in (int, float) for v in values):
+        return "holds numbers and texts; give one kind, None where there is none"
+    return ""
 
 
 def rechecked(prop: Property, context: Context, result: PropertyResult, choice: Choice) -> PropertyResult:
@@ -58,7 +92,7 @@ def rechecked(prop: Property, context: Context, result: PropertyResult, choice: 
     :func:`allowed_images` of them: measurements are rechecked in their order, the headline constants first, as far
     as that goes. A recomputation that fails is said on stderr and costs no number: `verify` will report it.
     """
-    some = PropertyResult(_affordable(context, result.measurements), result.tables, result.images, result.notes)
+    some = replace(result, measurements=_affordable(context, result.measurements))
     if not some.measurements:
         return result
     expected = _witness_rows(context, some.measurements)

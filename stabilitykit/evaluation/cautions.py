@@ -38,22 +38,36 @@ def untrained(choice: Choice, details: Mapping[str, object]) -> bool:
 
 
 def cautions_after(subject: Subject) -> list[str]:
-    """What the readouts show: an accuracy that does not differ from chance."""
+    """What the readouts show: decisions that are all alike, an accuracy that does not differ from chance."""
     trajectory = subject.known_trajectory
     settings = subject.settings
-    if trajectory is None or settings.any_classes or settings.extraction.readout != "head" or subject.model.replayed:
+    if trajectory is None:
         return []
-    if trajectory.num_classes != len(trajectory.class_names) or untrained(
-        subject.model_choice, subject.model.describe()
-    ):
-        return []
+    known = untrained(subject.model_choice, subject.model.describe())
+    found = [] if known or subject.model.replayed else _all_alike(trajectory)
+    if settings.any_classes or settings.extraction.readout != "head" or subject.model.replayed or known:
+        return found
+    if trajectory.num_classes != len(trajectory.class_names):
+        return found
     accuracy, chance, limit = at_chance(trajectory)
     if accuracy > limit or limit >= 1 or len(trajectory) < FEWEST:
-        return []
+        return found
     return [
+        *found,
         f"accuracy {accuracy:.3g} on {len(trajectory)} images is chance ({chance:.3g}): check the weights, the order "
-        "of the classes and the preprocessing (mean, std)"
+        "of the classes and the preprocessing (mean, std)",
     ]
+
+
+def _all_alike(trajectory: Trajectory) -> list[str]:
+    """What tells no image apart in the end, of readouts that should; empty where something does."""
+    count, chosen = len(trajectory), trajectory.predictions
+    if count < FEWEST or len(np.unique(trajectory.labels)) < 2 or (chosen != chosen[0]).any():
+        return []
+    advice = "the network does not look trained: check the weights and the preprocessing (mean, std)"
+    if trajectory.depth in trajectory.blind:
+        return [f"all {count} images have the same final readout; {advice}"]
+    return [f"all {count} images are taken for one class (output {int(chosen[0])}); {advice}"]
 
 
 def at_chance(trajectory: Trajectory) -> tuple[float, float, float]:

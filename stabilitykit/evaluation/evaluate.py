@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult
@@ -19,7 +20,7 @@ from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.device import check_torch_pair, choose_device
 from stabilitykit.machine.distributed import join_world
 from stabilitykit.plugins.registry import Registry
-from stabilitykit.runs.folder import Cell, measurement_rows
+from stabilitykit.runs.folder import Cell, RunFolder, load_run, measurement_rows
 from stabilitykit.runs.recorder import FolderRecorder, Recorder
 
 if TYPE_CHECKING:
@@ -36,11 +37,23 @@ class Run:
         cells: one per (model, dataset, property), in the order they were run.
         folder: where they were written, or None.
         info: run.json's content (request, provenance, pairs).
+        decisions: what each network decided about every image, by (model, dataset).
     """
 
     cells: list[Cell]
     folder: Path | None
     info: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[tuple[str, str], Decisions] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Run:
+        """A run folder, as it was written.
+
+        Raises:
+            UsageProblem: it is no run folder, or damaged.
+        """
+        info, cells = load_run(folder)
+        return cls(cells, Path(folder), info, RunFolder(Path(folder)).read_decisions())
 
     @property
     def ok(self) -> bool:
@@ -63,6 +76,19 @@ class Run:
         import pandas
 
         return pandas.DataFrame(measurement_rows(self.cells))
+
+    def images(self, model: str | None = None, dataset: str | None = None) -> pandas.DataFrame:
+        """One row per evaluated image (the columns of ``images.csv``), of all models and datasets or of one.
+
+        Arguments:
+            model, dataset: labels as in ``info["request"]``; None: all.
+
+        Raises:
+            UsageProblem: the run has no rows for them.
+        """
+        from stabilitykit.runs.rows import images_frame
+
+        return images_frame(self.decisions, self.cells, model, dataset)
 
 
 def evaluate(
@@ -183,7 +209,7 @@ def evaluate(
             watch().lost,
         )
         job.run()
-    return Run(records.cells, records.path, records.content())
+    return Run(records.cells, records.path, records.content(), records.decisions)
 
 
 def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:

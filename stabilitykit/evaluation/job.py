@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stabilitykit.base.errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, describe
+from stabilitykit.base.errors import CellProblem, PluginProblem, StabilityKitError, UsageProblem, catching, describe
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.acceptance import rechecked, stored_form
 from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure, pass_on
 from stabilitykit.evaluation.cautions import cautions_after, cautions_before
 from stabilitykit.evaluation.chain_check import certify, marked, require, warn_of
+from stabilitykit.evaluation.decided import decided
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.selection import Choice
@@ -30,6 +31,8 @@ from stabilitykit.runs.recorder import Recorder
 
 # In a cell's record: what the network computed on its first and last batch of images (a digest).
 COMPUTES = "computes"
+# Images that are taken for something else, the surest ones, of which pictures are kept.
+MISTAKES_SHOWN = 24
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Job:
     provenance: dict[str, Any] = field(default_factory=dict)
     _effect: ExtractionEffect | None = None
     _left: int = 0  # cells that are not finished
+    _decided: Subject | None = None  # the subject whose decisions are recorded
     _spoiled: str = ""  # what the last cell modified although it is shared
 
     def run(self) -> None:
@@ -154,7 +158,7 @@ class Job:
             subject.close()
             if self._effect is not None:
                 self._effect.close()
-            self._effect = None
+            self._effect = self._decided = None
 
     def _run_cells(
         self,
@@ -182,6 +186,7 @@ class Job:
             else:
                 failed.setdefault(choice.name, cell.error["message"])
             if not finished:
+                self._decide(subject)
                 self._finish(cell)
                 self._save_images(subject, cell)
                 self._check_process(functions, state, choice.culprit)
@@ -219,7 +224,7 @@ class Job:
                     if not prop.parallel and not self.world.leads:
                         return self._shared(None)
                 context = subject.context(choice, results)
-                result = stored_form(prop.evaluate(context))
+                result = stored_form(prop.evaluate(context), len(context.indices))
                 cell.result = rechecked(prop, context, result, choice) if self.world.leads else result
                 if self.settings.extraction.faster and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(subject, self.properties)
@@ -313,27 +318,44 @@ class Job:
             )
         return {cell.slug: cell for cell in cells}
 
-    def _save_images(self, subject: Subject, cell: Cell) -> None:
-        if cell.result is None:
+    def _decide(self, subject: Subject) -> None:
+        """Record what the network decided about every image, once a property has asked for its readouts."""
+        if self._decided is subject or subject.known_trajectory is None or not self.world.leads:
             return
+        self._decided = subject
+        with catching() as caught:  # names that a model cannot give cost the rows, and no number
+            found = decided(subject)
+            assert found is not None
+            self.recorder.decide(found)
+            mistakes = found.mistakes(MISTAKES_SHOWN)
+            self._draw(subject, [found.columns["index"][row] for row in mistakes])
+        if caught.error is not None:
+            pass_on(caught.error)
+            label = subject.model_choice.label
+            print(f"warning: model {label}: no rows per image ({describe(caught.error)})", file=sys.stderr)
+
+    def _save_images(self, subject: Subject, cell: Cell) -> None:
+        if cell.result is not None:
+            self._draw(subject, cell.result.images[:400])
+
+    def _draw(self, subject: Subject, indices: Sequence[int]) -> None:
+        """Keep pictures of the images ``indices``."""
         from stabilitykit.base.pictures import png_bytes
 
-        for index in cell.result.images[:400]:
-            if not self.recorder.wants_image(cell.dataset, index):
+        model, dataset = subject.model_choice.label, subject.dataset_choice.label
+        for index in indices:
+            if not self.recorder.wants_image(dataset, index):
                 continue
             try:
-                with task("images", [cell.model, cell.dataset], subject.dataset_choice.culprit):
+                with task("images", [model, dataset], subject.dataset_choice.culprit):
                     if not 0 <= index < len(subject.dataset):
                         continue
                     png = png_bytes(subject.dataset.images([index])[0])
             except BaseException as error:  # not a picture, or not there any more: the numbers stand without it
                 pass_on(error)
-                print(
-                    f"warning: dataset {cell.dataset}: image {index} cannot be drawn ({describe(error)})",
-                    file=sys.stderr,
-                )
+                print(f"warning: dataset {dataset}: image {index} cannot be drawn ({describe(error)})", file=sys.stderr)
                 return
-            self.recorder.image(cell.dataset, index, png)
+            self.recorder.image(dataset, index, png)
 
     def _info(self) -> dict[str, Any]:
         return {"request": to_plain(self.request), "provenance": self.provenance, "pairs": self.subjects}

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from stabilitykit.base.results import Measurement
+from stabilitykit.reporting.confusion_section import taken_for
 from stabilitykit.reporting.html import (
     details,
     dotted,
@@ -24,6 +25,7 @@ from stabilitykit.reporting.html import (
     tag,
 )
 from stabilitykit.reporting.rundata import PairData, RunData
+from stabilitykit.reporting.screen import sentences
 from stabilitykit.reporting.terminal import witness_images, witness_text
 from stabilitykit.runs.folder import Cell
 
@@ -64,15 +66,22 @@ def failures(run: RunData) -> Markup | None:
     )
 
 
-def warnings(run: RunData) -> Markup | None:
-    """What has to be known before any number: untrained weights, chance, what loading let through."""
-    items = [
-        tag("p", tag("strong", str(text)), f" ({short(pair.model)} on {short(pair.dataset)})", class_="banner")
-        for pair in run.pairs
-        if isinstance(said := pair.info.get("warnings"), list)
-        for text in said
-    ]
-    return Markup("").join(items) if items else None
+def words(run: RunData) -> Markup | None:
+    """What was found, in plain sentences; what has to be known before any number stands first."""
+    parts = []
+    for pair in run.pairs:
+        said = sentences(pair.cells, pair.decisions, pair.warnings)
+        if said and len(run.pairs) > 1:
+            parts.append(run.pair_heading(pair))
+        parts += [
+            tag("p", tag("strong", "Warning: "), sentence.text, class_="banner")
+            for sentence in said
+            if sentence.warning
+        ]
+        plain = [tag("li", sentence.text) for sentence in said if not sentence.warning]
+        if plain:
+            parts.append(tag("ul", *plain, class_="said"))
+    return Markup("").join(parts) if parts else None
 
 
 def summary(run: RunData) -> Markup:
@@ -125,7 +134,7 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
             value,
             kind_badge(m.kind),
             str(m.n),
-            _witness(run, cell.dataset, m),
+            _witness(run, cell, m),
             "" if m.recheck is None else number(m.recheck, 2),
         )
         rows.append(tag("tr", *(tag("td", entry, data_label=column) for column, entry in zip(COLUMNS, entries))))
@@ -135,13 +144,14 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
     return rows
 
 
-def _witness(run: RunData, dataset: str, m: Measurement) -> Markup | str:
-    text = witness_text(m.witness)
+def _witness(run: RunData, cell: Cell, m: Measurement) -> Markup | str:
+    names = run.words(cell)
+    text = witness_text(m.witness, names)
     indices = witness_images(m.witness).get("indices")
     if not isinstance(indices, list):
         return text
-    sources = [(index, run.image(dataset, index)) for index in indices[:2]]
-    thumbnails = [picture(source, f"image {index}", small=True) for index, source in sources if source]
+    sources = [(index, run.image(cell.dataset, index)) for index in indices[:2]]
+    thumbnails = [picture(source, names.image(index), small=True) for index, source in sources if source]
     return tag("div", *thumbnails, tag("span", text), class_="witness")
 
 
@@ -240,9 +250,10 @@ def _facts(title: str, facts: Mapping[str, Any]) -> Markup:
 
 
 SECTIONS = (
-    CoreSection("warnings", "Before any number", 5, warnings),
+    CoreSection("words", "In plain words", 3, words),
     CoreSection("summary", "Summary", 10, summary),
     CoreSection("failures", "Failed cells", 12, failures),
+    CoreSection("taken-for", "What is taken for what", 15, taken_for),
     CoreSection("tables", "All tables", 800, tables),
     CoreSection("certificate", "Certificate", 850, certificate),
     CoreSection("provenance", "Provenance", 900, provenance),

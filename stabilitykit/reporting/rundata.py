@@ -10,10 +10,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import PropertyResult, Table
 from stabilitykit.reporting.html import pair_heading, tag
 from stabilitykit.reporting.standalone import standalone
+from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell, RunFolder, cells_by_pair, load_run
 
 # A report stays a file one can mail: images beyond this many bytes in all are left out (and said to be).
@@ -30,12 +32,19 @@ def property_name(cell: Cell) -> str:
 
 @dataclass
 class PairData:
-    """All cells of one (model, dataset)."""
+    """All cells of one (model, dataset), and what the network decided about every image, where the run says."""
 
     model: str
     dataset: str
     cells: list[Cell]
     info: Mapping[str, Any] = field(default_factory=dict)
+    decisions: Decisions | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What has to be known before any number: untrained weights, chance, what loading let through."""
+        said = self.info.get("warnings")
+        return [str(text) for text in said] if isinstance(said, list) else []
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -65,12 +74,15 @@ class RunData:
         info: run.json.
         cells: every cell, failed ones too.
         figures: name -> stand-alone SVG text, filled by :meth:`figure`.
+        decisions: what each network decided about every image, by (model, dataset).
     """
 
     path: Path
     info: dict[str, Any]
     cells: list[Cell]
     figures: dict[str, str] = field(default_factory=dict)
+    decisions: dict[tuple[str, str], Decisions] = field(default_factory=dict)
+    _names: dict[tuple[str, str], Names] = field(default_factory=dict, repr=False)
     _sources: dict[tuple[str, int], str] = field(default_factory=dict, repr=False)
     _bytes: int = field(default=0, repr=False)
 
@@ -78,13 +90,26 @@ class RunData:
     def read(cls, folder: Path | str) -> RunData:
         """Read a run folder; UsageProblem when it is none."""
         info, cells = load_run(folder)
-        return cls(Path(folder), _sound(info), cells)
+        return cls(Path(folder), _sound(info), cells, decisions=RunFolder(Path(folder)).read_decisions())
 
     @property
     def pairs(self) -> list[PairData]:
         """The (model, dataset) pairs in the order of the run."""
         known = {(p["model"], p["dataset"]): p for p in self.info.get("pairs") or []}
-        return [PairData(*key, members, known.get(key, {})) for key, members in cells_by_pair(self.cells).items()]
+        return [
+            PairData(*key, members, known.get(key, {}), self.decisions.get(key))
+            for key, members in cells_by_pair(self.cells).items()
+        ]
+
+    def words(self, cell: Cell) -> Names:
+        """What images of a cell's witnesses are taken for, and the names of its blocks."""
+        key = (cell.model, cell.dataset)
+        return self._names.setdefault(key, Names(self.decisions.get(key)))
+
+    @staticmethod
+    def pair_heading(pair: PairData) -> Markup:
+        """Heading of a pair's part of a section."""
+        return pair_heading(pair.model, pair.dataset)
 
     def results(self, name: str) -> Iterator[tuple[Cell, PropertyResult]]:
         """Finished cells of the property ``name`` over all pairs."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.results import EXTRACTION_EFFECT, Measurement
+from stabilitykit.reporting.screen import sentences
+from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell, cells_by_pair
 
 
@@ -21,8 +24,13 @@ def witness_images(witness: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((part for part in witness.values() if isinstance(part, Mapping) and part.get("indices")), witness)
 
 
-def witness_text(witness: Mapping[str, Any]) -> str:
-    """One line about a witness: ``4 #171 (image 1234) ~ 6 #37 (image 5) at block 3``."""
+def witness_text(witness: Mapping[str, Any], words: Names | None = None) -> str:
+    """One line about a witness: ``4 #171 (image 1234, recognised) ~ 6 #37 (image 5, taken for 0), at block 3``.
+
+    Arguments:
+        words: what images are taken for, and names of blocks; None: unknown.
+    """
+    words = words or Names()
     named = witness_images(witness)
     indices = named.get("indices")
     parts = []
@@ -30,12 +38,15 @@ def witness_text(witness: Mapping[str, Any]) -> str:
         classes = named.get("classes") or [""] * len(indices)
         orders = named.get("orders") or [None] * len(indices)
         names = [
-            f"{c} #{o} (image {i})" if o is not None else f"{c} image {i}".strip()
+            f"{c} #{o} ({', '.join(filter(None, (f'image {i}', words.taken(i))))})"
+            if o is not None
+            else words.image(i, str(c))
             for i, c, o in zip(indices[:3], classes, orders)
         ]
         parts.append(" ~ ".join(names) + (" ..." if len(indices) > 3 else ""))
     if witness.get("block") is not None and witness.get("block") != -1:
-        parts.append(f"at block {witness['block']}")
+        name = words.block(witness["block"])
+        parts.append(f"at block {witness['block']}" + (f" ({name})" if name else ""))
     for key in ("eps", "delta"):
         if isinstance(witness.get(key), (int, float)):
             parts.append(f"{key} {witness[key]:.4g}")
@@ -73,8 +84,18 @@ def _effects(cell: Cell) -> dict[str, str]:
     return found
 
 
-def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
-    """Rich tables on stdout, one per (model, dataset); failed cells as red lines naming the culprit."""
+def print_cells(
+    cells: Sequence[Cell],
+    *,
+    width: int | None = None,
+    decisions: Mapping[tuple[str, str], Decisions] | None = None,
+    warnings: Mapping[tuple[str, str], Sequence[str]] | None = None,
+) -> None:
+    """On stdout, for every (model, dataset): what was found, in sentences, and a table; failed cells as red lines.
+
+    Arguments:
+        decisions, warnings: of each (model, dataset), as the run folder keeps them.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -82,6 +103,14 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
 
     console = Console(width=width or 140)
     for (model, dataset), members in cells_by_pair(cells).items():
+        known = (decisions or {}).get((model, dataset))
+        words = Names(known)
+        said = sentences(members, known, (warnings or {}).get((model, dataset), ()))
+        if said:
+            console.print(f"[bold]{escape(model)} on {escape(dataset)}[/bold]", highlight=False)
+        for sentence in said:
+            mark = "[bold yellow]WARNING:[/bold yellow] " if sentence.warning else ""
+            console.print(f"  {mark}{escape(sentence.text)}", highlight=False)
         table = Table(title=f"{escape(model)} on {escape(dataset)}", title_justify="left", show_lines=False)
         effects = {cell.property: _effects(cell) for cell in members}
         shown = ["effect of extraction"] if any(effects.values()) else []
@@ -101,7 +130,7 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
                     str(m.kind),
                     str(m.n),
                     *(effects[cell.property].get(m.name, "") for _ in shown),
-                    escape(witness_text(m.witness) or (m.note if m.value is None else "")),
+                    escape(witness_text(m.witness, words) or (m.note if m.value is None else "")),
                 )
         if table.row_count:
             console.print(table)

@@ -17,6 +17,7 @@ from stabilitykit.evaluation.acceptance import rechecked, stored_form
 from stabilitykit.evaluation.cautions import cautions_after, cautions_before
 from stabilitykit.evaluation.chain_check import certify, marked
 from stabilitykit.evaluation.context import Context
+from stabilitykit.evaluation.decided import decided
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.evaluation.property import Property
@@ -62,6 +63,8 @@ class PairAgain:
         changed: what differs between the run's records and model and data of today, by property label; where
             something does, nothing is measured.
         cells: by property label.
+        decisions: what the network decides about every image, as JSON; None where only witnesses are recomputed, or
+            where it cannot be told.
     """
 
     record: dict[str, Any]
@@ -71,6 +74,7 @@ class PairAgain:
     dataset: Dataset
     changed: dict[str, str]
     cells: dict[str, Remeasured]
+    decisions: dict[str, Any] | None = None
 
 
 def measure_again(
@@ -123,7 +127,12 @@ def measure_again(
             effect.close()
     warnings += [text for text in cautions_after(subject) if text not in warnings]
     certificate = None if witnesses_only else dict(subject.certificate or {})
-    return PairAgain(record, certificate, warnings, former, subject.dataset, changed, found)
+    again = PairAgain(record, certificate, warnings, former, subject.dataset, changed, found)
+    if not witnesses_only:
+        with catching():  # what is not known is said to be not recomputed
+            decisions = decided(subject)
+            again.decisions = None if decisions is None else decisions.to_json()
+    return again
 
 
 def changes(record: Mapping[str, Any], former: Sequence[str], recorded: Mapping[str, Any]) -> str:
@@ -153,7 +162,7 @@ def _measured(
 ) -> Cell:
     """The cell as `evaluate` makes it."""
     context = subject.context(choice, results)
-    result = rechecked(prop, context, stored_form(prop.evaluate(context)), choice)
+    result = rechecked(prop, context, stored_form(prop.evaluate(context), len(context.indices)), choice)
     if effect is not None:
         result = effect.stated(result, choice)
     result = marked(result, subject.certificate)

@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.review.files import Key, RunFiles, key_of
 from stabilitykit.review.leaves import Difference, differences
 from stabilitykit.review.plan import Plan
-from stabilitykit.runs.folder import CSV_COLUMNS, CSV_FILE, Cell, to_csv
+from stabilitykit.runs.folder import CSV_COLUMNS, CSV_FILE, DECISIONS, IMAGES_FILE, Cell, slug_of, to_csv
+from stabilitykit.runs.rows import images_csv
 
 # (model, dataset, property), place in the run, what is wrong. Empty names: of the whole run.
 Finding = tuple[Key, str, str]
@@ -54,6 +56,7 @@ def disagreements(files: RunFiles, cells: Mapping[str, Cell], plan: Plan) -> Ite
     yield from _of_settings(cells, plan)
     if files.info.get("status") == "complete" and files.csv is not None:
         yield from changed_rows(files.csv, list(cells.values()))
+    yield from _of_decisions(files, cells)
 
 
 def changed_rows(text: str, cells: list[Cell]) -> Iterator[Finding]:
@@ -75,6 +78,47 @@ def changed_rows(text: str, cells: list[Cell]) -> Iterator[Finding]:
                     true["measurement"],
                     (f"{CSV_FILE}, row {number}, gives {column} {row[column]}, the cell {true[column]}"),
                 )
+
+
+def _of_decisions(files: RunFiles, cells: Mapping[str, Cell]) -> Iterator[Finding]:
+    """Decisions and images.csv."""
+    decided, pairs = files.decided, {key_of(cell)[:2] for cell in cells.values()}
+    for name, one in decided.items():
+        key = (one.model, one.dataset, "")
+        if name != f"{slug_of(one.model, one.dataset)}.json":
+            yield key, f"{DECISIONS}/{name}", "it does not stand in the file of its model and dataset"
+        if key[:2] not in pairs:
+            yield key, f"{DECISIONS}/{name}", "no cell of the run is of this model and dataset"
+        if files.decisions[name].get("schema") != files.schema:
+            yield key, f"{DECISIONS}/{name}", f"its schema is not {files.schema}, that of run.json"
+    if files.images is None or files.info.get("status") != "complete":
+        return
+    true = images_csv({(one.model, one.dataset): one for one in decided.values()}, list(cells.values()))
+    if files.images != true:
+        yield from _changed_image_rows(files.images, true)
+
+
+def _changed_image_rows(text: str, true: str) -> Iterator[Finding]:
+    """Where images.csv is not what cells and decisions give: its columns, its rows, every field of those."""
+    (header, *rows), (names, *expected) = (list(csv.reader(io.StringIO(source))) or [[]] for source in (text, true))
+    if header != names or len(rows) != len(expected):
+        yield (
+            WHOLE,
+            IMAGES_FILE,
+            f"{IMAGES_FILE} has {len(rows)} rows of columns {header}, cells and decisions give {len(expected)} rows of "
+            f"{names}",
+        )
+        return
+    unlike = 0
+    for number, (row, other) in enumerate(zip(rows, expected, strict=True)):
+        for column, (a, b) in enumerate(zip_longest(row, other)):
+            if a != b:
+                unlike += 1
+                where = names[column] if column < len(names) else f"number {column + 1}"
+                place = f"{IMAGES_FILE}, row {number}"
+                yield (*other[:2], ""), place, f"{place}, gives {where} {a}, cells and decisions {b}"  # type: ignore[misc]
+    if not unlike:
+        yield WHOLE, IMAGES_FILE, f"{IMAGES_FILE} is not written as cells and decisions give it"
 
 
 def _of_names(files: RunFiles, cells: Mapping[str, Cell]) -> Iterator[Finding]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.files import Folder
-from stabilitykit.runs.folder import CSV_FILE, RUN_FILE, Cell, load_run
+from stabilitykit.runs.folder import CSV_FILE, DECISIONS, IMAGES_FILE, RUN_FILE, Cell, load_run, parsed_decisions
 
 Key = tuple[str, str, str]
 
@@ -22,24 +23,24 @@ class RunFiles:
         info: run.json.
         cells: file name below cells/ -> content.
         csv: measurements.csv, None where there is none.
+        decisions: file name below decisions/ -> content.
+        images: images.csv, None where there is none.
     """
 
     info: dict[str, Any]
     cells: dict[str, Any]
     csv: str | None
+    decisions: dict[str, Any] = field(default_factory=dict)
+    images: str | None = None
 
     @classmethod
     def read(cls, run: Path | str) -> RunFiles:
         """UsageProblem when ``run`` is no run folder or holds damaged files."""
         load_run(run)  # says what is wrong with a folder or a file, and what to do
         folder = Folder(Path(run))
-        names = [name for name in folder.names("cells") if name.endswith(".json") and not name.startswith(".")]
-        cells = {name: folder.read_json("cells", name) for name in sorted(names)}
-        try:
-            csv = folder.read(CSV_FILE).decode() if folder.holds(CSV_FILE) else None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageProblem(f"cannot read {folder.root / CSV_FILE}: {error}") from None
-        return cls(folder.read_json(RUN_FILE), cells, csv)
+        cells, decisions = (_json_files(folder, name) for name in ("cells", DECISIONS))
+        csv, images = (_text(folder, name) for name in (CSV_FILE, IMAGES_FILE))
+        return cls(folder.read_json(RUN_FILE), cells, csv, decisions, images)
 
     @property
     def parsed(self) -> dict[str, Cell]:
@@ -56,6 +57,11 @@ class RunFiles:
         return dict(sorted(found.items(), key=lambda item: (places.get(key_of(item[1]), len(places)), item[0])))
 
     @property
+    def decided(self) -> dict[str, Decisions]:
+        """File name -> decisions; UsageProblem for what is none."""
+        return {name: parsed_decisions(data, f"{DECISIONS}/{name}") for name, data in self.decisions.items()}
+
+    @property
     def schema(self) -> int:
         return int(self.info["schema"])
 
@@ -63,6 +69,18 @@ class RunFiles:
     def provenance(self) -> Mapping[str, Any]:
         found = self.info.get("provenance")
         return found if isinstance(found, Mapping) else {}
+
+
+def _json_files(folder: Folder, name: str) -> dict[str, Any]:
+    names = [part for part in folder.names(name) if part.endswith(".json") and not part.startswith(".")]
+    return {part: folder.read_json(name, part) for part in sorted(names)}
+
+
+def _text(folder: Folder, name: str) -> str | None:
+    try:
+        return folder.read(name).decode() if folder.holds(name) else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"cannot read {folder.root / name}: {error}") from None
 
 
 def key_of(cell: Cell) -> Key:

@@ -11,6 +11,7 @@ from stabilitykit.review.again import PairAgain, Remeasured
 from stabilitykit.review.circumstances import Circumstances, close
 from stabilitykit.review.consistency import disagreements, inconsistent
 from stabilitykit.review.files import RunFiles, key_of
+from stabilitykit.review.judging_decisions import judge_decisions
 from stabilitykit.review.judging_run import MOVED, as_recorded, judge_run, was_moved
 from stabilitykit.review.leaves import ABSENT, Difference, differences, named
 from stabilitykit.review.plan import Plan
@@ -49,6 +50,7 @@ def judged(
     found.verdicts += [
         Verdict(*key, place, "fails", message=message) for key, place, message in disagreements(files, cells, plan)
     ]
+    judge_decisions(found, files, pairs)
     judge_run(found, files, plan, pairs, today)
     found.uncovered = list(dict.fromkeys(found.uncovered))
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import Kind, Measurement
 from stabilitykit.base.text import one_line
-from stabilitykit.runs.folder import Cell, load_run, measurement_rows, to_csv
+from stabilitykit.runs.folder import Cell, RunFolder, load_run, measurement_rows, to_csv
 
 FORMATS = ("csv", "json", "parquet", "latex")
 # Characters LaTeX reads as commands.
@@ -33,6 +33,47 @@ LATEX = {
     '"': r"\textquotedbl{}",
 }
 MARKS = {Kind.EXACT: "", Kind.UPPER: r"$\leq$\,", Kind.LOWER: r"$\geq$\,", Kind.ESTIMATE: r"$\approx$\,"}
+
+
+def export_images(run: Path | str, form: str) -> bytes:
+    """One row per image of a run folder (the columns of ``images.csv``) as ``"csv"``, ``"json"`` or ``"parquet"``.
+
+    Parquet and JSON hold typed values: absent ones are null.
+
+    Raises:
+        UsageProblem: no run, a run without such rows, another format, or Parquet without pyarrow.
+    """
+    from stabilitykit.runs.rows import images_csv, images_frame, images_records
+
+    _, cells = load_run(run)
+    decisions = RunFolder(Path(run)).read_decisions()
+    if form == "latex":
+        raise UsageProblem("rows per image are no table for a paper: export them as csv, json or parquet")
+    if not decisions:
+        raise UsageProblem(
+            f"{run} holds no rows per image: no property of it used readouts, or it was made before there were any"
+        )
+    if form == "csv":
+        return images_csv(decisions, cells).encode()
+    if form == "json":
+        return (json.dumps(list(images_records(decisions, cells)), indent=1, ensure_ascii=False) + "\n").encode()
+    frame = images_frame(decisions, cells)
+    _pyarrow()
+    stream = io.BytesIO()
+    frame.to_parquet(stream, engine="pyarrow", index=False)
+    return bytes(stream.getvalue())
+
+
+def _pyarrow() -> Any:
+    """The package; UsageProblem where it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageProblem(
+            "Parquet needs pyarrow: pip install 'stabilitykit[parquet]', or export as csv or json"
+        ) from None
+    return pyarrow
 
 
 def export(run: Path | str, form: str) -> bytes:
@@ -63,13 +104,7 @@ def to_parquet(cells: Sequence[Cell]) -> bytes:
     Raises:
         UsageProblem: pyarrow is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageProblem(
-            "Parquet needs pyarrow: pip install 'stabilitykit[parquet]', or export as csv or json"
-        ) from None
+    pyarrow = _pyarrow()
     numbers, whole = ("value", "lower", "upper", "recheck"), ("n",)
     columns: dict[str, list[Any]] = {}
     for row in measurement_rows(list(cells)):

@@ -1,4 +1,4 @@
-"""A run is a folder: run.json, cells, measurements.csv, times.json, images. Readable without what made it."""
+"""A run is a folder: run.json, cells, decisions, CSV files, times.json, images. Readable without what made it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.files import Folder, is_leftover
 from stabilitykit.base.locks import lock
@@ -20,9 +21,10 @@ from stabilitykit.base.results import SCHEMA_VERSION, Measurement, PropertyResul
 from stabilitykit.base.text import csv_text, safe_cell
 from stabilitykit.runs.times import TIMES_FILE, Times
 
-RUN_FILE, CSV_FILE, LOCK_FILE = "run.json", "measurements.csv", ".lock"
+RUN_FILE, CSV_FILE, IMAGES_FILE, LOCK_FILE = "run.json", "measurements.csv", "images.csv", ".lock"
+DECISIONS = "decisions"
 # What we write in a run folder: nothing of it may be a link, pipe, socket or device.
-PARTS = (LOCK_FILE, RUN_FILE, CSV_FILE, TIMES_FILE, "report.html", "cells", "images", "figures")
+PARTS = (LOCK_FILE, RUN_FILE, CSV_FILE, IMAGES_FILE, TIMES_FILE, "report.html", "cells", DECISIONS, "images", "figures")
 CSV_COLUMNS = (
     "model",
     "dataset",
@@ -41,6 +43,16 @@ CSV_COLUMNS = (
     "status",
     "error",
 )
+
+
+def slug_of(*names: str) -> str:
+    """A file name that is unique to ``names``."""
+    import hashlib
+
+    text = "--".join(names)
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:120]
+    # Names of files may hold what UTF-8 cannot; JSON stores it as "?" too, so a cell read back has the same slug.
+    return f"{safe}.{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 @dataclass
@@ -69,12 +81,7 @@ class Cell:
     @builtins.property  # `property` is a field here
     def slug(self) -> str:
         """File name of the cell, unique per (model, dataset, property)."""
-        import hashlib
-
-        text = "--".join((self.model, self.dataset, self.property))
-        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:120]
-        # Names of files may hold what UTF-8 cannot; JSON stores it as "?" too, so a cell read back has the same slug.
-        return f"{safe}.{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        return slug_of(self.model, self.dataset, self.property)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -138,8 +145,9 @@ class RunFolder:
         self._refuse_foreign(resume)
         with lock(self.files.path(LOCK_FILE), wait=False, what=f"output folder {self.path}"):
             self._refuse_foreign(resume)  # another process may have finished a run here before the lock was ours
-            self.files.remove_leftovers(of=(RUN_FILE, CSV_FILE, TIMES_FILE))
+            self.files.remove_leftovers(of=(RUN_FILE, CSV_FILE, IMAGES_FILE, TIMES_FILE))
             self.files.remove_leftovers("cells")
+            self.files.remove_leftovers(DECISIONS)
             for name in self.files.names("images"):
                 self.files.remove_leftovers("images", name)
             yield
@@ -181,11 +189,34 @@ class RunFolder:
         self.files.write_json("cells", f"{cell.slug}.json", data=data)
         self.times.write()
 
-    def complete(self, cells: list[Cell]) -> None:
-        """Write cells again whose file is gone: a plugin may have emptied the folder meanwhile."""
+    def write_decisions(self, decisions: Decisions) -> None:
+        """Write what a network decided about every image of a dataset."""
+        name = f"{slug_of(decisions.model, decisions.dataset)}.json"
+        self.files.write_json(DECISIONS, name, data=decisions.to_json())
+
+    def read_decisions(self, on_damage: Callable[[str], None] | None = None) -> dict[tuple[str, str], Decisions]:
+        """(model, dataset) -> decisions, by file name; damage as in :meth:`read_cells`."""
+        found = {}
+        for name in self.files.names(DECISIONS):
+            if not name.endswith(".json") or name.startswith("."):
+                continue
+            try:
+                one = parsed_decisions(self.files.read_json(DECISIONS, name), f"{self.path / DECISIONS / name}")
+                found[one.model, one.dataset] = one
+            except UsageProblem as error:
+                if on_damage is None:
+                    raise
+                on_damage(str(error))
+        return found
+
+    def complete(self, cells: list[Cell], decisions: Iterable[Decisions] = ()) -> None:
+        """Write cells and decisions again whose file is gone: a plugin may have emptied the folder meanwhile."""
         for cell in cells:
             if not self.files.holds("cells", f"{cell.slug}.json"):
                 self.write_cell(cell)
+        for one in decisions:
+            if not self.files.holds(DECISIONS, f"{slug_of(one.model, one.dataset)}.json"):
+                self.write_decisions(one)
 
     def read_run(self) -> dict[str, Any]:
         """run.json; UsageProblem when the folder is no run, is damaged, or was written by a newer schema."""
@@ -255,6 +286,14 @@ def _image_names(dataset: str, index: int) -> tuple[str, str, str]:
     return "images", folder if folder.strip(".") else f"_{folder}", f"{index}.png"
 
 
+def parsed_decisions(data: Any, where: str) -> Decisions:
+    """Decisions from the JSON of a file; UsageProblem, naming ``where``, when it holds none."""
+    try:
+        return Decisions.from_json(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageProblem(f"{where} holds no decisions of a run ({type(error).__name__}: {error})") from None
+
+
 def _read_cell(files: Folder, name: str) -> Cell:
     data = files.read_json("cells", name)
     try:
@@ -294,6 +333,16 @@ def remove_if_unused(path: Path) -> None:
         if [entry.name for entry in path.iterdir()] == [LOCK_FILE]:
             (path / LOCK_FILE).unlink()
         path.rmdir()
+
+
+def warnings_by_pair(info: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """(model, dataset) -> what run.json says has to be known before any number."""
+    pairs = info.get("pairs")
+    return {
+        (str(pair.get("model")), str(pair.get("dataset"))): [str(text) for text in pair["warnings"]]
+        for pair in (pairs if isinstance(pairs, list) else [])
+        if isinstance(pair, Mapping) and isinstance(pair.get("warnings"), list)
+    }
 
 
 def cells_by_pair(cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
@@ -357,11 +406,16 @@ def load_run(path: Path | str) -> tuple[dict[str, Any], list[Cell]]:
 
 __all__ = [
     "CSV_COLUMNS",
+    "DECISIONS",
+    "IMAGES_FILE",
     "Cell",
     "RunFolder",
     "default_run_path",
     "load_run",
     "measurement_rows",
+    "parsed_decisions",
     "remove_if_unused",
+    "slug_of",
     "to_csv",
+    "warnings_by_pair",
 ]

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
-from stabilitykit.runs.folder import Cell, RunFolder, default_run_path, remove_if_unused
+from stabilitykit.runs.folder import IMAGES_FILE, Cell, RunFolder, default_run_path, remove_if_unused
 
 
 class Recorder:
@@ -18,6 +19,7 @@ class Recorder:
     Attributes:
         cells: finished cells, in the order they were run.
         info: run.json's content (request, provenance, subjects), without the list of cells.
+        decisions: what each network decided about every image, by (model, dataset).
         path: the run folder; None: there is none.
     """
 
@@ -25,6 +27,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.cells: list[Cell] = []
+        self.decisions: dict[tuple[str, str], Decisions] = {}
         self.info: dict[str, Any] = {}
 
     def earlier(self) -> tuple[Mapping[str, Any] | None, list[Cell]]:
@@ -35,6 +38,10 @@ class Recorder:
         """``cell`` is finished; ``info`` as far as it is known now."""
         self.cells.append(cell)
         self.info = dict(info)
+
+    def decide(self, decisions: Decisions) -> None:
+        """Keep what a network decided; it is known before the first cell that used its readouts is finished."""
+        self.decisions[decisions.model, decisions.dataset] = decisions
 
     def wants_image(self, dataset: str, index: int) -> bool:
         """Is a picture of image ``index`` worth drawing?"""
@@ -93,7 +100,16 @@ class FolderRecorder(Recorder):
             raise UsageProblem(
                 f"--resume: the request in {self._folder.path}/run.json is damaged; choose another folder"
             )
-        return request, self._folder.read_cells(lambda text: print(f"warning: {text}; computed again", file=sys.stderr))
+
+        def warn(text: str) -> None:
+            print(f"warning: {text}; computed again", file=sys.stderr)
+
+        self.decisions |= self._folder.read_decisions(warn)
+        return request, self._folder.read_cells(warn)
+
+    def decide(self, decisions: Decisions) -> None:
+        super().decide(decisions)
+        self._folder.write_decisions(decisions)
 
     def finish(self, cell: Cell, info: Mapping[str, Any]) -> None:
         super().finish(cell, info)
@@ -113,5 +129,9 @@ class FolderRecorder(Recorder):
         # A run of which nothing is finished leaves no folder behind: its error is raised instead.
         if self.cells:
             self._folder.write_run(self.content())
-            self._folder.complete(self.cells)
+            self._folder.complete(self.cells, self.decisions.values())
             self._folder.write_csv(self.cells)
+            if self.decisions:
+                from stabilitykit.runs.rows import images_csv
+
+                self._folder.files.write(IMAGES_FILE, data=images_csv(self.decisions, self.cells))

@@ -37,6 +37,7 @@ The parts, and who calls whom::
 
 from stabilitykit.search.nearest.neighbours import brute_force_nearest_neighbours, nearest_neighbours
 from stabilitykit.search.nearest.tracers import best_tracers, brute_force_best_tracers, tracing_index
+from stabilitykit.search.nearest.trajectories import brute_force_nearest_of_other_groups, nearest_of_other_groups
 from stabilitykit.search.pairs.closest import brute_force_closest_pairs, closest_pair, closest_pairs
 from stabilitykit.search.pairs.median import MedianDistance, median_cross_distance
 from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
@@ -50,10 +51,12 @@ __all__ = [
     "brute_force_best_tracers",
     "brute_force_closest_pairs",
     "brute_force_nearest_neighbours",
+    "brute_force_nearest_of_other_groups",
     "closest_pair",
     "closest_pairs",
     "median_cross_distance",
     "merge",
     "nearest_neighbours",
+    "nearest_of_other_groups",
     "tracing_index",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stabilitykit.base.decisions import Decisions
 from stabilitykit.runs.folder import Cell
 from stabilitykit.runs.recorder import Recorder
 
@@ -34,6 +35,10 @@ class HandingOver(Recorder):
     def finish(self, cell: Cell, info: Mapping[str, Any]) -> None:
         super().finish(cell, info)
         self._tell({"t": "cell", "cell": cell.to_json(), "info": self.info})
+
+    def decide(self, decisions: Decisions) -> None:
+        super().decide(decisions)
+        self._tell({"t": "decisions", "decisions": decisions.to_json()})
 
     def wants_image(self, dataset: str, index: int) -> bool:
         return self._draws and (dataset, index) not in self._pictures

@@ -152,6 +152,8 @@ class Supervisor:
                 message: dict[str, Any] = json.loads(data) if kind == JSON else {}
                 if message.get("t") == "cell":
                     self._keep(message["cell"], message["info"])
+                elif message.get("t") == "decisions":
+                    self._decide(message["decisions"])
 
     def _bury(self, listening: _Listening) -> tuple[int, bool]:
         """Wait for the worker, or kill it -> (its status, whether it had to be killed though it closed its connection).
@@ -196,6 +198,8 @@ class Supervisor:
             channel.send(self._open_run(message))
         elif what == "cell":
             self._keep(message["cell"], message["info"])
+        elif what == "decisions":
+            self._decide(message["decisions"])
         elif what == "image" and self._recorder is not None:
             self._recorder.image(message["dataset"], message["index"], base64.b64decode(message["png"]))
         elif what == "close":
@@ -235,6 +239,12 @@ class Supervisor:
         self._inheritance.info = info
         if self._recorder is not None:
             self._recorder.finish(Cell.from_json(cell), info)
+
+    def _decide(self, decisions: dict[str, Any]) -> None:
+        from stabilitykit.base.decisions import Decisions
+
+        if self._recorder is not None:
+            self._recorder.decide(Decisions.from_json(decisions))
 
     # What becomes of the command.
 

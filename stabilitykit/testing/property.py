@@ -11,8 +11,10 @@ import numpy as np
 
 from stabilitykit.base.errors import StabilityKitError
 from stabilitykit.base.results import Kind, PropertyResult
+from stabilitykit.evaluation.acceptance import column_problem
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.property import Property
+from stabilitykit.runs.rows import CORE, SUBJECT
 from stabilitykit.testing.checks import Check, Checklist, require
 from stabilitykit.testing.fixtures import TinyDataset, tiny_context
 
@@ -64,6 +66,7 @@ def _checks(
             "weights, training mode or requires_grad changed; work on copy.deepcopy(context.model)",
         )
     _check_measurements(result, context, found)
+    _check_per_image(result, context, found)
     with found.check("result survives JSON"):
         text = json.dumps(result.to_json(), allow_nan=False)
         require(
@@ -129,6 +132,15 @@ def _check_measurements(result: PropertyResult, context: Context, found: Checkli
                 not short,
                 f"table {name}: a row has {len(short[0]) if short else 0} cells for {len(table.columns)} columns",
             )
+
+
+def _check_per_image(result: PropertyResult, context: Context, found: Checklist) -> None:
+    with found.check("columns per image have one entry for each image"):
+        for name, values in result.to_json().get("per_image", {}).items():
+            problem = column_problem(values, len(context.indices))
+            require(not problem, f"per_image[{name!r}] {problem}")
+            require(bool(name.strip()), "a column of per_image has no name")
+            require(name not in (*SUBJECT, *CORE), f"per_image[{name!r}]: the core has a column of that name")
 
 
 def _dump(result: PropertyResult) -> str:

@@ -59,7 +59,7 @@ def run_folder(tmp_path: Path) -> Path:
 def test_every_measurement_stands_in_the_summary_without_any_plugin(run_folder: Path) -> None:
     text = write_report(run_folder, host=PluginHost()).read_text(encoding="utf-8")
     page = Page(text)
-    assert page.sections == ["summary", "failures", "tables", "certificate", "provenance"]
+    assert page.sections == ["words", "summary", "failures", "tables", "certificate", "provenance"]
     for name in ("expansive_constant.max", "expansive_constant.min", "expansive_constant.mean", "accuracy"):
         assert name in page.text
     for word in (
