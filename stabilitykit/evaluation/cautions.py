@@ -41,7 +41,7 @@ def cautions_after(subject: Subject) -> list[str]:
     """What the readouts show: an accuracy that does not differ from chance."""
     trajectory = subject.known_trajectory
     settings = subject.settings
-    if trajectory is None or settings.any_classes or settings.extraction.readout != "head" or subject.model.replayed:
+    if trajectory is None or settings.any_classes or not settings.extraction.networks_classes or subject.model.replayed:
         return []
     if trajectory.num_classes != len(trajectory.class_names) or untrained(
         subject.model_choice, subject.model.describe()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stabilitykit.base.results import EXTRACTION_EFFECT, Measurement
+from stabilitykit.base.results import EXTRACTION_EFFECT, READOUT_FIT, Measurement
 from stabilitykit.runs.folder import Cell, cells_by_pair
 
 
@@ -73,6 +73,10 @@ def _effects(cell: Cell) -> dict[str, str]:
     return found
 
 
+def _entry(value: Any) -> str:
+    return format_value(value) if isinstance(value, float) else "" if value is None else str(value)
+
+
 def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
     """Rich tables on stdout, one per (model, dataset); failed cells as red lines naming the culprit."""
     from rich.markup import escape
@@ -105,6 +109,12 @@ def print_cells(cells: Sequence[Cell], *, width: int | None = None) -> None:
                 )
         if table.row_count:
             console.print(table)
+        fit = next((c.result.tables[READOUT_FIT] for c in members if c.result and READOUT_FIT in c.result.tables), None)
+        if fit is not None:
+            shown_fit = Table(*map(escape, fit.columns), title=escape(fit.title), title_justify="left")
+            for row in fit.rows:
+                shown_fit.add_row(*(escape(_entry(value)) for value in row))
+            console.print(shown_fit)
         for cell in members:
             if not cell.ok:
                 console.print(
