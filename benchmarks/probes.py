@@ -1,11 +1,12 @@
 """What fitting probes and a lens costs beyond the optimisation itself, in forward passes over the same images.
 
-    python benchmarks/probes.py [--model resnet18] [--images 5000] [--epochs 10] [--readout probe lens] [--anew]
+    python benchmarks/probes.py [--model resnet18] [--images 5000] [--epochs 10] [--readout probe lens] [--anew N]
 
 Seeded random images of 32 x 32 (what they show costs nothing), states kept where `evaluate` keeps them. "Beyond" is
-everything but the steps of the optimiser: computing the states, writing, reading, judging at the end. `--anew` also
-measures the way without room for states, where the network runs once per epoch. CPU seconds of all threads and wall
-seconds side by side; on a machine that others use only the former compare. Writes benchmarks/results/probes.md.
+everything but the steps of the optimiser and the judging at the end: computing the states, writing and reading them.
+`--anew` also measures, for up to N images, the way without room for states, where the network runs once per epoch.
+CPU seconds of all threads and wall seconds side by side; on a machine that others use only the former compare.
+Writes benchmarks/results/probes.md.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[5000])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--readout", nargs="+", default=["probe", "lens"], choices=("probe", "lens"))
-    parser.add_argument("--anew", action="store_true", help="also without room for states")
+    parser.add_argument("--anew", type=int, default=0, metavar="N", help="also without room for states, for N images")
     parser.add_argument("--output", type=Path, default=TABLE)
     given = parser.parse_args()
     model = choose(Registry.load(), "model", given.model).make()
@@ -159,7 +160,7 @@ def main() -> None:
         data = Images(count)
         one = forward(model, data)
         for readout in given.readout:
-            for anew in (False, True) if given.anew else (False,):
+            for anew in (False, True) if count <= given.anew else (False,):
                 rows.append(measure(model, data, readout, given.epochs, anew, one))
                 print(rows[-1], flush=True)
     command = "python benchmarks/probes.py" + "".join(f" {argument}" for argument in sys.argv[1:])

@@ -79,15 +79,16 @@ def room_for_states(folder: Path | None, owner: str) -> Allocate:
         limit = _limit()
         place = Path(tempfile.gettempdir()) if folder is None else folder
         reason = f"more than ${SCRATCH_VARIABLE} allows"
-        if limit is None:
-            free = shutil.disk_usage(place).free if place.is_dir() else 0
-            limit = max(FREE_SHARE * free, SCRATCH_BYTES)
-            reason = f"{place} has {free / 1e9:.1f} GB free, of which half may be taken"
-        if size <= limit:
-            try:
-                return scratch_array(shape, dtype, folder)
-            except (StabilityKitError, MemoryError) as error:
-                reason = str(error)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            if limit is None:
+                free = shutil.disk_usage(place).free
+                limit = max(FREE_SHARE * free, SCRATCH_BYTES)
+                reason = f"{place} has {free / 1e9:.1f} GB free, of which half may be taken"
+            if size <= limit:
+                return scratch_array(shape, dtype, place)
+        except (OSError, StabilityKitError, MemoryError) as error:
+            reason = str(error)
         print(
             f"warning: {owner}: the states to train the readout on take {size / 1e9:.1f} GB ({reason}); the network "
             f"runs once per epoch instead, which gives the same readout (--cache DIR or TMPDIR choose another disk, "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stabilitykit.base.errors import CellProblem, PluginProblem, UsageProblem
+from stabilitykit.base.errors import CellProblem, DataProblem, PluginProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
@@ -19,7 +19,7 @@ from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.readout import HeadReadout, Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory
-from stabilitykit.evaluation.blame import blaming
+from stabilitykit.evaluation.blame import blaming, culprit_of
 from stabilitykit.evaluation.building import build_dataset, build_model
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.selection import Choice
@@ -143,17 +143,23 @@ class Subject:
 
         other = self.probe_dataset
         dataset, indices = (self.dataset, self.indices) if other is None else (other, np.arange(len(other)))
-        return fitted(
-            self.model,
-            dataset,
-            indices,
-            self.settings,
-            num_classes=len(self.dataset.class_names),
-            held_out=self.in_sample,
-            device=self.device,
-            folder=self.cache,
-            progress=self.progress,
-        )
+        try:
+            return fitted(
+                self.model,
+                dataset,
+                indices,
+                self.settings,
+                num_classes=len(self.dataset.class_names),
+                held_out=self.in_sample,
+                device=self.device,
+                folder=self.cache,
+                progress=self.progress,
+            )
+        except BaseException as error:
+            source = self.probe_choice or self.dataset_choice
+            parts = [(dataset, source), (self.model, self.model_choice)]
+            with blaming(source if isinstance(error, DataProblem) else culprit_of(error, self.model_choice, parts)):
+                raise
 
     def record(self) -> dict[str, Any]:
         """Everything a result of this subject depends on, as plain data."""
