@@ -24,7 +24,7 @@ from stabilitykit.dynamics.translator import identity_translator, jump_translato
 
 # Weights of all translators, which are trained together.
 MAX_WEIGHTS = 400_000_000
-KEPT = "not trained: nothing better than its start was found"
+KEPT = "start kept"
 
 
 def fit_lens(

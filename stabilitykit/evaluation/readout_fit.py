@@ -52,5 +52,5 @@ def _note(subject: Subject, fit: Fit, what: str, count: int) -> str:
         text = f"{what} trained on the evaluated images ({fit.n}): accuracies are in-sample; see --probe-dataset"
     kept = [str(t) for t, depth in enumerate(fit.depths[:-1]) if depth.remark]
     if kept:
-        text += f"; at depths {', '.join(kept)} training found nothing better than the head alone"
+        text += f"; at depths {', '.join(kept)} training found nothing better than its start"
     return text
