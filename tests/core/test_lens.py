@@ -60,6 +60,49 @@ def test_it_says_more_of_the_network_than_the_head_and_is_the_network_at_the_end
     np.testing.assert_allclose([depth.accuracy for depth in lens.fit.depths], right.mean(1))
 
 
+def by_hand(model, t, epochs, batch_size, seed, rate):
+    """A weight and a bias per channel of h_t trained on the definition of the divergence, in float64."""
+    generator = np.random.default_rng(seed)
+    order, parts = generator.permutation(INDICES), -(-len(INDICES) // batch_size)
+    drawn = np.split(order, np.arange(1, parts) * len(order) // parts)
+    states, finals = [], []
+    for batch in drawn:
+        state = model.initial_state(inputs_of(model, batch))
+        for block in range(model.num_blocks):
+            states += [state] if block == t else []
+            state = model.block(block, state)
+        finals.append(model.readout(state).softmax(1))
+    channels = states[0].shape[1]
+    weight = torch.eye(channels, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(channels, dtype=torch.float64, requires_grad=True)
+    typical = float(states[0].square().mean().sqrt())
+    optimizer = torch.optim.Adam([{"params": [weight], "lr": 0.0}, {"params": [bias], "lr": 0.0}])
+    step, steps = 0, epochs * parts
+    for _ in range(epochs):
+        for number in generator.permutation(parts):
+            falling = rate * (1 - 0.95 * step / steps)
+            for group, size in zip(optimizer.param_groups, (1 / channels, typical)):
+                group["lr"] = falling * size
+            optimizer.zero_grad()
+            translated = torch.einsum("oc,bchw->bohw", weight, states[number]) + bias[:, None, None]
+            said = model.readout_at(t, translated).log_softmax(1)
+            (finals[number] * (finals[number].log() - said)).sum(1).mean().backward()
+            optimizer.step()
+            step += 1
+    return weight.detach(), bias.detach()
+
+
+def test_it_is_the_definition():
+    model = CourseModel()
+    model.module.double().requires_grad_(False)
+    lens = fitted(model, epochs=2, seed=4, learning_rate=0.3)
+    for t in range(model.num_blocks):
+        weight, bias = by_hand(model, t, epochs=2, batch_size=8, seed=4, rate=0.3)
+        found = lens.translators[t]
+        torch.testing.assert_close(found.weight.flatten(1), weight, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.bias, bias, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_untrained_it_is_the_head_bit_for_bit(kind):
     model = MODELS[kind]()
