@@ -281,22 +281,40 @@ RESULTS += _of(
 DYNAMICS = _of(
     "stabilitykit/dynamics/probe.py",
     "core/test_probe.py",
+    ("            probe.weight.mul_(gain)\n", "            pass\n", "the probe's gain is dropped"),
+    ("gains = [np.sqrt(n) / v.norm", "gains = [1.0 / v.norm", "the dimension is left out of the gain"),
+    ("    nn.init.zeros_(probe.weight)\n", "", "probes start at random"),
+    ("if sum(sizes) * num_classes > MAX_WEIGHTS:", "if False:", "probes of any size"),
     (
-        "            probe.weight.mul_(gain / scale)\n",
-        "            probe.weight.mul_(gain)\n",
-        "the probe's scale is dropped",
+        "_losses(twins, gains, batch, _trained(batch))",
+        "_losses(twins, gains, batch, slice(None))",
+        "nothing is held out",
     ),
-    (
-        "            probe.weight.mul_(gain / scale)\n",
-        "            probe.weight.mul_(1 / scale)\n",
-        "the probe's gain is dropped",
-    ),
-    ("    model.module.eval()\n", "", "probes are trained with dropout on"),
-    ("np.random.default_rng(seed)", "np.random.default_rng()", "probes without a seed"),
+    ("guesses == batch.labels[rest]", "guesses == guesses", "every held-out guess is right"),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/states.py",
+    "core/test_probe.py core/test_lens.py",
+    ("        model.module.eval()\n", "", "readouts are trained with dropout on"),
+    ("np.random.default_rng(seed)", "np.random.default_rng()", "batches without a seed"),
     ("np.random.default_rng(seed)", "np.random.default_rng(0)", "one order of images whatever the seed"),
-    ("        nn.init.zeros_(probe.weight)\n", "", "probes start at random"),
-    ("order[rows]", "np.arange(len(indices))[rows]", "labels of other images"),
-    ("if depths * size * num_classes > MAX_WEIGHTS:", "if False:", "probes of any size"),
+    (
+        "np.asarray(dataset.labels)[self.indices]",
+        "np.asarray(dataset.labels)[np.asarray(indices)]",
+        "labels of other images",
+    ),
+    ("                column += part.shape[1]\n", "                column += 1\n", "kept states overwrite each other"),
+)
+DYNAMICS += _of(
+    "stabilitykit/dynamics/lens.py",
+    "core/test_lens.py",
+    ("worse = not losses[0, t] < losses[1, t]", "worse = False", "a lens worse than the head is kept"),
+    ("            parameter.requires_grad_(True)\n", "            pass\n", "the network stays frozen"),
+    (
+        "batch.final.log_softmax(dim=1)\n            for t",
+        "batch.final\n            for t",
+        "the target is no distribution",
+    ),
 )
 DYNAMICS += _of(
     "stabilitykit/dynamics/lowprecision.py",
@@ -354,8 +372,8 @@ DYNAMICS += _of(
     "stabilitykit/dynamics/readout.py",
     "core/test_probe.py core/test_trajectory.py",
     (
-        "            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())\n",
-        "            pass\n",
+        "        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())\n",
+        "        pass\n",
         "all probes have one fingerprint",
     ),
     (

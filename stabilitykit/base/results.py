@@ -12,6 +12,8 @@ from typing import Any
 SCHEMA_VERSION = 2
 # Name of the table that says what faster extraction did to each measurement.
 EXTRACTION_EFFECT = "extraction_effect"
+# Name of the table that says how well trained readouts do at every depth.
+READOUT_FIT = "readout_fit"
 
 
 class Kind(StrEnum):

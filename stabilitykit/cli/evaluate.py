@@ -19,10 +19,11 @@ def evaluation_options(function: Any) -> Any:
     options = [
         click.option(
             "--readout",
-            type=click.Choice(["head", "probe"]),
+            type=click.Choice(["head", "lens", "probe"]),
             default="head",
             show_default=True,
-            help="head: the model's own classifier at every depth; probe: one trained linear map per depth.",
+            help="head: the model's own classifier at every depth; lens: the same behind a translator of the state, "
+            "trained to say what the network will say; probe: one trained linear map per depth.",
         ),
         click.option(
             "--space",
@@ -31,8 +32,16 @@ def evaluation_options(function: Any) -> Any:
             show_default=True,
             help="Where distances are taken.",
         ),
-        click.option("--probe-dataset", help="Dataset the probes are trained on (default: the evaluated one)."),
-        click.option("--probe-epochs", type=click.IntRange(1), default=10, show_default=True),
+        click.option(
+            "--probe-dataset", help="Dataset that probes or a lens are trained on (default: the evaluated images)."
+        ),
+        click.option(
+            "--probe-epochs",
+            type=click.IntRange(1),
+            default=10,
+            show_default=True,
+            help="Passes over the images that probes or a lens are trained on.",
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--limit", type=click.IntRange(2), help="Evaluate a seeded random subset of N images."),

@@ -19,6 +19,8 @@ EXTRACT_DTYPES: dict[str, torch.dtype | None] = {
     "float16": torch.float16,
 }
 
+READOUTS = ("head", "lens", "probe")
+
 
 def _condition(words: str, *, key: str = "", moves_logits: bool = True, reference: bool = True) -> Mapping[str, Any]:
     """What is known of a field of :class:`Extraction`.
@@ -37,7 +39,8 @@ class Extraction:
     """How readouts along depth are computed; what two numbers must agree in to be comparable.
 
     Attributes:
-        readout: ``"head"`` (the model's own classifier at every depth) or ``"probe"`` (one trained map per depth).
+        readout: one of READOUTS: ``"head"`` (the model's own classifier at every depth), ``"lens"`` (the same behind a
+            trained translator of the state) or ``"probe"`` (one trained linear map per depth).
         space: where distances are taken, ``"probabilities"`` or ``"logits"``.
         batch_size: images run together; it moves logits by about 1e-6.
         dtype: ``"float32"``, ``"float64"``, ``"bfloat16"`` or ``"float16"``.
@@ -45,7 +48,7 @@ class Extraction:
         compile: the network runs through torch.compile.
     """
 
-    # A readout stands in the cache key by its fingerprint, which knows the probes' weights.
+    # A readout stands in the cache key by its fingerprint, which knows the weights of probes and lenses.
     readout: str = field(default="head", metadata=_condition("readout", moves_logits=False))
     space: Space = field(default="probabilities", metadata=_condition("space", moves_logits=False))
     batch_size: int = field(default=100, metadata=_condition("batch size"))
@@ -55,14 +58,24 @@ class Extraction:
 
     def check(self) -> None:
         """UsageProblem for a value out of range."""
-        if self.readout not in ("head", "probe"):
-            raise UsageProblem(f"readout is head or probe; got {self.readout!r}")
+        if self.readout not in READOUTS:
+            raise UsageProblem(f"readout is head, lens or probe; got {self.readout!r}")
         if self.space not in ("probabilities", "logits"):
             raise UsageProblem(f"space is probabilities or logits; got {self.space!r}")
         if self.dtype not in EXTRACT_DTYPES:
             raise UsageProblem(f"extract dtype is one of {', '.join(EXTRACT_DTYPES)}; got {self.dtype!r}")
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise UsageProblem(f"batch size is a whole number >= 1; got {self.batch_size!r}")
+
+    @property
+    def trained(self) -> bool:
+        """Whether the readout is trained on images first."""
+        return self.readout != "head"
+
+    @property
+    def networks_classes(self) -> bool:
+        """Whether readouts are those of the network's own classes; probes have those of the images trained on."""
+        return self.readout != "probe"
 
     @property
     def autocast(self) -> torch.dtype | None:

@@ -120,6 +120,16 @@ class Model(ABC):
         """Shape of h_t for one image, without the batch; of a tuple state that of its first part."""
         return self.state_shape
 
+    def feature_axis(self, t: int) -> int:
+        """Axis of one image's state h_t, counted from 0 without the batch, along which a lens is affine.
+
+        By default the channels of maps (C, H, W) or (H, W, C), told apart by the equal sides, and the last axis of
+        anything else (the features of a token). Models whose states read otherwise say so.
+        """
+        shape = self.shape_at(t)
+        channels_first = len(shape) == 3 and not shape[0] == shape[1] != shape[2]
+        return 0 if channels_first else len(shape) - 1
+
     @property
     def without_head(self) -> str:
         """Why the network's own classifier cannot be applied at inner depths; empty where it can."""

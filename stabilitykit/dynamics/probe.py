@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from stabilitykit.base.errors import CellProblem
+from stabilitykit.base.progress import no_progress
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
-from stabilitykit.dynamics.readout import ProbeReadout, state_vector
-from stabilitykit.dynamics.trajectory import batches
+from stabilitykit.dynamics.readout import DepthFit, Fit, ProbeReadout
+from stabilitykit.dynamics.states import Allocate, Batch, Progress, StateBatches, in_memory
 
 # Probes of all depths are trained together; beyond this many weights they would not fit beside the network.
 MAX_WEIGHTS = 400_000_000
+HELD_OUT = 0.2
+"""The share of every batch that the second set of probes is not trained on, but judged by."""
 
 
 def fit_probes(
@@ -30,60 +32,104 @@ def fit_probes(
     batch_size: int = 100,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    progress: Callable[..., Iterator[Any]] | None = None,
+    held_out: bool = False,
+    allocate: Allocate = in_memory,
+    progress: Progress | None = None,
 ) -> ProbeReadout:
-    """Train T+1 linear maps R^n -> R^K by cross-entropy with Adam; the backbone stays frozen and in eval mode.
+    """Train T+1 linear maps R^n_t -> R^K by cross-entropy with Adam; the backbone stays frozen and in eval mode.
 
-    The probes start at zero, states are standardised by their mean norm at each depth (folded into the weights at
-    the end), and images are visited in a seeded order: equal inputs give equal probes. States are streamed.
+    The probes start at zero, and states are standardised by their mean norm at each depth (folded into the weights at
+    the end). Batches are drawn once and visited in a seeded order: equal inputs give equal probes. The network runs
+    once where ``allocate`` has room for the states of all depths, else once per epoch.
 
     Arguments:
         indices: (n,) integers: the images of ``dataset`` to train on.
+        held_out: beside the probes train others on four fifths of every batch, to be judged by the last fifth.
 
     Raises:
         CellProblem: the states are too large for linear probes (weights above 400 million).
     """
-    model.module.eval()
-    generator = np.random.default_rng(seed)
-    labels = torch.as_tensor(np.asarray(dataset.labels)[indices], device=device)
-    depths = model.num_blocks + 1
-    with torch.inference_mode():
-        _, inputs = next(batches(model, dataset, indices, min(batch_size, len(indices)), device))
-        scales = [state_vector(h).float().norm(dim=1).mean().clamp_min(1e-12) for h in _states(model, inputs)]
-        size = state_vector(model.initial_state(inputs)).shape[1]
-    if depths * size * num_classes > MAX_WEIGHTS:
+    progress = progress or no_progress
+    depths = range(model.num_blocks + 1)
+    states = StateBatches(model, dataset, indices, depths, batch_size=batch_size, seed=seed, device=device)
+    sizes = [layout.size for layout in states.layouts]
+    if sum(sizes) * num_classes > MAX_WEIGHTS:
         raise CellProblem(
-            f"model {model.name}: probes would need {depths} x {size} x {num_classes} weights; use --readout head"
+            f"model {model.name}: probes would need {sum(sizes)} x {num_classes} weights, {MAX_WEIGHTS:,} fit; use "
+            "--readout lens or --readout head"
         )
-    probes = [nn.Linear(size, num_classes, device=device) for _ in range(depths)]
-    for probe in probes:
-        nn.init.zeros_(probe.weight)
-        nn.init.zeros_(probe.bias)
-    optimizer = torch.optim.Adam([p for probe in probes for p in probe.parameters()], lr=learning_rate)
+    states.keep(allocate, progress)
     # Unit-norm states have entries of size n^-1/2; multiplying by sqrt(n) keeps Adam's step meaningful.
-    gain = float(np.sqrt(size))
-    rounds: Any = range(epochs)
-    for _ in progress(rounds, "probes", epochs) if progress else rounds:
-        order = generator.permutation(len(indices))
-        for rows, inputs in batches(model, dataset, indices[order], batch_size, device):
-            targets = labels[torch.as_tensor(order[rows], device=labels.device)]
-            with torch.no_grad():
-                states = [state_vector(h).float() for h in _states(model, inputs)]
-            losses = [
-                nn.functional.cross_entropy(probe(h / s * gain), targets) for probe, h, s in zip(probes, states, scales)
-            ]
+    gains = [np.sqrt(n) / v.norm(dim=1).mean().clamp_min(1e-12) for n, v in zip(sizes, states.first.vectors)]
+    probes = [_zero(n, num_classes, device) for n in sizes]
+    twins = (
+        [_zero(n, num_classes, device) for n in sizes]
+        if held_out and 2 * sum(sizes) * num_classes <= MAX_WEIGHTS
+        else []
+    )
+    optimizer = torch.optim.Adam([p for probe in (*probes, *twins) for p in probe.parameters()], lr=learning_rate)
+    for _ in progress(range(epochs), "probes", epochs):
+        for batch in states.shuffled():
+            losses = _losses(probes, gains, batch, slice(None))
+            losses += _losses(twins, gains, batch, _trained(batch))
             optimizer.zero_grad(set_to_none=True)
             torch.stack(losses).sum().backward()
             optimizer.step()
+    fit = _judged(probes, twins, gains, states)
     with torch.no_grad():
-        for probe, scale in zip(probes, scales):
-            probe.weight.mul_(gain / scale)
-    return ProbeReadout(probes)
+        for probe, gain in zip(probes, gains):
+            probe.weight.mul_(gain)
+    return ProbeReadout(probes, fit)
 
 
-def _states(model: Model, inputs: torch.Tensor) -> Iterator[Any]:
-    state = model.initial_state(inputs)
-    yield state
-    for t in range(model.num_blocks):
-        state = model.block(t, state)
-        yield state
+def _zero(size: int, classes: int, device: torch.device | str) -> nn.Linear:
+    probe = nn.Linear(size, classes, device=device)
+    nn.init.zeros_(probe.weight)
+    nn.init.zeros_(probe.bias)
+    return probe
+
+
+def _outputs(probe: nn.Linear, gain: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """What a probe says of the standardised states; scaling its weights is cheaper than scaling the states."""
+    return nn.functional.linear(vectors, probe.weight * gain, probe.bias)
+
+
+def _losses(
+    probes: Sequence[nn.Linear], gains: Sequence[torch.Tensor], batch: Batch, part: slice
+) -> list[torch.Tensor]:
+    return [
+        nn.functional.cross_entropy(_outputs(probe, gain, vectors[part]), batch.labels[part])
+        for probe, gain, vectors in zip(probes, gains, batch.vectors)
+    ]
+
+
+def _trained(batch: Batch) -> slice:
+    """The images of a batch that the twins are trained on: they lie in random order."""
+    count = len(batch.labels)
+    return slice(0, count - int(count * HELD_OUT))
+
+
+@torch.no_grad()
+def _judged(
+    probes: Sequence[nn.Linear], twins: Sequence[nn.Linear], gains: Sequence[torch.Tensor], states: StateBatches
+) -> Fit:
+    """Accuracy of every probe on the images it was trained on, of its twin on those that one never saw."""
+    right, losses, held = np.zeros(len(probes)), np.zeros(len(probes)), np.zeros(len(probes))
+    unseen = 0
+    for batch in states.in_order():
+        rest = slice(_trained(batch).stop, None)
+        unseen += len(batch.labels[rest])
+        for t, (probe, gain, vectors) in enumerate(zip(probes, gains, batch.vectors)):
+            outputs = _outputs(probe, gain, vectors)
+            right[t] += int((outputs.argmax(dim=1) == batch.labels).sum())
+            losses[t] += float(nn.functional.cross_entropy(outputs.double(), batch.labels, reduction="sum"))
+            if twins and len(batch.labels[rest]):
+                guesses = _outputs(twins[t], gain, vectors[rest]).argmax(dim=1)
+                held[t] += int((guesses == batch.labels[rest]).sum())
+    count = len(states.indices)
+    judged = bool(twins) and unseen > 0
+    rows = [
+        DepthFit(float(r) / count, float(loss) / count, float(h) / unseen if judged else None)
+        for r, loss, h in zip(right, losses, held)
+    ]
+    return Fit(rows, count, unseen if judged else 0, states.passes)

@@ -128,20 +128,46 @@ def batches(
     Raises:
         DataProblem: NaN or infinite pixels; the message names the image.
     """
+    firsts = range(start, len(indices), batch_size)
+    wanted = [slice(first, min(first + batch_size, len(indices))) for first in firsts]
+    yield from batches_of(model, dataset, indices, wanted, device, prefetch=prefetch, channels_last=channels_last)
+
+
+def batches_of(
+    model: Model,
+    dataset: Dataset,
+    indices: np.ndarray,
+    wanted: Sequence[slice],
+    device: torch.device | str,
+    *,
+    prefetch: bool = True,
+    channels_last: bool = False,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """:func:`batches` of given rows.
+
+    Arguments:
+        indices: int64 (N,) dataset indices.
+        wanted: slices into ``indices``, one a batch, in the order in which they are computed.
+
+    Returns:
+        Pairs (rows, float inputs (B, C, H, W) of the model's dtype on ``device``), one for each of ``wanted``.
+
+    Raises:
+        DataProblem: NaN or infinite pixels; the message names the image.
+    """
     device = torch.device(device)
     pin = device.type == "cuda"
 
-    def load(first: int) -> tuple[slice, torch.Tensor]:
-        rows = slice(first, min(first + batch_size, len(indices)))
-        wanted = indices[rows].tolist()
+    def load(rows: slice) -> torch.Tensor:
+        chosen = indices[rows].tolist()
         with code_of(dataset):
-            images = dataset.images(wanted)
-        check_images(dataset, wanted, images)
+            images = dataset.images(chosen)
+        check_images(dataset, chosen, images)
         inputs = model.preprocess(images)
-        if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != (len(wanted),):
+        if not isinstance(inputs, torch.Tensor) or inputs.shape[:1] != (len(chosen),):
             raise CellProblem(
-                f"model {model.name}: preprocess gave {_shape(inputs)} for {len(wanted)} images, "
-                f"expected a tensor ({len(wanted)}, ...)"
+                f"model {model.name}: preprocess gave {_shape(inputs)} for {len(chosen)} images, "
+                f"expected a tensor ({len(chosen)}, ...)"
             )
         if model.readout_dtype == "float64" and inputs.is_floating_point():
             inputs = inputs.double()
@@ -151,24 +177,22 @@ def batches(
             raise DataProblem(f"dataset {dataset.name}: image {bad} holds NaN or infinite pixels; remove or repair it")
         if channels_last and inputs.ndim == 4:
             inputs = inputs.to(memory_format=torch.channels_last)
-        return rows, inputs.pin_memory() if pin else inputs
+        return inputs.pin_memory() if pin else inputs
 
-    firsts = list(range(start, len(indices), batch_size))
-    if not prefetch or len(firsts) < 2:
-        for first in firsts:
-            rows, inputs = load(first)
-            yield rows, inputs.to(device, non_blocking=pin)
+    if not prefetch or len(wanted) < 2:
+        for rows in wanted:
+            yield rows, load(rows).to(device, non_blocking=pin)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(1)
     try:
-        pending = pool.submit(copy_context().run, load, firsts[0])
-        for position in range(len(firsts)):
+        pending = pool.submit(copy_context().run, load, wanted[0])
+        for position, rows in enumerate(wanted):
             with code_of(dataset):
-                rows, inputs = pending.result()
-            if position + 1 < len(firsts):
-                pending = pool.submit(copy_context().run, load, firsts[position + 1])
+                inputs = pending.result()
+            if position + 1 < len(wanted):
+                pending = pool.submit(copy_context().run, load, wanted[position + 1])
             yield rows, inputs.to(device, non_blocking=pin)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an interruption, a hanging dataset is not waited for
@@ -221,7 +245,7 @@ def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterat
             waiting += 1
             continue
         logits = readout.logits(t, state)
-        classes = model.num_classes if readout.kind == "head" else logits.shape[-1]
+        classes = logits.shape[-1] if readout.kind == "probe" else model.num_classes
         if tuple(logits.shape) != (len(inputs), classes) or not logits.is_floating_point():
             raise CellProblem(
                 f"model {model.name}: the readout at depth {t} is {_shape(logits)}, expected floats "

@@ -67,7 +67,7 @@ def build_model(
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataProblem(f"model {choice.label}: {name} holds NaN or infinite values")
     problem = ""
-    if settings.extraction.readout == "head":
+    if settings.extraction.networks_classes:
         problem = class_problem(made, dataset, untrained="num_classes" in extra)
     if problem and not settings.any_classes:
         raise UsageProblem(

@@ -62,25 +62,26 @@ def usable_default_root() -> Path | None:
     return None if reason else root
 
 
-def scratch_array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def scratch_array(shape: tuple[int, ...], dtype: str, folder: Path | None = None) -> np.ndarray:
     """An array of ``shape`` and ``dtype`` that no crash leaves behind.
 
-    It is in memory, or above SCRATCH_BYTES in a temporary file without a name. ``shape`` may be any shape.
+    It is in memory, or above SCRATCH_BYTES in a temporary file without a name in ``folder`` (None: the temporary
+    folder). ``shape`` may be any shape.
 
     Raises:
-        StabilityKitError: the temporary folder has no room.
+        StabilityKitError: the folder has no room.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= SCRATCH_BYTES:
         return np.empty(shape, dtype)
     try:
-        with tempfile.TemporaryFile(prefix="stabilitykit-") as file:
+        with tempfile.TemporaryFile(prefix="stabilitykit-", dir=folder) as file:
             if hasattr(os, "posix_fallocate"):  # a full disk met through a memory map kills the process by SIGBUS
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
     except OSError as error:
         raise StabilityKitError(
-            f"no room for {size / 1e6:.0f} MB of readouts in the temporary folder "
+            f"no room for {size / 1e6:.0f} MB in {folder or 'the temporary folder'} "
             f"({error.strerror or error}); free space or set TMPDIR"
         ) from error
 

@@ -45,7 +45,7 @@ def cautions_after(subject: Subject) -> list[str]:
         return []
     known = untrained(subject.model_choice, subject.model.describe())
     found = [] if known or subject.model.replayed else _all_alike(trajectory)
-    if settings.any_classes or settings.extraction.readout != "head" or subject.model.replayed or known:
+    if settings.any_classes or not settings.extraction.networks_classes or subject.model.replayed or known:
         return found
     if trajectory.num_classes != len(trajectory.class_names):
         return found

@@ -193,7 +193,7 @@ def _softmax_follows(subject: Subject) -> bool:
     stated = isinstance(output, Mapping) and bool(output.get("stated"))
     return (
         subject.settings.extraction.space == "probabilities"
-        and subject.settings.extraction.readout == "head"
+        and subject.settings.extraction.networks_classes
         and not stated
     )
 

@@ -128,16 +128,17 @@ def evaluate(
         dataset: a spec, a :class:`Dataset` object, or a list of those.
         properties: a spec, a :class:`Property` object, or a list of those.
         checkpoint: weights for the model (one per model, in order, if several).
-        readout: ``"head"`` (the model's own classifier at every depth) or ``"probe"`` (one trained map per depth).
+        readout: ``"head"`` (the model's own classifier at every depth), ``"lens"`` (the same behind a trained
+            translator of the state) or ``"probe"`` (one trained linear map per depth).
         space: where distances are taken, ``"probabilities"`` or ``"logits"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        seed: of the subset, the probes, and whatever a property draws.
+        seed: of the subset, the training of readouts, and whatever a property draws.
         limit: evaluate a seeded random subset of that many images.
         batch_size: images run together; fixed for the run, since it moves logits by about 1e-6.
         extract_dtype: precision of the network during extraction: ``"float32"``, ``"float64"``, ``"bfloat16"``,
             ``"float16"``.
         channels_last: run convolutions in NHWC layout.
-        probe_dataset: what probes are trained on; None: the evaluated dataset.
+        probe_dataset: what probes or a lens are trained on; None: the evaluated images.
         probe_epochs: passes over it.
         any_classes: accept a dataset whose classes are not the model's.
         uncertified: measure models whose certificate fails (their blocks are not the network, randomness, a course that

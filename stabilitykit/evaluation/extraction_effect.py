@@ -62,10 +62,10 @@ class ExtractionEffect:
                 )
                 for settings in (plain, asked)
             )
-            # Both look through one readout (probes are trained once), and what is compiled is not compiled anew.
-            if subject.settings.extraction.readout == "probe":
+            # Both look through one readout (it is trained once), and what is compiled is not compiled anew.
+            if subject.settings.extraction.trained:
                 for twin in twins:
-                    twin.share(readout=subject.readout)
+                    twin.share(readout=subject.readout.bound_to(twin.model))
             twins[1].share(forward=subject.forward)
             self._twins = twins
         return self._twins

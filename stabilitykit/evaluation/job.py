@@ -19,6 +19,7 @@ from stabilitykit.evaluation.chain_check import certify, marked, require, warn_o
 from stabilitykit.evaluation.decided import decided
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.property import Property
+from stabilitykit.evaluation.readout_fit import stated
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings
 from stabilitykit.evaluation.subject import Subject
@@ -229,6 +230,8 @@ class Job:
                 if self.settings.extraction.faster and self.world.leads:
                     self._effect = self._effect or ExtractionEffect(subject, self.properties)
                     cell.result = self._effect.stated(cell.result, choice)
+                if self.world.leads:
+                    cell.result = stated(cell.result, subject)
                 cell.result = marked(cell.result, subject.certificate)
                 if self.world.leads:
                     cell.record[COMPUTES] = subject.computes()

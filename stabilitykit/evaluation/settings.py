@@ -18,9 +18,9 @@ class Settings:
 
     Attributes:
         extraction: how readouts along depth are computed.
-        seed: of the subset, the probes, and whatever a property draws.
+        seed: of the subset, the training of readouts, and whatever a property draws.
         limit: evaluate a seeded random subset of that many images; None: all.
-        probe_epochs: passes over the images that probes are trained on.
+        probe_epochs: passes over the images that probes or a lens are trained on.
         any_classes: accept a dataset whose classes are not the model's.
         uncertified: measure models whose certificate fails, every number marked.
     """

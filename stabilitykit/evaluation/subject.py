@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from stabilitykit.base.errors import CellProblem, PluginProblem, UsageProblem
+from stabilitykit.base.errors import CellProblem, DataProblem, PluginProblem, UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import watch
 from stabilitykit.dynamics.classes import datasets_differ
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
-from stabilitykit.dynamics.readout import HeadReadout, ProbeReadout, Readout
+from stabilitykit.dynamics.readout import HeadReadout, Readout
 from stabilitykit.dynamics.trajectory import Forward, Trajectory
-from stabilitykit.evaluation.blame import blaming
+from stabilitykit.evaluation.blame import blaming, culprit_of
 from stabilitykit.evaluation.building import build_dataset, build_model
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.selection import Choice
@@ -55,7 +55,7 @@ class Subject:
             watch().introduce(self.dataset, dataset.culprit)
             labels = np.array(self.dataset.labels)
         self.probe_dataset: Dataset | None = None
-        if probe_dataset is not None and settings.extraction.readout == "probe":
+        if probe_dataset is not None and settings.extraction.trained:
             with blaming(probe_dataset):
                 self.probe_dataset = self._build_probe_dataset(probe_dataset)
         with blaming(model):
@@ -89,8 +89,7 @@ class Subject:
             self.dataset = build_dataset(self.dataset_choice)
             self.model = self._build_model()
             self._forward, self._computes = None, None
-            if isinstance(self._readout, HeadReadout):
-                self._readout = HeadReadout(self.model)
+            self._readout = self._readout and self._readout.bound_to(self.model)
             left = self.what_changed()
         except (Exception, SystemExit) as error:
             left = f"{type(error).__name__}: {error}"
@@ -108,9 +107,7 @@ class Subject:
     @property
     def readout(self) -> Readout:
         if self._readout is None:
-            self._readout = (
-                HeadReadout(self.model) if self.settings.extraction.readout == "head" else self._fit_probes()
-            )
+            self._readout = self._trained() if self.settings.extraction.trained else HeadReadout(self.model)
         return self._readout
 
     @property
@@ -127,7 +124,7 @@ class Subject:
         self._readout, self._forward = readout or self._readout, forward or self._forward
 
     def _build_probe_dataset(self, choice: Choice) -> Dataset:
-        """The images probes are trained on; UsageProblem when their classes are not those of the dataset."""
+        """The images readouts are trained on; UsageProblem when their classes are not those of the dataset."""
         made = build_dataset(choice)
         problem = datasets_differ(self.dataset, made)
         numbers_fit = len(made.class_names) == len(self.dataset.class_names)
@@ -136,34 +133,43 @@ class Subject:
             raise UsageProblem(f"probe dataset {choice.label}: {problem}{advice}")
         return made
 
-    def _fit_probes(self) -> ProbeReadout:
-        from stabilitykit.dynamics.probe import fit_probes
+    @property
+    def in_sample(self) -> bool:
+        """Whether readouts are trained on the images they are evaluated on."""
+        other = self.probe_dataset
+        return other is None or other.fingerprint() == self.dataset.fingerprint()
 
-        if self.probe_dataset is None:
-            dataset, indices = self.dataset, self.indices
-        else:
-            dataset = self.probe_dataset
-            indices = np.arange(len(dataset))
-        return fit_probes(
-            self.model,
-            dataset,
-            indices,
-            num_classes=len(self.dataset.class_names),
-            epochs=self.settings.probe_epochs,
-            batch_size=self.settings.extraction.batch_size,
-            seed=self.settings.seed,
-            device=self.device,
-            progress=self.progress,
-        )
+    def _trained(self) -> Readout:
+        from stabilitykit.evaluation.fitting import fitted
+
+        other = self.probe_dataset
+        dataset, indices = (self.dataset, self.indices) if other is None else (other, np.arange(len(other)))
+        try:
+            return fitted(
+                self.model,
+                dataset,
+                indices,
+                self.settings,
+                num_classes=len(self.dataset.class_names),
+                held_out=self.in_sample,
+                device=self.device,
+                folder=self.cache,
+                progress=self.progress,
+            )
+        except BaseException as error:
+            source = self.probe_choice or self.dataset_choice
+            parts = [(dataset, source), (self.model, self.model_choice)]
+            with blaming(source if isinstance(error, DataProblem) else culprit_of(error, self.model_choice, parts)):
+                raise
 
     def record(self) -> dict[str, Any]:
         """Everything a result of this subject depends on, as plain data."""
         settings = self.settings
         probe = None
-        if settings.extraction.readout == "probe":
+        if settings.extraction.trained:
             probe = {
                 "dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
-                "trained_on_evaluated_images": self.probe_choice is None,
+                "trained_on_evaluated_images": self.in_sample,
                 "epochs": settings.probe_epochs,
             }
         record: dict[str, Any] = to_plain(

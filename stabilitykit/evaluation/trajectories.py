@@ -53,7 +53,7 @@ class Request:
     @property
     def classes(self) -> int:
         """K, the dimension of the readouts."""
-        return self.model.num_classes if self.readout.kind == "head" else len(self.dataset.class_names)
+        return len(self.dataset.class_names) if self.readout.kind == "probe" else self.model.num_classes
 
     def culprit(self, error: BaseException) -> Choice:
         """Bad images are the dataset's fault, the rest the model's unless the traceback says otherwise."""

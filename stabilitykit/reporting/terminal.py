@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stabilitykit.base.decisions import Decisions
-from stabilitykit.base.results import EXTRACTION_EFFECT, Measurement
+from stabilitykit.base.results import EXTRACTION_EFFECT, READOUT_FIT, Measurement
 from stabilitykit.reporting.screen import sentences
 from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell, cells_by_pair
@@ -84,6 +84,10 @@ def _effects(cell: Cell) -> dict[str, str]:
     return found
 
 
+def _entry(value: Any) -> str:
+    return format_value(value) if isinstance(value, float) else "" if value is None else str(value)
+
+
 def print_cells(
     cells: Sequence[Cell],
     *,
@@ -134,6 +138,12 @@ def print_cells(
                 )
         if table.row_count:
             console.print(table)
+        fit = next((c.result.tables[READOUT_FIT] for c in members if c.result and READOUT_FIT in c.result.tables), None)
+        if fit is not None:
+            shown_fit = Table(*map(escape, fit.columns), title=escape(fit.title), title_justify="left")
+            for row in fit.rows:
+                shown_fit.add_row(*(escape(_entry(value)) for value in row))
+            console.print(shown_fit)
         for cell in members:
             if not cell.ok:
                 console.print(

@@ -21,6 +21,7 @@ from stabilitykit.evaluation.decided import decided
 from stabilitykit.evaluation.extraction_effect import ExtractionEffect
 from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.evaluation.property import Property
+from stabilitykit.evaluation.readout_fit import stated
 from stabilitykit.evaluation.rerun import Rerun, witness_images
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.subject import Subject
@@ -165,7 +166,7 @@ def _measured(
     result = rechecked(prop, context, stored_form(prop.evaluate(context), len(context.indices)), choice)
     if effect is not None:
         result = effect.stated(result, choice)
-    result = marked(result, subject.certificate)
+    result = marked(stated(result, subject), subject.certificate)
     return Cell(
         subject.model_choice.label,
         subject.dataset_choice.label,

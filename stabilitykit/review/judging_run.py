@@ -105,7 +105,7 @@ def as_recorded(
 def _not_recomputed(files: RunFiles, plan: Plan, today: Mapping[str, Any]) -> Iterator[Uncovered]:
     """What no computation gives again: times, where the run was made, and settings without effect."""
     yield Uncovered(TIMES_FILE, "", "when the run was made, by which command, and how long it took")
-    for name in INERT[:2] if plan.settings.extraction.readout == "probe" else INERT:
+    for name in INERT[:2] if plan.settings.extraction.trained else INERT:
         yield Uncovered(RUN_FILE, f"request.{name}", "no number depends on it")
     for name in STARTED:
         if name in files.provenance:
