@@ -58,7 +58,7 @@ def fit_lens(
     if model.replayed:
         raise CellProblem(f"model {model.name}: recorded readouts hold no network to look through; use --readout head")
     jumps = bool(model.without_head)
-    depths = range(model.num_blocks)
+    depths = range(model.num_blocks + jumps)  # where it jumps to is looked at, too
     states = StateBatches(model, dataset, indices, depths, logits=True, batch_size=batch_size, seed=seed, device=device)
     lens = LensReadout(model, _translators(model, states, jumps), jumps=jumps)
     lens.to(device)
@@ -90,14 +90,15 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 def _translators(model: Model, states: StateBatches, jumps: bool) -> list[nn.Module]:
     found = []
-    for t, layout in enumerate(states.layouts):
+    for t, layout in enumerate(states.layouts[: model.num_blocks]):
         try:
-            if jumps and len(layout.shapes) > 1:
-                raise CellProblem(f"no lens leads from states of {len(layout.shapes)} parts; use --readout probe")
+            parts = max(len(layout.shapes), len(states.layouts[-1].shapes))
+            if jumps and parts > 1:
+                raise CellProblem(f"no lens leads from or to states of {parts} parts; use --readout probe")
             shape, axis = layout.shapes[0], model.feature_axis(t)
             if jumps:
-                last = model.num_blocks
-                translator = jump_translator(shape, axis, model.shape_at(last), model.feature_axis(last))
+                last = states.layouts[-1].shapes[0]
+                translator = jump_translator(shape, axis, last, model.feature_axis(model.num_blocks))
             else:
                 translator = identity_translator(shape, axis)
         except CellProblem as error:
@@ -109,11 +110,13 @@ def _translators(model: Model, states: StateBatches, jumps: bool) -> list[nn.Mod
 def _train(lens: LensReadout, states: StateBatches, epochs: int, rate: float, progress: Progress) -> None:
     lens.translators.requires_grad_(True)
     groups = []
-    for translator, vectors in zip(lens.translators, states.first.vectors):
+    sizes = [float(vectors.square().mean().sqrt().clamp_min(1e-12)) for vectors in states.first.vectors]
+    for translator, given in zip(lens.translators, sizes):
         weight, bias = translator.parameters()
+        wanted = sizes[-1] if lens.jumps else given
         # Adam moves every weight by its rate: divided by the features, all together move an output by `rate`.
-        groups.append({"params": [weight], "lr": rate / weight.shape[1]})
-        groups.append({"params": [bias], "lr": rate * float(vectors.square().mean().sqrt().clamp_min(1e-12))})
+        groups.append({"params": [weight], "lr": rate / weight.shape[1] * wanted / given})
+        groups.append({"params": [bias], "lr": rate * wanted})
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs * len(states.bounds))
     for _ in progress(range(epochs), "lens", epochs):
