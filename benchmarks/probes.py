@@ -168,7 +168,9 @@ def main() -> None:
     given.output.write_text(
         f"# What probes and lenses cost\n\n`{command}`: {given.model}, {model.num_blocks} blocks, states of "
         f"{'x'.join(map(str, model.state_shape))}; seconds are CPU / wall. {processor()}, {torch.get_num_threads()} "
-        f"thread(s), torch {torch.__version__}, load {load:.1f} on {os.cpu_count()} cores.\n\n"
+        f"thread(s), torch {torch.__version__}, load {load:.1f} on {os.cpu_count()} cores.\n\nOthers used the machine: "
+        "CPU seconds compare, wall seconds hardly. Making the images is part of every pass; training and judging the "
+        "second set of probes, which tells the held-out accuracy, is part of the optimisation.\n\n"
         + "\n".join([HEADER, *rows])
         + "\n"
     )
