@@ -254,6 +254,16 @@ RESULTS = _of(
     ("if not stored.measurements and not stored.tables:", "if False:", "an empty result counts as measured"),
     ("not all(isinstance(m, Measurement) for m in result.measurements):", "False:", "anything passes as a measurement"),
 )
+ROWS = _of(
+    "stabilitykit/review/judging_decisions.py",
+    "core/test_rows.py core/test_verify.py",
+    ("            elif reason is None:\n", "            elif False:\n", "altered decisions pass"),
+)
+ROWS += _of(
+    "stabilitykit/review/consistency.py",
+    "core/test_rows.py core/test_verify.py",
+    ("    if files.images != true:\n", "    if False:\n", "an altered images.csv passes"),
+)
 RESULTS += _of(
     "stabilitykit/base/results.py",
     "core/test_results.py core/test_acceptance.py",
@@ -1133,6 +1143,7 @@ MUTANTS = [
     *CACHE,
     *CONDITIONS,
     *RESULTS,
+    *ROWS,
     *DYNAMICS,
     *MACHINE,
     *SUPERVISION,

@@ -16,7 +16,7 @@ def decided(subject: Subject) -> Decisions | None:
     confidence, margin = sureness(trajectory.logits[-1])
     classes = [str(name) for name in subject.dataset.class_names]
     comparable = trajectory.num_classes == len(classes)
-    known = model.class_names if subject.readout.kind == "head" else None
+    known = model.class_names if subject.readout.kind != "probe" else None
     outputs = (
         classes
         if comparable

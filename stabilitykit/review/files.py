@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class RunFiles:
         folder = Folder(Path(run))
         cells, decisions = (_json_files(folder, name) for name in ("cells", DECISIONS))
         csv, images = (_text(folder, name) for name in (CSV_FILE, IMAGES_FILE))
-        return cls(folder.read_json(RUN_FILE), cells, csv, decisions, images)
+        found = cls(folder.read_json(RUN_FILE), cells, csv, decisions, images)
+        _ = found.decided  # damaged ones are refused before anything is measured
+        return found
 
     @property
     def parsed(self) -> dict[str, Cell]:
@@ -56,7 +59,7 @@ class RunFiles:
         places = {key: place for place, key in enumerate(order)}
         return dict(sorted(found.items(), key=lambda item: (places.get(key_of(item[1]), len(places)), item[0])))
 
-    @property
+    @cached_property
     def decided(self) -> dict[str, Decisions]:
         """File name -> decisions; UsageProblem for what is none."""
         return {name: parsed_decisions(data, f"{DECISIONS}/{name}") for name, data in self.decisions.items()}

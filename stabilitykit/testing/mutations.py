@@ -19,8 +19,11 @@ from stabilitykit.review.files import RunFiles
 from stabilitykit.review.judging import judged
 from stabilitykit.review.plan import plan_of
 from stabilitykit.review.verify import measured_pairs
-from stabilitykit.runs.folder import CSV_FILE, RUN_FILE
+from stabilitykit.runs.folder import CSV_FILE, DECISIONS, IMAGES_FILE, RUN_FILE
 from stabilitykit.runs.provenance import provenance
+
+# Fields of images.csv that are altered, about.
+FIELDS = 500
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Mutated:
         """What `verify` makes of ``files``: ``"stands"``, ``"fails"``, ``"refused"`` (exit 2), or ``"listed"``: it
         stands, and ``path`` of ``file`` is named among what was not recomputed."""
         try:
-            plan, cells = self._plan(files), files.parsed
+            plan, cells, _ = self._plan(files), files.parsed, files.decided
             if not isinstance(files.info.get("schema"), int):
                 return "refused"
         except UsageProblem:
@@ -83,7 +86,8 @@ class Mutated:
 
 
 def mutations(files: RunFiles) -> Iterator[Mutation]:
-    """Every leaf of run.json, of the cells and of measurements.csv, altered as little as it can be."""
+    """Every leaf of run.json, cells, decisions and measurements.csv, and about :data:`FIELDS` fields of images.csv,
+    altered as little as it can be."""
     for keys, leaf in _walk(files.info):
         altered = replace(files, info=_with(files.info, keys, alter(leaf)))
         yield Mutation(RUN_FILE, _path(files.info, keys, leaf), altered, leaf, alter(leaf))
@@ -91,15 +95,35 @@ def mutations(files: RunFiles) -> Iterator[Mutation]:
         for keys, leaf in _walk(data):
             cells = {**files.cells, name: _with(data, keys, alter(leaf))}
             yield Mutation(f"cells/{name}", _path(data, keys, leaf), replace(files, cells=cells), leaf, alter(leaf))
-    rows = list(csv.reader(io.StringIO(files.csv or "")))
-    for number, row in enumerate(rows):
-        for column, field in enumerate(row):
-            stream = io.StringIO()
-            now = _altered_text(field)
-            changed = [*row[:column], now, *row[column + 1 :]]
-            csv.writer(stream, lineterminator="\n").writerows([*rows[:number], changed, *rows[number + 1 :]])
-            path = f"rows[{number - 1}].{rows[0][column]}" if number else f"columns[{column}]"
-            yield Mutation(CSV_FILE, path, replace(files, csv=stream.getvalue()), _number(field), now)
+    for name, data in files.decisions.items():
+        for keys, leaf in _walk(data):
+            decisions = {**files.decisions, name: _with(data, keys, alter(leaf))}
+            altered = replace(files, decisions=decisions)
+            yield Mutation(f"{DECISIONS}/{name}", _path(data, keys, leaf), altered, leaf, alter(leaf))
+    for path, text, field, now in _fields(files.csv or "", 1):
+        yield Mutation(CSV_FILE, path, replace(files, csv=text), _number(field), now)
+    images = files.images or ""
+    # Every mutation holds the whole text.
+    for path, text, field, now in _fields(images, 1 + images.count(",") // FIELDS):
+        yield Mutation(IMAGES_FILE, path, replace(files, images=text), _number(field), now)
+
+
+def _fields(text: str, step: int) -> Iterator[tuple[str, str, str, str]]:
+    """(path, the CSV file with that field altered, the field, what stands there) of every ``step``-th field."""
+    rows = list(csv.reader(io.StringIO(text)))
+    places = [(number, column) for number, row in enumerate(rows) for column in range(len(row))]
+    for number, column in places[::step]:
+        row, field = rows[number], rows[number][column]
+        stream = io.StringIO()
+        now = _altered_text(field)
+        changed = [*row[:column], now, *row[column + 1 :]]
+        csv.writer(stream, lineterminator="\n").writerows([*rows[:number], changed, *rows[number + 1 :]])
+        yield (
+            f"rows[{number - 1}].{rows[0][column]}" if number else f"columns[{column}]",
+            stream.getvalue(),
+            field,
+            now,
+        )
 
 
 def alter(leaf: Any) -> Any:

@@ -180,6 +180,10 @@ def test_every_altered_leaf_fails_or_is_listed_by_name(mutated):
         ("run.json", r"pairs\[0\]\.record\.threads"),
         ("run.json", r"cells\[1\]\[2\]"),
         ("run.json", r"status"),
+        ("decisions/.*", r"columns\.(index|label|prediction|confidence|margin|prediction_depth)\[3\]"),
+        ("decisions/.*", r"(comparable|unit|model|dataset|schema|blocks\[1\]|classes\[0\]|outputs\[0\])"),
+        ("images.csv", r"rows\[2\]\..*"),
+        ("images.csv", r"columns\[4\]"),
     ],
 )
 def test_the_altered_leaf_is_found(mutated, file, path):
