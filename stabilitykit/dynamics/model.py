@@ -32,6 +32,11 @@ def state_of(parts: Sequence[torch.Tensor]) -> State:
     return tuple(parts) if len(parts) > 1 else parts[0]
 
 
+def depth_names(model: Model) -> list[str]:
+    """T+1 names of the depths: ``"input"`` (before any block), then the block passed last, as the network calls it."""
+    return ["input", *map(str, model.block_names)]
+
+
 class Model(ABC):
     """A network seen as a non-autonomous dynamical system h_0 -> phi_0 -> h_1 -> ... -> h_T with a readout g.
 
