@@ -1,4 +1,4 @@
-"""Depths at which all readouts coincide take no part in shadowing, and witnesses count the depths of the full course."""
+"""Depths at which all readouts coincide take no part in shadowing; witnesses count the depths of the full course."""
 
 import dataclasses
 
