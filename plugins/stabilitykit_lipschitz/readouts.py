@@ -29,6 +29,8 @@ def readouts_of(context: Context) -> list[tuple[tuple[int, ...], nn.Module | Non
 
     Two depths have one readout where their states have one shape and their modules compute the same.
     """
+    if context.readout.kind == "head" and context.model.one_readout:
+        return [(tuple(range(context.model.num_blocks + 1)), context.readout.head(0))]
     found: list[tuple[list[int], tuple[int, ...], nn.Module | None]] = []
     for t in range(context.model.num_blocks + 1):
         head, shape = context.readout.head(t), tuple(context.model.shape_at(t))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stabilitykit.base.errors import CellProblem
+from stabilitykit.base.text import BEFORE
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,8 @@ def state_of(parts: Sequence[torch.Tensor]) -> State:
 
 
 def depth_names(model: Model) -> list[str]:
-    """T+1 names of the depths: ``"input"`` (before any block), then the block passed last, as the network calls it."""
-    return ["input", *map(str, model.block_names)]
+    """T+1 names of the depths: :data:`~stabilitykit.base.text.BEFORE`, then the block passed last by its own name."""
+    return [BEFORE, *map(str, model.block_names)]
 
 
 class Model(ABC):

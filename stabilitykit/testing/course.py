@@ -85,6 +85,10 @@ class TinyCourse(Model):
         return self._steps
 
     @property
+    def one_readout(self) -> bool:
+        return False
+
+    @property
     def block_names(self) -> Sequence[str]:
         return self._names
 
@@ -141,6 +145,10 @@ class TinyToken(TinyModel):
     def __init__(self, blocks: int = 3, classes: int = 3, seed: int = 0, blind: Sequence[int] = ()) -> None:
         super().__init__(blocks, classes, seed)
         self.blind = (0, *blind)
+
+    @property
+    def one_readout(self) -> bool:
+        return False
 
     @property
     def block_names(self) -> Sequence[str]:

@@ -192,7 +192,7 @@ def test_accuracy_per_depth(context_of):
     after = Expansivity(curve=0).evaluate(context_of(logits, LABELS)).tables["accuracy"]
     assert table.columns == ["block", "accuracy", "agrees_with_final", "decided", "N", "at", "blind"]
     assert [row[1] for row in table.rows] == [0.5, 0.5]
-    assert after.rows == [[0, 0.5, 0.5, 0.5, 4, "input", False], [1, 1.0, 1.0, 1.0, 4, "block 0", False]]
+    assert after.rows == [[0, 0.5, 0.5, 0.5, 4, "before any block", False], [1, 1.0, 1.0, 1.0, 4, "block 0", False]]
 
 
 def test_the_component_builds_the_property_with_its_defaults():

@@ -88,7 +88,8 @@ def test_blind_depths_change_no_constant(context_of, seed, space, blind):
         assert result[name].value == plain[name].value
     for table in ("curve", "class_pairs"):
         place = plain.tables[table].columns.index("block")
-        moved = [[*r[:place], seeing[r[place]], *r[place + 1 : -1]] for r in plain.tables[table].rows]
+        rows = plain.tables[table].rows
+        moved = [[*r[:place], None if r[place] is None else seeing[r[place]], *r[place + 1 : -1]] for r in rows]
         assert [row[:-1] for row in result.tables[table].rows] == moved
     assert [row[0] for row in result.tables["depth"].rows if row[-1]] == blind
     assert result["prediction_depth.mean"].value >= seeing[0]

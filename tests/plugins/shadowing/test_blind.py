@@ -32,7 +32,7 @@ def test_blind_depths_change_no_number(options, blind):
     assert [m.name for m in found.measurements] == [m.name for m in expected.measurements]
     for m in expected.measurements:
         assert (found[m.name].value, found[m.name].kind) == (m.value, m.kind), m.name
-        assert "left out: depth" in found[m.name].note and "0 (input)" in found[m.name].note
+        assert "left out: depth" in found[m.name].note and "0 (before any block)" in found[m.name].note
     for table in ("profile", "bracket", "exact", "constants"):
         assert [list(r) for r in found.tables[table].rows] == [list(r) for r in expected.tables[table].rows]
     jump = found["smallest_jump"]
