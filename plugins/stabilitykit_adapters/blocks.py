@@ -28,7 +28,12 @@ COLUMNS = [
     "relative_change",
     "left_out_changes",
     "left_out_moves",
+    "kind",
+    "blind",
 ]
+
+
+SETTLED = "the readout's decision stays the final one"
 
 
 class Blocks(Property):
@@ -39,12 +44,14 @@ class Blocks(Property):
     class at this depth, with the two images; ``step``, median distance between g(h_{t-1}) and g(h_t);
     ``relative_change``, median of ||h_t - h_{t-1}|| / ||h_{t-1}||; ``left_out_changes``, share of final
     decisions that change when this block alone is left out (phi replaced by the identity);
-    ``left_out_moves``, median distance the final readout then moves. The last three on a sample.
+    ``left_out_moves``, median distance the final readout then moves. The last three on a sample, and only where the
+    state keeps its shape: a transition cannot be left out. ``kind``: residual, equal or transition. ``blind``: all
+    readouts coincide at this depth, at which no image counts as decided.
     """
 
     name = "blocks"
 
-    def __init__(self, sample: int = 256, images: int = 10_000) -> None:
+    def __init__(self, sample: int = 40, images: int = 10_000) -> None:
         self.sample = sample
         self.images = images
 
@@ -53,10 +60,10 @@ class Blocks(Property):
         certificate = self._certificate(context)
         trajectory, model = context.trajectory, context.model
         chosen = decisions_along_depth(trajectory)
-        decided = prediction_depth(chosen)
+        decided = prediction_depth(chosen, trajectory.seeing)
         response = _response(context, _sample(len(trajectory), self.sample, context.seed))
         comparable = trajectory.num_classes == len(context.dataset.class_names)
-        names = _names(model)
+        names, skips = context.depth_names, _skips(model)
         rows: list[list[Any]] = []
         for t in range(trajectory.depth + 1):
             step = None
@@ -73,13 +80,16 @@ class Blocks(Property):
                 to_plain(
                     [
                         t,
-                        *(names[t - 1] if t else ("before any block", "")),
+                        names[t],
+                        skips[t - 1] if t else "",
                         float((chosen[t] == context.labels).mean()) if comparable else None,
                         float((chosen[t] == chosen[-1]).mean()),
                         float((decided <= t).mean()),
                         *closest,
                         step,
                         *(response[t - 1] if t else (None, None, None)),
+                        model.steps[t - 1] if t else "",
+                        t in trajectory.blind,
                     ]
                 )
             )
@@ -103,24 +113,14 @@ class Blocks(Property):
                 Kind.EXACT,
                 count,
                 "blocks",
-                note="first depth from which the readout's decision stays the final one",
+                note="; ".join(filter(None, [f"first depth from which {SETTLED}", trajectory.left_out(names)])),
                 reference="Baldock, Maennel and Neyshabur 2021, with this readout",
             )
         )
-        matter = [row[COLUMNS.index("left_out_changes")] for row in rows[1:]]
-        weightiest = int(np.argmax(matter)) + 1
-        result.measurements.append(
-            Measurement(
-                "weightiest_block.left_out_changes",
-                matter[weightiest - 1],
-                Kind.EXACT,
-                min(self.sample, count),
-                "share",
-                {"block": weightiest, "name": rows[weightiest][1]},
-                note="share of decisions that change when this block alone is left out; the largest over the blocks",
-            )
-        )
+        result.measurements.append(_weightiest(rows, min(self.sample, count)))
         result.tables["prediction_depth"] = _depth_table(context, decided, chosen, self.images)
+        if trajectory.blind:
+            result.notes.append(trajectory.left_out(names))
         result.notes += [f"certificate: {reason}" for reason in certificate.get("vacuous", ())]
         late = np.argsort(-decided, kind="stable")[:6]
         result.images = [int(context.indices[i]) for i in late]
@@ -133,8 +133,28 @@ class Blocks(Property):
         return certificate
 
 
-def _response(context: Context, rows: np.ndarray) -> list[tuple[float, float, float]]:
-    """Per block: (median relative change of the state, share of decisions changed, median move) when left out."""
+def _weightiest(rows: list[list[Any]], n: int) -> Measurement:
+    """The block without which most decisions change; undefined where none can be left out."""
+    column, name = COLUMNS.index("left_out_changes"), "weightiest_block.left_out_changes"
+    matter = {t: row[column] for t, row in enumerate(rows) if row[column] is not None}
+    if not matter:
+        note = "undefined: no step keeps the shape of the state, so none can be left out"
+        return Measurement(name, None, Kind.EXACT, n, "share", note=note)
+    block = max(matter, key=lambda t: (matter[t], -t))
+    note = "share of decisions that change when this block alone is left out; the largest over the blocks"
+    if len(matter) < len(rows) - 1:
+        note += f" that keep the shape of the state, {len(matter)} of {len(rows) - 1}"
+    called = rows[block][COLUMNS.index("name")]
+    witness = {"block": block, "name": called, "at": called}
+    return Measurement(name, matter[block], Kind.EXACT, n, "share", witness, note=note)
+
+
+def _response(context: Context, rows: np.ndarray) -> list[tuple[float | None, float | None, float | None]]:
+    """Per block: (median relative change of the state, share of decisions changed, median move) when left out.
+
+    A block left out costs what follows it: its successor takes the true state before it. Nones where that state is of
+    another shape than the one after.
+    """
     import torch
 
     from stabilitykit.dynamics.space import to_space
@@ -150,6 +170,8 @@ def _response(context: Context, rows: np.ndarray) -> list[tuple[float, float, fl
                 states.append(model.block(t, states[-1]))
             final = context.readout.logits(count, states[-1]).float().cpu().numpy()
             for t in range(count):
+                if model.steps[t] == "transition" or _shapes(states[t]) != _shapes(states[t + 1]):
+                    continue
                 change[t].append(_relative(states[t], states[t + 1]))
                 state = states[t]
                 for later in range(t + 1, count):
@@ -159,8 +181,16 @@ def _response(context: Context, rows: np.ndarray) -> list[tuple[float, float, fl
                 moved[t].append(np.linalg.norm(to_space(other, context.space) - to_space(final, context.space), axis=1))
     return [
         (_median(np.concatenate(c)), float(np.concatenate(f).mean()), _median(np.concatenate(m)))
+        if c
+        else (None, None, None)
         for c, f, m in zip(change, flipped, moved)
     ]
+
+
+def _shapes(state: State) -> list[tuple[int, ...]]:
+    from stabilitykit.dynamics.model import state_parts
+
+    return [tuple(part.shape) for part in state_parts(state)]
 
 
 def _relative(before: State, after: State) -> np.ndarray:
@@ -180,11 +210,10 @@ def _closest(context: Context, t: int) -> tuple[float | None, int | None, int | 
     return found.value, int(context.indices[found.first]), int(context.indices[found.second])
 
 
-def _names(model: Model) -> list[tuple[str, str]]:
+def _skips(model: Model) -> list[str]:
+    """How the skip of each block runs, where the model says so."""
     run = getattr(model, "run", None)
-    if run is None:
-        return [(f"block {t}", "") for t in range(model.num_blocks)]
-    return [(block.name, block.kind) for block in run.blocks]
+    return [""] * model.num_blocks if run is None else [block.kind for block in run.blocks]
 
 
 def _depth_table(context: Context, decided: np.ndarray, chosen: np.ndarray, rows: int) -> Table:

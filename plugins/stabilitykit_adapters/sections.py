@@ -32,9 +32,13 @@ def blocks(run: RunData) -> Markup | None:
             "relative change",
             "left out: changes",
             "left out: moves",
+            "kind",
         ]
         keys = [column.replace(": ", "_").replace(" ", "_") for column in columns]
-        parts.append(details("Every block in numbers", table(columns, [[r[k] for k in keys] for r in rows])))
+        listed = [["-" if r.get(k) is None else r[k] for k in keys] for r in rows]
+        for row, values in zip(rows, listed, strict=True):
+            values[0] = f"{values[0]} (blind)" if row.get("blind") else values[0]
+        parts.append(details("Every block in numbers", table(columns, listed)))
     if not parts:
         return None
     return Markup("").join(

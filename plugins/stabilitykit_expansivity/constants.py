@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
 
@@ -35,7 +36,7 @@ class Constant:
         value: float64, in units of the readout space.
         kind: exact on the sample; an upper bound of the sample's minimum where values are stored in float32.
         rows: the two rows of the trajectory.
-        block: depth of the largest (max) or smallest (min, mean) distance.
+        block: depth of the largest (max) or smallest (min, mean) distance, blind depths left out.
         distances: float64 (T+1,) of the pair.
         interval: bounds of the sample's minimum where it is not exact.
     """
@@ -65,26 +66,28 @@ def pair_distances(values: np.ndarray) -> tuple[float, ...]:
     return tuple(found)
 
 
-def reduce_distances(distances: tuple[float, ...], reduction: str) -> tuple[float, int]:
-    """T+1 distances -> (constant of the pair, depth). Of equal depths the lowest."""
+def reduce_distances(distances: tuple[float, ...], reduction: str, left_out: Collection[int] = ()) -> tuple[float, int]:
+    """T+1 distances -> (constant of the pair, depth), without the depths ``left_out``. Of equal depths the lowest."""
+    depths = [t for t in range(len(distances)) if t not in left_out]
     if reduction == "max":
-        value = max(distances)
-        return value, distances.index(value)
-    nearest = distances.index(min(distances))
+        block = max(depths, key=lambda t: (distances[t], -t))
+        return distances[block], block
+    nearest = min(depths, key=lambda t: (distances[t], t))
     if reduction == "min":
         return distances[nearest], nearest
     total = 0.0
-    for distance in distances:
-        total += distance
-    return total / len(distances), nearest
+    for t in depths:
+        total += distances[t]
+    return total / len(depths), nearest
 
 
 def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reduction: str, world: World) -> ClosestPairs:
     """Closest pair of every two classes under ``reduction``; the processes of ``world`` share the work.
 
-    Merging is exact, ties included: any number of processes gives the same answer.
+    Blind depths are left out; ``block`` counts among the others. Merging is exact, ties included: any number of
+    processes gives the same answer.
     """
-    part = closest_pairs(trajectory.values, groups, reduction, num_groups, shard=(world.rank, world.size))
+    part = closest_pairs(trajectory.seen, groups, reduction, num_groups, shard=(world.rank, world.size))
     return reduce(merge, world.all_gather(part))
 
 
@@ -95,8 +98,8 @@ def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Cons
     rows = (found.first, found.second)
     logits = np.ascontiguousarray(trajectory.logits[:, list(rows)])
     distances = pair_distances(to_space(logits, trajectory.space))
-    value, block = reduce_distances(distances, reduction)
+    value, block = reduce_distances(distances, reduction, trajectory.blind)
     if not trajectory.rounded:
-        return Constant(reduction, found.value, Kind.EXACT, rows, found.block, distances)
+        return Constant(reduction, found.value, Kind.EXACT, rows, int(trajectory.seeing[found.block]), distances)
     lower = max(0.0, found.value - FLOAT32_SLACK)
     return Constant(reduction, value, Kind.UPPER, rows, block, distances, (lower, value))

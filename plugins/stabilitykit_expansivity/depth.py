@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,10 @@ def depths(trajectory: Trajectory, groups: np.ndarray, seed: int, median_pairs: 
     ]
 
 
-def scale(medians: list[float], reduction: str, block: int) -> float:
-    """What a constant is divided by to compare models: the median at its block; for the mean, their mean."""
-    return sum(medians) / len(medians) if reduction == "mean" else medians[block]
+def scale(medians: list[float], reduction: str, block: int, left_out: Collection[int] = ()) -> float:
+    """What a constant is divided by to compare models: the median at its block; for the mean, their mean over the
+    depths that are not ``left_out``."""
+    if reduction != "mean":
+        return medians[block]
+    counted = [median for t, median in enumerate(medians) if t not in left_out]
+    return sum(counted) / len(counted)

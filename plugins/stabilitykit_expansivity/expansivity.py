@@ -9,7 +9,8 @@ import numpy as np
 
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.base.results import to_plain
-from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.base.text import place_text
+from stabilitykit.dynamics.trajectory import ALL_BLIND, Trajectory
 from stabilitykit.evaluation.context import Context
 from stabilitykit.search import closest_pair, median_cross_distance
 from stabilitykit.search.results import ClosestPairs
@@ -67,17 +68,18 @@ class Expansivity(Property):
         """Measure; CellProblem unless at least two classes have an image."""
         groups = choose_groups(context, self.pairs)
         trajectory = context.trajectory
+        if not len(trajectory.seeing):
+            return self._undefined(context, groups)
         matrices = {r: search(trajectory, groups.ids, len(groups.names), r, context.world) for r in REDUCTIONS}
         whole = {r: matrix.overall() for r, matrix in matrices.items()}
         constants = {r: constant(trajectory, whole[r], r) for r in REDUCTIONS}
         profile = profiles.depths(trajectory, groups.ids, context.seed, self.median_pairs)
-        values, progress = trajectory.values, context.progress
-        points = curves.curve(values, groups.ids, whole, self.curve, context.seed, progress)
+        points = curves.curve(trajectory.seen, groups.ids, whole, self.curve, context.seed, context.progress)
 
         result = PropertyResult([_measurement(context, trajectory, groups, c) for c in constants.values()])
-        result.measurements += [_normalised(result, trajectory, c, profile) for c in constants.values()]
+        result.measurements += [_normalised(context, result, c, profile) for c in constants.values()]
         result.tables["class_pairs"] = self._class_pairs(context, groups, matrices, result.notes)
-        result.tables["depth"] = _depth_table(context, profile, len(trajectory))
+        result.tables["depth"] = _depth_table(context, profile)
         if points:
             result.tables["curve"] = _curve_table(context, points)
             slopes = {r: curves.exponent(points, r) for r in REDUCTIONS}
@@ -88,6 +90,32 @@ class Expansivity(Property):
         result.per_image, notes = nearest_columns(context, groups.ids, self.nearest)
         result.notes += notes
         result.images = self._images(context, constants, matrices["min"])
+        if trajectory.blind:
+            result.notes.append(trajectory.left_out(context.depth_names))
+        return result
+
+    def _undefined(self, context: Context, groups: Groups) -> PropertyResult:
+        """No constant, with the reason; the tables of depths and decisions all the same."""
+        trajectory = context.trajectory
+        result = PropertyResult(
+            [
+                Measurement(
+                    f"{PREFIX}{r}{more}",
+                    None,
+                    Kind.EXACT,
+                    len(trajectory),
+                    unit,
+                    reference=REFERENCES[r],
+                    note=ALL_BLIND,
+                )
+                for more, unit in (("", trajectory.unit), (".normalised", "ratio"))
+                for r in REDUCTIONS
+            ]
+        )
+        profile = profiles.depths(trajectory, groups.ids, context.seed, self.median_pairs)
+        result.tables["depth"] = _depth_table(context, profile)
+        _add_decisions(context, trajectory, result)
+        result.notes.append(ALL_BLIND)
         return result
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
@@ -101,7 +129,8 @@ class Expansivity(Property):
     def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
         """Correctness and prediction depth of every image."""
         chosen = profiles.decisions(context.trajectory)
-        found = {"prediction_depth.mean": profiles.prediction_depth(chosen).astype(np.float64)}
+        settled = profiles.prediction_depth(chosen, context.trajectory.seeing)
+        found = {"prediction_depth.mean": settled.astype(np.float64)}
         if context.trajectory.num_classes == len(context.dataset.class_names):
             found["accuracy"] = (chosen[-1] == context.labels).astype(np.float64)
         return found
@@ -109,9 +138,9 @@ class Expansivity(Property):
     def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:
         """The three constants over ``rows``, plain and normalised; nothing where these hold one class only."""
         groups = choose_groups(context, self.pairs).ids[rows]
-        if len(np.unique(groups)) < 2:
+        if len(np.unique(groups)) < 2 or not len(context.trajectory.seeing):
             return {}
-        values = np.ascontiguousarray(context.trajectory.values[:, rows])
+        values = np.ascontiguousarray(context.trajectory.seen[:, rows])
         pairs = {r: closest_pair(values, groups, r, searches=SUBSETS) for r in REDUCTIONS}
         medians = [median_cross_distance(v, groups, context.seed, max_pairs=SUBSET_PAIRS).value for v in values]
         scales = {r: profiles.scale(medians, r, pair.block) for r, pair in pairs.items()}
@@ -123,6 +152,7 @@ class Expansivity(Property):
     ) -> Table:
         """Long form of the K x K matrices, closest first; image a is of class a."""
         orders, sizes = context.dataset.order_in_class, groups.sizes
+        names, seeing = context.depth_names, context.trajectory.seeing
         rows: list[list[Any]] = []
         for reduction, matrix in matrices.items():
             a, b = np.nonzero(np.triu(matrix.first >= 0, 1))
@@ -138,6 +168,7 @@ class Expansivity(Property):
                     first, second = second, first
                 i, j = int(context.indices[first]), int(context.indices[second])
                 at = (a[p], b[p])
+                block = int(seeing[matrix.block[at]])
                 row = [
                     groups.names[a[p]],
                     groups.names[b[p]],
@@ -147,9 +178,10 @@ class Expansivity(Property):
                     j,
                     orders[i],
                     orders[j],
-                    matrix.block[at],
+                    block,
                     sizes[a[p]],
                     sizes[b[p]],
+                    names[block],
                 ]
                 rows.append(to_plain(row))
         columns = [
@@ -164,6 +196,7 @@ class Expansivity(Property):
             "block",
             "n_a",
             "n_b",
+            "at",
         ]
         return Table(columns, rows, f"Closest pair of every two classes (by {groups.by})")
 
@@ -180,8 +213,11 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
     witness: dict[str, Any] = context.describe_images(context.indices[list(found.rows)])
     if groups.by == "predictions":
         witness["predicted"] = [groups.names[int(groups.ids[row])] for row in found.rows]
-    witness |= {"block": found.block, "distances": list(found.distances)}
+    witness |= context.at(found.block) | {"distances": list(found.distances)}
     note = OVER_SAMPLE
+    if trajectory.blind:
+        witness["left_out"] = list(trajectory.blind)
+        note += "; " + trajectory.left_out(context.depth_names)
     if found.kind is not Kind.EXACT:
         note += "; searched in float32 copies (over 1 GiB), the witness recomputed in float64"
     return Measurement(
@@ -198,13 +234,17 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
 
 
 def _normalised(
-    result: PropertyResult, trajectory: Trajectory, found: Constant, profile: list[profiles.Depth]
+    context: Context, result: PropertyResult, found: Constant, profile: list[profiles.Depth]
 ) -> Measurement:
-    median = profiles.scale([depth.median.value for depth in profile], found.reduction, found.block)
-    where = "averaged over depths" if found.reduction == "mean" else f"at depth {found.block}"
+    trajectory, names = context.trajectory, context.depth_names
+    median = profiles.scale([depth.median.value for depth in profile], found.reduction, found.block, trajectory.blind)
+    at = f"at depth {place_text(found.block, names[found.block])}"
+    where = "averaged over depths" if found.reduction == "mean" else at
     exact = all(depth.median.exact for depth in profile) and found.kind is Kind.EXACT
     pairs = profile[0].median.pairs
     note = f"divided by the median cross-class distance {where}, {median:.6g}, of {pairs} pairs"
+    if trajectory.blind:
+        note += "; " + trajectory.left_out(names)
     value = found.value / median if median > 0 else None
     witness = dict(result[PREFIX + found.reduction].witness) | {"median": median}
     return Measurement(
@@ -219,8 +259,9 @@ def _normalised(
     )
 
 
-def _depth_table(context: Context, profile: list[profiles.Depth], count: int) -> Table:
+def _depth_table(context: Context, profile: list[profiles.Depth]) -> Table:
     rows = []
+    names, blind = context.depth_names, context.trajectory.blind
     for depth in profile:
         seen = context.describe_images(context.indices[[depth.closest.first, depth.closest.second]])
         rows.append(
@@ -232,7 +273,9 @@ def _depth_table(context: Context, profile: list[profiles.Depth], count: int) ->
                 *seen["orders"],
                 depth.median.value,
                 depth.median.exact,
-                count,
+                len(context.trajectory),
+                names[depth.block],
+                depth.block in blind,
             ]
         )
     columns = [
@@ -247,17 +290,21 @@ def _depth_table(context: Context, profile: list[profiles.Depth], count: int) ->
         "median",
         "median_exact",
         "N",
+        "at",
+        "blind",
     ]
     return Table(columns, rows, "Closest and median cross-class distance at each depth (0: before any block)")
 
 
 def _curve_table(context: Context, points: list[curves.CurvePoint]) -> Table:
     rows: list[list[Any]] = []
+    names, seeing = context.depth_names, context.trajectory.seeing
     for p in points:
         pair = [None, None] if p.rows is None else context.indices[list(p.rows)].tolist()
-        rows.append([p.size, p.reduction, p.value, *pair, p.block])
+        block = None if p.block is None else int(seeing[p.block])
+        rows.append([p.size, p.reduction, p.value, *pair, block, None if block is None else names[block]])
     return Table(
-        ["N", "reduction", "value", "index_i", "index_j", "block"],
+        ["N", "reduction", "value", "index_i", "index_j", "block", "at"],
         rows,
         f"Constants over nested random subsamples (seed {context.seed})",
     )
@@ -266,18 +313,28 @@ def _curve_table(context: Context, points: list[curves.CurvePoint]) -> Table:
 def _add_decisions(context: Context, trajectory: Trajectory, result: PropertyResult) -> None:
     """Accuracy of g after each block (if outputs are the dataset's classes), agreement, prediction depth."""
     chosen = profiles.decisions(trajectory)
-    settled = profiles.prediction_depth(chosen)
-    count = len(trajectory)
+    settled = profiles.prediction_depth(chosen, trajectory.seeing)
+    count, names = len(trajectory), context.depth_names
     comparable = trajectory.num_classes == len(context.dataset.class_names)
     accuracy = (chosen == context.labels).mean(axis=1)
     rows = [
         to_plain(
-            [t, accuracy[t] if comparable else None, (chosen[t] == chosen[-1]).mean(), (settled <= t).mean(), count]
+            [
+                t,
+                accuracy[t] if comparable else None,
+                (chosen[t] == chosen[-1]).mean(),
+                (settled <= t).mean(),
+                count,
+                names[t],
+                t in trajectory.blind,
+            ]
         )
         for t in range(len(chosen))
     ]
     result.tables["accuracy"] = Table(
-        ["block", "accuracy", "agrees_with_final", "decided", "N"], rows, "Decisions of the readout after each block"
+        ["block", "accuracy", "agrees_with_final", "decided", "N", "at", "blind"],
+        rows,
+        "Decisions of the readout after each block",
     )
     if comparable:
         result.measurements.append(
@@ -303,6 +360,11 @@ def _add_decisions(context: Context, trajectory: Trajectory, result: PropertyRes
             count,
             "blocks",
             reference="Baldock, Maennel and Neyshabur 2021, with this readout",
-            note="first depth from which the readout's decision stays the final one",
+            note="; ".join(
+                filter(
+                    None,
+                    ["first depth from which the readout's decision stays the final one", trajectory.left_out(names)],
+                )
+            ),
         )
     )

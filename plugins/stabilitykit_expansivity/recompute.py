@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,28 +26,41 @@ def constants(context: Context, result: PropertyResult) -> Verdicts:
             found[m.name] = None
             continue
         distances = pair_distances(context.readouts(context.rows_of(m.witness["indices"])))
-        value, _ = reduce_distances(distances, reduction)
-        found[m.name] = _of_witness(m, distances, reduction, context.rerun.tolerance) or value
+        left_out = m.witness.get("left_out", ())
+        tolerance = context.rerun.tolerance
+        seen = [t for t in left_out if not 0 <= t < len(distances) or not _close(distances[t], 0.0, tolerance)]
+        if seen or len(left_out) >= len(distances):
+            found[m.name] = f"the witness leaves out depths {list(left_out)}, which tell its images apart"
+            continue
+        value, _ = reduce_distances(distances, reduction, left_out)
+        found[m.name] = _of_witness(context, m, distances, reduction) or value
     return found
 
 
-def _of_witness(m: Measurement, distances: tuple[float, ...], reduction: str, tolerance: tuple[float, float]) -> str:
+def _of_witness(context: Context, m: Measurement, distances: tuple[float, ...], reduction: str) -> str:
     """What is wrong about the depth or the distances of a witness whose value stands."""
     stored, block = m.witness.get("distances", distances), m.witness.get("block", 0)
-    value, _ = reduce_distances(distances, reduction)
+    left_out = m.witness.get("left_out", ())
+    value, _ = reduce_distances(distances, reduction, left_out)
+    tolerance = context.rerun.tolerance
     if m.value is None or not _close(m.value, value, tolerance):
         return ""  # the value itself is compared by the caller
     if len(stored) != len(distances) or not all(_close(a, b, tolerance) for a, b in zip(stored, distances)):
         return f"the witness's distances are {_list(distances)}, not {_list(stored)}"
-    if not _is_extreme(distances, block, reduction, tolerance):
+    if not _is_extreme(distances, block, reduction, tolerance, left_out):
         return f"the witness names block {block}, which does not attain it: {_list(distances)}"
+    if m.witness.get("at", context.depth_names[block]) != context.depth_names[block]:
+        return f"the witness calls block {block} {m.witness['at']!r}, which is {context.depth_names[block]!r}"
     return ""
 
 
-def _is_extreme(distances: tuple[float, ...], block: Any, reduction: str, tolerance: tuple[float, float]) -> bool:
-    if not isinstance(block, int) or not 0 <= block < len(distances):
+def _is_extreme(
+    distances: tuple[float, ...], block: Any, reduction: str, tolerance: tuple[float, float], left_out: Collection[int]
+) -> bool:
+    if not isinstance(block, int) or not 0 <= block < len(distances) or block in left_out:
         return False
-    return _close(distances[block], max(distances) if reduction == "max" else min(distances), tolerance)
+    extreme, _ = reduce_distances(distances, "max" if reduction == "max" else "min", left_out)
+    return _close(distances[block], extreme, tolerance)
 
 
 def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_pairs: int) -> Verdicts:
@@ -56,8 +69,9 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
 
     values = context.trajectory.values
     medians = [median_cross_distance(v, groups, context.seed, max_pairs=median_pairs).value for v in values]
-    chosen = decisions(context.trajectory)
-    right, settled = (chosen == context.labels).mean(axis=1), prediction_depth(chosen)
+    chosen, blind = decisions(context.trajectory), context.trajectory.blind
+    right = (chosen == context.labels).mean(axis=1)
+    settled = prediction_depth(chosen, context.trajectory.seeing)
     found: Verdicts = {"prediction_depth.mean": float(settled.mean()), "accuracy": float(right[-1])}
     for reduction in REDUCTIONS:
         name = f"{PREFIX}{reduction}.normalised"
@@ -66,8 +80,11 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
             continue
         logits = np.ascontiguousarray(context.trajectory.logits[:, context.rows_of(m.witness["indices"])])
         distances = pair_distances(to_space(logits, context.trajectory.space))
-        value, block = reduce_distances(distances, reduction)
-        found[name] = value / scale(medians, reduction, block)
+        value, block = reduce_distances(distances, reduction, blind)
+        found[name] = value / scale(medians, reduction, block, blind)
+    for m in result.measurements:
+        if tuple(m.witness.get("left_out", ())) != (blind if "distances" in m.witness else ()):
+            found[m.name] = f"it leaves out depths {m.witness.get('left_out', [])}; {list(blind)} are blind"
     shares = [(chosen == chosen[-1]).mean(axis=1), np.array([(settled <= t).mean() for t in range(len(chosen))])]
     checks = {
         "class_pairs": lambda row: _pair_value(context, values, row, "a", "b"),
@@ -111,9 +128,10 @@ def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a:
     if row["value"] is None:
         return {}
     distances = _apart(context, values, row, a, b)
-    if not _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance):
-        return {"value": reduce_distances(distances, row["reduction"])[0], "block": None}
-    return {"value": reduce_distances(distances, row["reduction"])[0]}
+    blind = context.trajectory.blind
+    value = reduce_distances(distances, row["reduction"], blind)[0]
+    fits = _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance, blind)
+    return {"value": value} if fits else {"value": value, "block": None}
 
 
 def _close(a: float, b: float, tolerance: tuple[float, float]) -> bool:

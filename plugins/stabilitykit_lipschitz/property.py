@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,27 +12,40 @@ from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResul
 from stabilitykit.evaluation.context import Context
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
-from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search, steepest
+from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.normalisation import Normalisation
-from stabilitykit_lipschitz.regions import Data, smallest_powers
+from stabilitykit_lipschitz.readouts import Seeds, normalises, readouts_of
+from stabilitykit_lipschitz.realised import largest_jacobian
+from stabilitykit_lipschitz.regions import Data
 
 REFERENCE = "Table 2; LipSDP"
-# Images whose states seed the search for a large Jacobian.
-SEEDS = 48
 # Images whose Jacobians are screened where g is a whole network and every product costs a pass through it.
 SCREENED = 16
 
 
 @dataclass(frozen=True)
 class _Bounded:
-    """One readout g_t: its depth (None for all depths), network, interval, and the realised bound of softmax g_t."""
+    """One readout g_t: the depths it serves, network, interval, and the realised bound of softmax g_t."""
 
-    depth: int | None
+    depths: tuple[int, ...]
     network: Network
     region: Data | None
     interval: LipschitzInterval
     softmax: Witness
+    everywhere: bool
+
+    @property
+    def depth(self) -> int | None:
+        """The first depth it serves; None where it serves all."""
+        return None if self.everywhere else self.depths[0]
+
+
+@dataclass(frozen=True)
+class _Unbounded:
+    """A readout without a certified bound: the depths it serves, and why."""
+
+    depths: tuple[int, ...]
+    reason: str
 
 
 class Lipschitz(Property):
@@ -47,34 +60,49 @@ class Lipschitz(Property):
 
     def evaluate(self, context: Context) -> PropertyResult:
         """``lipschitz`` (logits) and ``lipschitz.probabilities`` (softmax of g): upper bounds with their intervals,
-        or, where g has no certified bound, the realised norm as a lower bound with the reason."""
+        or, where g has no certified bound, the realised norm as a lower bound with the reason.
+
+        Where depths have readouts of their own these are the largest over depths 1..T, those that Theorem 1 asks for;
+        the table has depth 0, too. Where some of them have no certified bound, ``lipschitz.certified`` is the largest
+        of the others, and no bound of all.
+        """
         if context.model.replayed:
             return _undefined(context, "recorded readouts hold no network; give the model itself")
-        depths = [None] if context.readout.kind == "head" else list(range(context.model.num_blocks + 1))
         bounded: list[_Bounded] = []
-        for depth in context.progress(depths, "Lip(g)", len(depths)):
-            head = context.readout.head(depth or 0)
-            if head is None:
-                return self._realised(context, "the readout is not available as one module")
+        unbounded: list[_Unbounded] = []
+        groups = readouts_of(context)
+        networks: list[tuple[tuple[int, ...], Network]] = []
+        for depths, head in groups:
             try:
-                bounded.append(self._bound(context, head, depth))
+                networks.append((depths, self._extracted(context, head, depths[0])))
             except ValueError as error:
-                return self._realised(context, str(error))
-        return self._result(context, bounded)
+                unbounded.append(_Unbounded(depths, str(error)))
+        seeds = Seeds(context, networks)
+        for number in context.progress(range(len(networks)), "Lip(g)", len(networks)):
+            try:
+                bounded.append(self._bound(context, seeds, number, len(groups) == 1))
+            except ValueError as error:
+                unbounded.append(_Unbounded(networks[number][0], str(error)))
+        return self._result(context, bounded, unbounded)
 
-    def _bound(self, context: Context, head: Any, depth: int | None) -> _Bounded:
+    def _extracted(self, context: Context, head: Any, depth: int) -> Network:
         from stabilitykit_lipschitz.extract import extract
 
-        shape = tuple(context.model.state_shape)
-        network = extract(head, shape)
+        if head is None:
+            raise ValueError("the readout is not available as one module")
+        network = extract(head, tuple(context.model.shape_at(depth)))
         if network.factor != 1.0:
             raise ValueError("the readout ends in a softmax; expected logits")
+        return network
+
+    def _bound(self, context: Context, seeds: Seeds, number: int, everywhere: bool) -> _Bounded:
+        depths, network = seeds.networks[number]
         region, states = None, np.zeros((0, network.inputs))
-        if any(isinstance(layer.activation, Normalisation) for layer in network.layers):
-            states, powers, count = self._states(context, network, depth)
+        if normalises(network):
+            states, powers, count = seeds.of(number)
             region = Data(states, powers, count)
         elif network.layers:
-            states = self._states(context, network, depth, SEEDS)[0]
+            states = seeds.of(number)[0]
         interval = lipschitz(
             network,
             self.norm,
@@ -89,39 +117,29 @@ class Lipschitz(Property):
         if np.isinf(interval.upper):
             raise ValueError("; ".join(interval.notes))
         if not len(states):
-            states = self._states(context, network, depth, 16)[0]
+            states = seeds.of(number)[0]
         softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, 1.0)
-        return _Bounded(depth, network, region, interval, softmax)
+        return _Bounded(depths, network, region, interval, softmax, everywhere)
 
-    def _states(
-        self, context: Context, network: Network, depth: int | None, images: int | None = None
-    ) -> tuple[np.ndarray, tuple[float, ...], int]:
-        """(the steepest states (B, n) seen, smallest powers entering normalisation layers over all, how many)."""
-        import torch
+    def _result(self, context: Context, bounded: list[_Bounded], unbounded: list[_Unbounded]) -> PropertyResult:
+        """Bounds over depths 1..T, as far as they are certified, and the table of all readouts."""
+        names = context.depth_names
+        missing = {t: u.reason for u in unbounded for t in u.depths}
+        later = [b for b in bounded if b.depths[-1] > 0]
+        if not any(t > 0 for t in missing) and later:
+            result = self._certified(context, later, "lipschitz")
+        else:
+            result = self._realised(context, _not_certified(missing, names))
+            if later:
+                result.measurements += self._certified(context, later, "lipschitz.certified").measurements[:1]
+        result.tables["readouts"] = _readouts_table(bounded, unbounded, names)
+        if 0 in missing and len(missing) < len(names):
+            result.notes.append(_not_certified({0: missing[0]}, names))
+        return result
 
-        from stabilitykit.dynamics.readout import state_vector
-
-        total = len(context.indices)
-        rows = np.arange(total) if images is None else np.linspace(0, total - 1, min(total, images)).astype(np.int64)
-        kept: list[np.ndarray] = []
-        powers: np.ndarray | None = None
-        count = 0
-        with torch.inference_mode():
-            for _, inputs in context.batches(np.unique(rows)):
-                state = context.model.initial_state(inputs)
-                for t in range(context.model.num_blocks + 1):
-                    if depth is None or depth == t:
-                        block = state_vector(state).double().cpu().numpy()
-                        count += len(block)
-                        found = np.array(smallest_powers(network, block))
-                        powers = found if powers is None else np.minimum(powers, found)
-                        kept.append(steepest(network, block, 16))
-                    if t < context.model.num_blocks:
-                        state = context.model.block(t, state)
-        states = steepest(network, np.concatenate(kept), 256)
-        return states, tuple(float(p) for p in (powers if powers is not None else ())), count
-
-    def _result(self, context: Context, bounded: list[_Bounded]) -> PropertyResult:
+    def _certified(self, context: Context, bounded: list[_Bounded], name: str) -> PropertyResult:
+        """Measurement ``name`` and its companions: the largest of the bounds, and where."""
+        names = context.depth_names
         top = max(bounded, key=lambda b: b.interval.upper)
         low = max(bounded, key=lambda b: b.interval.lower)
         soft = max(bounded, key=lambda b: b.softmax.value)
@@ -134,77 +152,62 @@ class Lipschitz(Property):
             *found.notes,
         ]
         if top.depth is not None:
-            about.append(f"largest over depths, at depth {top.depth}")
+            served = [t for b in bounded for t in b.depths if t > 0]
+            whole = len(served) == context.model.num_blocks
+            over = "depths 1 and later" if whole else f"depths {_listed(sorted(served), names)} only, no bound of all"
+            about.append(f"largest over {over}, at {_listed([t for t in top.depths if t > 0], names, 'depth ')}")
         note = "; ".join(about)
         unit = f"logit (l2) per {norm} of the state"
-        result = PropertyResult(
+        return PropertyResult(
             [
                 Measurement(
-                    "lipschitz",
+                    name,
                     found.upper,
                     Kind.UPPER,
                     n,
                     unit,
-                    _certificate(top),
+                    _certificate(top) | _at(top, names),
                     REFERENCE,
                     (low.interval.lower, found.upper),
                     note=note,
                 ),
                 Measurement(
-                    "lipschitz.probabilities",
+                    f"{name}.probabilities",
                     0.5 * found.upper,
                     Kind.UPPER,
                     n,
                     f"probability (l2) per {norm} of the state",
-                    _half(top, soft),
+                    _half(top, soft, names),
                     REFERENCE,
                     (soft.softmax.value, 0.5 * found.upper),
                     note="half of Lip(g): softmax is 1/2-Lipschitz in l2; " + note,
                 ),
                 Measurement(
-                    "lipschitz.realised",
+                    f"{name}.realised",
                     low.interval.lower,
                     Kind.LOWER,
                     n,
                     unit,
-                    _witness(low),
+                    _witness(low) | _at(low, names),
                     REFERENCE,
                     (low.interval.lower, None),
                     note="||J(x)||_2 at the state stored as witness, in float64",
                 ),
             ]
         )
-        columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank"]
-        rows = [
-            [
-                "all" if b.depth is None else b.depth,
-                b.interval.lower,
-                b.interval.upper,
-                b.interval.sdp_dual,
-                b.interval.method,
-                b.network.hidden,
-                b.interval.rank,
-            ]
-            for b in bounded
-        ]
-        result.tables["readouts"] = Table(columns, rows, "Lip(g) per readout")
-        return result
 
-    def _realised(self, context: Context, reason: str) -> PropertyResult:
+    def _realised(self, context: Context, note: str) -> PropertyResult:
         """Only a lower bound: the largest Jacobian norm of the model's own readout at states of some images."""
-        from stabilitykit_lipschitz.realised import largest_jacobian
-
         if self.norm != "2":
-            raise CellProblem(f"lipschitz: no certified bound ({reason}) and norm={self.norm}; use norm=2")
+            raise CellProblem(f"lipschitz: {note} and norm={self.norm}; use norm=2")
         values = largest_jacobian(context, SCREENED)
-        note = f"no certified upper bound: {reason}"
         n = len(context.indices)
         measurements = []
         for name, unit, value in (
             ("lipschitz", "logit (l2) per l2 of the state", values.logits),
             ("lipschitz.probabilities", "probability (l2) per l2 of the state", values.probabilities),
         ):
-            witness = {**context.describe_images([value.index]), "block": value.depth}
+            witness = {**context.describe_images([value.index]), **context.at(value.depth)}
             measurements.append(
                 Measurement(name, value.norm, Kind.LOWER, n, unit, witness, REFERENCE, (value.norm, None), note=note)
             )
@@ -219,10 +222,11 @@ class Lipschitz(Property):
             witness = measurement.witness
             if "multipliers" not in witness and "input" not in witness:
                 continue
-            head = context.readout.head(int(witness.get("depth") or 0))
+            depth = int(witness.get("depth") or 0)
+            head = context.readout.head(depth)
             if head is None:
                 continue
-            network = extract(head, tuple(context.model.state_shape))
+            network = extract(head, tuple(context.model.shape_at(depth)))
             if "input" in witness:
                 again[measurement.name] = jacobian_norm(
                     network, np.asarray(witness["input"], dtype=np.float64), self.norm == "inf"
@@ -289,10 +293,54 @@ def _witness(bounded: _Bounded) -> dict[str, Any]:
     return {"depth": bounded.depth, "input": [float(v) for v in np.ravel(bounded.interval.witness_input)]}
 
 
-def _half(top: _Bounded, soft: _Bounded) -> dict[str, Any]:
+def _half(top: _Bounded, soft: _Bounded, names: Sequence[str]) -> dict[str, Any]:
     """The upper side is half of another measurement; the realised side has a state of its own."""
-    return {
-        "half of": "lipschitz",
-        "depth": top.depth,
-        "realised": {"depth": soft.depth, "input": [float(v) for v in soft.softmax.x]},
-    }
+    realised = {"depth": soft.depth, "input": [float(v) for v in soft.softmax.x]} | _at(soft, names)
+    return {"half of": "lipschitz", "depth": top.depth, "realised": realised} | _at(top, names)
+
+
+def _at(bounded: _Bounded, names: Sequence[str]) -> dict[str, Any]:
+    """The block after which a readout of its own begins to serve, by name; nothing where one readout serves all."""
+    return {} if bounded.depth is None else {"at": names[bounded.depth]}
+
+
+def _listed(depths: Sequence[int], names: Sequence[str], what: str = "") -> str:
+    """``3-5 (layer1.2 to layer2.1)``: depths, runs of them in short, each end by its name."""
+    runs: list[list[int]] = []
+    for t in depths:
+        if runs and t == runs[-1][-1] + 1:
+            runs[-1].append(t)
+        else:
+            runs.append([t])
+    shown = [
+        f"{r[0]} ({names[r[0]]})" if len(r) == 1 else f"{r[0]}-{r[-1]} ({names[r[0]]} to {names[r[-1]]})" for r in runs
+    ]
+    return (what if len(depths) == 1 else what.replace("depth", "depths")) + ", ".join(shown)
+
+
+def _not_certified(missing: Mapping[int, str], names: Sequence[str]) -> str:
+    """At which depths Lip(g) has no certified bound, and why; of one reason for all depths the reason alone."""
+    reasons = list(dict.fromkeys(missing.values()))
+    if len(missing) == len(names) and len(reasons) == 1:
+        return f"no certified upper bound: {reasons[0]}"
+    told = []
+    for reason in reasons:
+        depths = sorted(t for t, why in missing.items() if why == reason)
+        told.append(f"at {_listed(depths, names, 'depth ')}: {reason}")
+    return "no certified bound of Lip(g) " + "; ".join(told)
+
+
+def _readouts_table(bounded: list[_Bounded], unbounded: list[_Unbounded], names: Sequence[str]) -> Table:
+    columns = ["depth", "realised", "certified upper", "SDP dual", "method", "hidden neurons", "rank", "at", "note"]
+    rows: dict[int, list[Any]] = {}
+    for b in bounded:
+        found = b.interval
+        told = [found.lower, found.upper, found.sdp_dual, found.method, b.network.hidden, found.rank]
+        for t in b.depths[:1] if b.everywhere else b.depths:
+            rows[t] = ["all" if b.everywhere else t, *told, None if b.everywhere else names[t], ""]
+    for u in unbounded:
+        everywhere = len(u.depths) == len(names)
+        for t in u.depths[:1] if everywhere else u.depths:
+            label, at = ("all", None) if everywhere else (t, names[t])
+            rows[t] = [label, None, None, None, "no certified bound", None, None, at, u.reason]
+    return Table(columns, [rows[t] for t in sorted(rows)], "Lip(g) per readout")

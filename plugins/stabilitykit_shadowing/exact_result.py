@@ -14,7 +14,7 @@ from stabilitykit_shadowing.bracket import Bracket
 from stabilitykit_shadowing.exact import NODES, ExactS, ExactShadowing, too_much
 from stabilitykit_shadowing.exact_sets import DENSE
 from stabilitykit_shadowing.measure import Shadowed
-from stabilitykit_shadowing.orbits import PseudoOrbits, path_jumps
+from stabilitykit_shadowing.orbits import PseudoOrbits, over_all_depths, path_jumps
 from stabilitykit_shadowing.tracing import trace, tracing_distances
 
 NAME = "Sh_exact"
@@ -37,11 +37,15 @@ class ExactResult:
     def __init__(self, context: Context, family: Shadowed, bounds: Bracket, start_tracer: bool) -> None:
         self.context, self.family, self.bounds, self.start_tracer = context, family, bounds, start_tracer
         self.values = context.trajectory.values
-        self.reason = too_much(self.values)
-        self.exact = None if self.reason else ExactShadowing(self.values, start_tracer=start_tracer)
+        seen = context.trajectory.seen
+        self.reason = too_much(seen)
+        self.exact = None if self.reason else ExactShadowing(seen, start_tracer=start_tracer)
 
     def at(self, eps: float, nodes: int | None = None) -> ExactS:
-        """s(eps), or the bracket where N is too large; ``nodes``: at most so many, default NODES."""
+        """s(eps), or the bracket where N is too large; ``nodes``: at most so many, default NODES.
+
+        The path counts the depths that are not blind.
+        """
         lower, upper = self.bounds.at(eps)
         orbit = int(self.bounds.upper.orbit[self.bounds.upper.piece(eps)])
         known = self.bounds.paths[orbit] if orbit >= 0 else None
@@ -105,7 +109,8 @@ class ExactResult:
     def _witness(self, path: np.ndarray | None) -> Mapping[str, Any]:
         if path is None:
             return {}
-        indices = self.context.indices
+        indices, trajectory = self.context.indices, self.context.trajectory
+        path = over_all_depths(path[None], trajectory.seeing, len(self.values))[0]
         orbit = PseudoOrbits(path[:1], path_jumps(self.values, path[None]), path=path[None])
         tracer, eps = trace(self.values, orbit, start_tracer=self.start_tracer)
         about = self.context.describe_images(indices[path])

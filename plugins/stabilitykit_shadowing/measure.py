@@ -50,18 +50,28 @@ def shadow(values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = Tru
 
 
 def bracket_of(
-    values: np.ndarray, shadowed: Shadowed, *, start_tracer: bool = True, labels: np.ndarray | None = None
+    values: np.ndarray,
+    shadowed: Shadowed,
+    *,
+    start_tracer: bool = True,
+    labels: np.ndarray | None = None,
+    seeing: np.ndarray | None = None,
 ) -> Bracket:
     """Bounds on s(eps) over all sample pseudo-orbits, using the family's own orbits where they are sample ones.
 
     ``shadowed.eps`` must come from data tracers.
+
+    Arguments:
+        values: without blind depths, where a step would cost nothing whatever the image.
+        seeing: int64, the depths of the family's orbits that ``values`` holds; None: all.
     """
-    known = shadowed.orbits.path is not None
+    path = shadowed.orbits.path
+    known = path is not None
     return bracket(
         values,
         start_tracer=start_tracer,
         labels=labels,
-        paths=shadowed.orbits.path,
+        paths=path if path is None or seeing is None else path[:, seeing],
         delta=shadowed.delta if known else None,
         eps=shadowed.eps if known else None,
     )

@@ -62,6 +62,16 @@ def path_jumps(values: np.ndarray, path: np.ndarray) -> np.ndarray:
     return jumps
 
 
+def over_all_depths(path: np.ndarray, seeing: np.ndarray, depths: int) -> np.ndarray:
+    """Paths int64 (P, len(seeing)) through the depths that are not blind -> (P, depths) through all of them.
+
+    At a blind depth, where every image stands at the same point, an orbit stays at the image it had before (before the
+    first depth that sees: at the one it has there), so that jumps and distances there are 0 and the others are kept.
+    """
+    place = np.maximum(np.searchsorted(seeing, np.arange(depths), side="right") - 1, 0)
+    return path[:, place]
+
+
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """l2 distances along the last axis, in float64."""
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
@@ -74,7 +84,7 @@ def nearest_orbits(
     """From every image, step after each block to the most similar other image (the paper's section 3).
 
     Arguments:
-        values: (T+1, N, K), T >= 1.
+        values: (T+1, N, K), T >= 1, without blind depths: there all images are equally similar.
         labels: int (N,), needed for ``same_class``.
         same_class: step only to images of the same class (the paper's section 4 suggests it).
         unvisited: never step to an image the orbit has visited; default: only not to the present one.

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult
-from stabilitykit.dynamics.trajectory import Trajectory
+from stabilitykit.base.text import place_text
+from stabilitykit.dynamics.trajectory import ALL_BLIND
 from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import lower_bounds
 from stabilitykit_shadowing.exact_result import NAME as EXACT
 from stabilitykit_shadowing.exact_result import ExactResult
 from stabilitykit_shadowing.measure import Shadowed, bracket_of, shadow
-from stabilitykit_shadowing.orbits import PseudoOrbits, distances, nearest_orbits, path_jumps
+from stabilitykit_shadowing.orbits import PseudoOrbits, distances, nearest_orbits, over_all_depths, path_jumps
 from stabilitykit_shadowing.report import Witnesses, bracket_table, constants_table, profile_table
 from stabilitykit_shadowing.tracing import tracing_distances
 
@@ -65,6 +66,10 @@ class Shadowing(Property):
                 "recorded readouts hold no network to run: use family=nearest and tracers=data, or give "
                 "the model itself"
             )
+        if len(trajectory.seeing) < 2:
+            only = ", ".join(place_text(t, context.depth_names[t]) for t in trajectory.seeing)
+            reason = f"all readouts coincide at every depth but {only}, so no orbit steps" if only else ALL_BLIND
+            return _undefined(len(trajectory), reason, "")
         orbits = self.orbits(context, values)
         if not len(orbits):
             kin = " of its class" if self.same_class else ""
@@ -85,12 +90,22 @@ class Shadowing(Property):
         missing = len(trajectory) - len(orbits)
         if missing:
             result.notes.append(f"{missing} of {len(trajectory)} images found no image to step to and start no orbit")
+        if trajectory.blind:
+            result.notes.append(trajectory.left_out(context.depth_names))
         return result
 
     def orbits(self, context: Context, values: np.ndarray, rows: np.ndarray | None = None) -> PseudoOrbits:
         """The family's pseudo-orbits, from all images or (state families only) from ``rows``."""
         if self.family == "nearest":
-            return nearest_orbits(values, labels=context.labels, same_class=self.same_class, unvisited=self.unvisited)
+            trajectory = context.trajectory
+            found = nearest_orbits(
+                trajectory.seen, labels=context.labels, same_class=self.same_class, unvisited=self.unvisited
+            )
+            if not trajectory.blind:
+                return found
+            assert found.path is not None
+            path = over_all_depths(found.path, trajectory.seeing, len(values))
+            return PseudoOrbits(found.start, path_jumps(values, path), path=path)
         from stabilitykit_shadowing.states import NoiseFamily, PrecisionFamily, state_orbits
 
         if self.family == "precision":
@@ -116,7 +131,7 @@ class Shadowing(Property):
         trajectory = context.trajectory
         n, unit = len(trajectory), trajectory.unit
         constants = shadowed.constants()
-        about = f"family {self.describe_family()}, {witnesses.describe_tracers()}" + _copies(trajectory)
+        about = f"family {self.describe_family()}, {witnesses.describe_tracers()}" + _cautions(context)
         measurements = []
         for name, constant in constants.items():
             note = "; ".join(filter(None, [about, constant.note]))
@@ -155,10 +170,17 @@ class Shadowing(Property):
     def _add_bracket(self, context: Context, values: np.ndarray, data: Shadowed, result: PropertyResult) -> None:
         """Bounds over all sample pseudo-orbits and data tracers, at the eps of Sh_profile."""
         trajectory = context.trajectory
-        bounds = bracket_of(values, data, start_tracer=self.start_tracer, labels=context.labels)
+        bounds = bracket_of(
+            trajectory.seen,
+            data,
+            start_tracer=self.start_tracer,
+            labels=context.labels,
+            seeing=trajectory.seeing if trajectory.blind else None,
+        )
         result.tables["bracket"] = bracket_table(bounds, data.profile, trajectory.unit)
         below, above = (Kind.ESTIMATE,) * 2 if trajectory.rounded else (Kind.LOWER, Kind.UPPER)
-        block, *rows = bounds.lower.nearest
+        number, *rows = bounds.lower.nearest
+        block = int(trajectory.seeing[number])
         apart = distances(values[:, rows[0]], values[:, rows[1]])
         result.measurements.append(
             Measurement(
@@ -167,10 +189,10 @@ class Shadowing(Property):
                 below,
                 len(trajectory),
                 trajectory.unit,
-                context.describe_images(context.indices[rows]) | {"block": block, "distances": apart.tolist()},
+                context.describe_images(context.indices[rows]) | context.at(block) | {"distances": apart.tolist()},
                 "Definition 2",
                 note="no pseudo-orbit through sample states but the true ones has a smaller delta "
-                "(rounded down by 1e-12)" + _copies(trajectory),
+                "(rounded down by 1e-12)" + _cautions(context),
             )
         )
         eps = result["Sh_profile"].witness.get("eps")
@@ -179,12 +201,13 @@ class Shadowing(Property):
         lower, upper = bounds.at(eps)
         about = (
             f"s(eps)/eps at eps = {eps:.6g} over all pseudo-orbits through sample states, traced by sample images"
-            + _copies(trajectory)
+            + _cautions(context)
         )
         piece = bounds.upper.orbit[bounds.upper.piece(eps)]
         witness: dict[str, Any] = {"eps": eps, "delta": upper}
         if piece >= 0:
-            about_images = context.describe_images(context.indices[bounds.paths[piece]])
+            path = over_all_depths(bounds.paths[[piece]], trajectory.seeing, len(values))[0]
+            about_images = context.describe_images(context.indices[path])
             witness |= about_images | {"orbit": about_images["indices"]}
         result.measurements += [
             Measurement(
@@ -203,7 +226,7 @@ class Shadowing(Property):
         ]
         if self.exact:
             exact = ExactResult(context, data, bounds, self.start_tracer)
-            found = exact.measurement(eps, result["Sh_profile"].value, _copies(trajectory))
+            found = exact.measurement(eps, result["Sh_profile"].value, _cautions(context))
             result.measurements.append(found)
             result.tables["exact"] = exact.table(trajectory.unit)
 
@@ -252,7 +275,7 @@ class Shadowing(Property):
         names = {m.name: m for m in result.measurements}
         if "smallest_jump" not in names:
             return {}
-        lower = lower_bounds(context.trajectory.values, start_tracer=self.start_tracer)
+        lower = lower_bounds(context.trajectory.seen, start_tracer=self.start_tracer)
         found: dict[str, float | str | None] = {"smallest_jump": lower.smallest}
         if "Sh_all.lower" in names:
             eps = names["Sh_all.lower"].witness["eps"]
@@ -314,17 +337,17 @@ def _per_image(count: int, shadowed: Shadowed) -> dict[str, Any]:
     return found
 
 
-def _copies(trajectory: Trajectory) -> str:
-    """Words for notes where distances are not those of float64 values."""
-    return "; from float32 copies of the readouts (over 1 GiB), off by up to 1.2e-7" if trajectory.rounded else ""
+def _cautions(context: Context) -> str:
+    """Words for notes where distances are not those of float64 values, and where depths are blind."""
+    trajectory = context.trajectory
+    copies = "; from float32 copies of the readouts (over 1 GiB), off by up to 1.2e-7" if trajectory.rounded else ""
+    return copies + (f"; {trajectory.left_out(context.depth_names)}" if trajectory.blind else "")
 
 
-def _undefined(n: int, reason: str) -> PropertyResult:
+def _undefined(n: int, reason: str, advice: str = ": give more images") -> PropertyResult:
     return PropertyResult(
         [
-            Measurement(
-                name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=f"{reason}: give more images"
-            )
+            Measurement(name, None, Kind.ESTIMATE, n, "ratio", reference="Definition 2", note=f"{reason}{advice}")
             for name in ("Sh_profile", "Sh_paper", "Sh_best")
         ]
     )

@@ -93,7 +93,10 @@ class Witnesses:
             "tracer",
             "tracer class",
             "distance to tracer",
+            "at",
+            "blind",
         ]
+        names, blind = self.context.depth_names, self.context.trajectory.blind
         rows: list[list[Any]] = []
         for measurement in _constants(result):
             for role in ("eps", "delta"):
@@ -118,6 +121,8 @@ class Witnesses:
                             orbit["tracer"],
                             tracer_class,
                             orbit["distances"][t],
+                            names[t],
+                            t in blind,
                         ]
                     )
         return Table(columns, rows, "Witness orbits")

@@ -31,18 +31,16 @@ def stabilitykit_properties() -> list[Component]:
                 Option(
                     "scales",
                     "str",
-                    "0.001+0.01+0.05+0.1",
+                    "0.01+0.1",
                     "gaussian: noise relative to each weight tensor's root mean square, separated by + or spaces",
                 ),
                 Option(
                     "fractions",
                     "str",
-                    "0.1+0.3+0.5",
+                    "0.3",
                     "pruning: shares of the smallest weights set to zero, separated by + or spaces",
                 ),
-                Option(
-                    "samples", "int", 500, "images whose orbits are perturbed (seeded choice), 0 for all", minimum=0
-                ),
+                Option("samples", "int", 40, "images whose orbits are perturbed (seeded choice), 0 for all", minimum=0),
             ),
         ),
         Component(

@@ -42,6 +42,7 @@ def lipschitz_of(result: PropertyResult, space: str) -> Measurement | None:
         Kind.UPPER,
         logits.n,
         logits.unit,
+        {key: logits.witness[key] for key in ("depth", "at") if key in logits.witness},
         reference=logits.reference,
         note="half of Lip(g): softmax is 1/2-Lipschitz in l2",
     )

@@ -1,23 +1,48 @@
-"""One perturbation measured: how far its blocks are from the true ones, and how well its orbits are traced."""
+"""Perturbations measured: how far their blocks are from the true ones, and how well their orbits are traced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from stabilitykit.dynamics.perturbed import perturbed_orbits
-from stabilitykit.dynamics.readout import kept_logits, state_vector
+from stabilitykit import CellProblem, Model
 from stabilitykit.evaluation.context import Context
 from stabilitykit.search import best_tracers
+from stabilitykit_topological.true_orbits import TrueOrbits
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
 
+    Block = Callable[[int, State], State]
+
 _NUMBERS = 1 << 22
+
+
+class System(Protocol):
+    """A perturbed system, built when it is run; ``block``: the only block that differs, None when any may."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def block(self) -> int | None: ...
+
+    def build(self, model: Model, seed: int) -> Block: ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """Perturbed blocks that are there already."""
+
+    blocks: Block
+    block: int | None = None
+    label: str = ""
+
+    def build(self, model: Model, seed: int) -> Block:
+        return self.blocks
 
 
 @dataclass(frozen=True)
@@ -51,93 +76,69 @@ class Response:
 
 def respond(
     context: Context,
-    block: Callable[[int, State], State],
+    block: Block,
     rows: np.ndarray,
     label: str = "",
     only: int | None = None,
     tracers: np.ndarray | None = None,
 ) -> Response:
-    """Run the images ``rows`` (P,) through perturbed blocks ``block(t, state)``; states are never kept.
+    """One perturbation, given by its blocks ``block(t, state)``; as :func:`responses`.
 
     Arguments:
-        only: the one block that differs; what is known to be equal is then not computed twice. None: any may.
-        tracers: trajectories (T+1, M, K) to trace by; ``tracer`` then counts among those, and ``own`` is NaN. None:
-            those of all images.
+        only: the one block that differs. None: any may.
 
     Raises:
         CellProblem: the perturbed orbits leave the finite numbers.
     """
+    (found,) = responses(context, [Given(block, only, label)], rows, tracers)
+    if isinstance(found, CellProblem):
+        raise found
+    return found
+
+
+def responses(
+    context: Context, systems: Sequence[System], rows: np.ndarray, tracers: np.ndarray | None = None
+) -> list[Response | CellProblem]:
+    """Run the images ``rows`` (P,) through perturbed blocks, batch by batch.
+
+    The true orbits of a batch are computed once for all ``systems``; where one block differs alone, its orbits start
+    at the true state before that block. States are kept for one batch, perturbed copies for one batch each.
+
+    Arguments:
+        tracers: trajectories (T+1, M, K) to trace by; ``tracer`` then counts among those, and ``own`` is NaN. None:
+            those of all images.
+
+    Returns:
+        what each system shows, or why it cannot be measured: its orbits leave the finite numbers, say.
+    """
     values = context.trajectory.values if tracers is None else tracers
-    parts: list[tuple[np.ndarray, ...]] = []
-    batches = context.progress(context.batches(rows), f"perturbation: {label}", -(-len(rows) // context.batch_size))
-    for part, inputs in batches:
-        batch = _Batch(context, block, inputs, only)
-        with context.running():
-            found = perturbed_orbits(context.model, context.readout, inputs, batch.step, context.space)
-        change, relative = batch.on_true_orbit()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            here = np.where(found.changes > 0, found.changes / found.norms, 0.0)
+    parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in systems]
+    failed: dict[int, CellProblem] = {}
+    count = -(-len(rows) // context.batch_size)
+    told = "perturbation" + (f": {systems[0].label}" if len(systems) == 1 else "")
+    work = ((batch, k) for batch in context.batches(rows) for k in range(len(systems)))
+    true: TrueOrbits | None = None
+    for (part, inputs), k in context.progress(work, told, count * len(systems)):
+        if true is None or true.inputs is not inputs:
+            true = TrueOrbits(context, inputs)
+        if k in failed:
+            continue
+        try:
+            found = true.perturbed(systems[k].build(context.model, context.seed), systems[k].block)
+        except CellProblem as problem:
+            failed[k] = problem
+            continue
         tracer, eps = _trace(values, found.readouts)
-        parts.append(
-            (
-                np.maximum(change, found.changes),
-                np.maximum(relative, here),
-                found.jumps,
-                eps,
-                tracer,
-                _distances(values[:, part], found.readouts).max(axis=1)
-                if tracers is None
-                else np.full(len(part), np.nan),
-                _distances(values[:, tracer], found.readouts),
-                batch.decisions() != found.readouts[:, -1].argmax(axis=1),
-            )
-        )
-    return Response(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-class _Batch:
-    """Follows the true orbit of a batch beside the perturbed one."""
-
-    def __init__(
-        self, context: Context, block: Callable[[int, State], State], inputs: torch.Tensor, only: int | None
-    ) -> None:
-        self.context, self.block, self.inputs, self.only = context, block, inputs, only
-        self.state: State | None = None
-        self.rows: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def step(self, t: int, state: State, true: State) -> State:
-        untouched = self.only is not None and t != self.only
-        moved = true if untouched else self.block(t, state)
-        if t == 0 or state is self.state:
-            # The orbits have not parted yet (both start at h_0): one evaluation serves both.
-            following, beside = true, moved
-        else:
-            assert self.state is not None
-            following = self.context.model.block(t, self.state)
-            beside = following if untouched else self.block(t, self.state)
-        self._compare(following, beside)
-        self.state = following
-        return moved
-
-    def _compare(self, true: State, moved: State) -> None:
-        expected = state_vector(true).double()
-        change = (expected - state_vector(moved).double()).norm(dim=1)
-        relative = torch.where(change > 0, change / expected.norm(dim=1), 0.0)
-        self.rows.append((change.cpu().numpy(), relative.cpu().numpy()))
-
-    def on_true_orbit(self) -> tuple[np.ndarray, np.ndarray]:
-        """(change, relative change) at the states of the true orbit -> float64 (B, T) each."""
-        change, relative = zip(*self.rows, strict=True)
-        return np.stack(change, axis=1), np.stack(relative, axis=1)
-
-    @torch.inference_mode()
-    def decisions(self) -> np.ndarray:
-        """The true decisions, from the same batch -> int64 (B,)."""
-        assert self.state is not None
-        model = self.context.model
-        with self.context.running():
-            logits = self.context.readout.logits(model.num_blocks, self.state)
-        return kept_logits(model, logits).argmax(axis=1)
+        own = np.full(len(part), np.nan)
+        if tracers is None:
+            own = _distances(values[:, part], found.readouts).max(axis=1)
+        apart = _distances(values[:, tracer], found.readouts)
+        changed = true.decisions != found.readouts[:, -1].argmax(axis=1)
+        parts[k].append((found.change, found.relative, found.jumps, eps, tracer, own, apart, changed))
+    return [
+        failed[k] if k in failed else Response(*(np.concatenate(column) for column in zip(*parts[k], strict=True)))
+        for k in range(len(systems))
+    ]
 
 
 def _trace(values: np.ndarray, readouts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

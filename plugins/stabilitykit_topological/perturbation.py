@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table, UsageProblem
+from stabilitykit.base.text import place_text
 from stabilitykit.evaluation.context import Context
 from stabilitykit_topological.families import FAMILIES, Perturbation, plan
-from stabilitykit_topological.measure import Response, respond
+from stabilitykit_topological.measure import Response, responses
 
 CURVE = [
     "family",
@@ -24,6 +25,7 @@ CURVE = [
     "changed decisions",
     "delta/eps",
     "note",
+    "at",
 ]
 
 
@@ -35,9 +37,9 @@ class BlockPerturbation(Property):
     def __init__(
         self,
         families: str = "gaussian+bf16+int8+pruning+reset",
-        scales: str = "0.001+0.01+0.05+0.1",
-        fractions: str = "0.1+0.3+0.5",
-        samples: int = 500,
+        scales: str = "0.01+0.1",
+        fractions: str = "0.3",
+        samples: int = 40,
     ) -> None:
         words = _words(families)
         self.families = list(FAMILIES) if words == ["all"] else words
@@ -55,15 +57,15 @@ class BlockPerturbation(Property):
         curve: list[list[Any]] = []
         blocks: list[list[Any]] = []
         found: list[tuple[Perturbation, Response]] = []
-        for perturbation in perturbations:
-            try:
-                response = self._respond(context, perturbation, rows)
-            except CellProblem as problem:
-                notes.append(f"{perturbation.label}: {problem}")
-                curve.append([perturbation.family, perturbation.scale, *[None] * 8, str(problem)])
+        names = list(context.model.block_names)
+        for perturbation, response in zip(perturbations, responses(context, perturbations, rows), strict=True):
+            at = None if perturbation.block is None else names[perturbation.block]
+            if isinstance(response, CellProblem):
+                notes.append(f"{perturbation.label}: {response}")
+                curve.append([perturbation.family, perturbation.scale, *[None] * 8, str(response), at])
                 continue
             found.append((perturbation, response))
-            curve.append(_curve_row(perturbation, response))
+            curve.append([*_curve_row(perturbation, response), at])
             blocks += [
                 [
                     perturbation.family,
@@ -71,6 +73,7 @@ class BlockPerturbation(Property):
                     t,
                     float(response.change[:, t].max()),
                     float(response.relative[:, t].max()),
+                    names[t],
                 ]
                 for t in range(response.change.shape[1])
             ]
@@ -93,9 +96,9 @@ class BlockPerturbation(Property):
                     Kind.EXACT,
                     len(rows),
                     "share",
-                    {"perturbation": worst.label, "delta": response.delta},
+                    {"perturbation": worst.label, "delta": response.delta} | _place(worst.block, names),
                     "Definition 3",
-                    note=f"largest share of the family, by {worst.label}",
+                    note=f"largest share of the family, by {_told(worst, names)}",
                 )
             )
         tables = {
@@ -106,17 +109,13 @@ class BlockPerturbation(Property):
                 f"size delta (l2 in state space), {len(rows)} orbits each",
             ),
             "blocks": Table(
-                ["family", "scale", "block", "delta", "relative delta"],
+                ["family", "scale", "block", "delta", "relative delta", "at"],
                 blocks,
-                "sup over samples of ||phi_t(h) - phi^_t(h)||_2, block by block",
+                "sup over samples of ||phi_t(h) - phi^_t(h)||_2 in the space after the block, block by block",
             ),
         }
         images = list(dict.fromkeys(i for m in measurements for i in m.witness.get("indices", ())))
         return PropertyResult(measurements, tables, images, notes)
-
-    def _respond(self, context: Context, perturbation: Perturbation, rows: np.ndarray) -> Response:
-        block = perturbation.build(context.model, context.seed)
-        return respond(context, block, rows, perturbation.label, perturbation.block)
 
     def _rows(self, context: Context) -> np.ndarray:
         """The images whose orbits are perturbed: a seeded choice, ascending."""
@@ -150,7 +149,7 @@ class BlockPerturbation(Property):
             "perturbation": perturbation.label,
             "delta": response.delta,
             "eps": float(response.eps[orbit]),
-            "block": int(block),
+            **_place(int(block), context.model.block_names),
             "delta_image": int(context.indices[rows[image]]),
             "distances": response.distances[orbit].tolist(),
             **context.describe_images(indices),
@@ -163,8 +162,8 @@ class BlockPerturbation(Property):
             unit,
             witness,
             "Definition 3",
-            note=f"smallest delta/eps, by {perturbation.label}; delta over {len(rows)} orbits, tracers from "
-            f"{len(context.indices)} images",
+            note=f"smallest delta/eps, by {_told(perturbation, context.model.block_names)}; delta over {len(rows)} "
+            f"orbits, tracers from {len(context.indices)} images",
         )
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
@@ -188,14 +187,9 @@ class BlockPerturbation(Property):
             raise CellProblem(f"the orbits of images {witness['delta_image']} and {orbit} were not perturbed")
         places = context.rerun.batches(np.searchsorted(rows, wanted), len(rows), context.batch_size)
         members = rows[np.concatenate(places)]
-        response = respond(
-            context,
-            perturbation.build(context.model, context.seed),
-            members,
-            perturbation.label,
-            perturbation.block,
-            context.readouts(context.rows_of([tracer])),
-        )
+        (response,) = responses(context, [perturbation], members, context.readouts(context.rows_of([tracer])))
+        if isinstance(response, CellProblem):
+            raise response
         delta = float(response.change[members == wanted[0]].max())
         eps = float(response.eps[members == wanted[1]].max())
         return delta / eps if eps > 0 else None
@@ -216,6 +210,20 @@ def _curve_row(perturbation: Perturbation, response: Response) -> list[Any]:
         response.delta / eps if eps > 0 else None,
         "",
     ]
+
+
+def _place(block: int | None, names: Sequence[str]) -> dict[str, Any]:
+    """Witness fields of the block t in 0..T-1 that is meant, not of a depth: its number and its name."""
+    return {} if block is None else {"block": block, "at": names[block]}
+
+
+def _told(perturbation: Perturbation, names: Sequence[str]) -> str:
+    """``reset 7 (layer3.2)``."""
+    return (
+        perturbation.label
+        if perturbation.block is None
+        else (f"{perturbation.family} {place_text(perturbation.block, names[perturbation.block])}")
+    )
 
 
 def _words(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""T_g >= Sh_g / Lip(g) (Theorem 1): a quotient that carries the kinds of its ingredients."""
+"""T_g >= Sh_g / max Lip(g_t), t >= 1 (Theorem 1): a quotient that carries the kinds of its ingredients."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.base.results import divide_bounds
+from stabilitykit.base.text import place_text
 from stabilitykit.evaluation.context import Context
 from stabilitykit_topological.earlier_results import find, lipschitz_of, result_of
 
@@ -18,17 +19,26 @@ HYPOTHESES = (
     "Theorem 1 is about a map of a space into itself that is g-expansive, and a g that takes bounded sets to bounded "
     "sets; a readout into fewer dimensions has a kernel and softmax is bounded, so it holds on a bounded part of the "
     "space only. Its proof takes Definition 3 (i) in the distance of readouts. The blocks of a network differ; it is "
-    "applied to them one after the other."
+    "applied to them one after the other: step t uses Lip(g) at depth t + 1 alone, so that Sh is divided by the "
+    "largest Lip(g) of depths 1 and later, and delta is measured in the space after each block."
 )
 
 
-def quotient(name: str, sh: Measurement | None, lip: Measurement | None, n: int, about: str = "") -> Measurement:
-    """Sh / Lip as a measurement whose kind follows from the two kinds; value None with the reason if undefined."""
+def quotient(
+    name: str, sh: Measurement | None, lip: Measurement | None, n: int, about: str = "", certified: bool = False
+) -> Measurement:
+    """Sh / Lip as a measurement whose kind follows from the two kinds; value None with the reason if undefined.
+
+    Arguments:
+        certified: undefined, too, where Lip has no certified bound.
+    """
     kind, reason, value = Kind.ESTIMATE, "", None
     if sh is None or sh.value is None:
         reason = "undefined: Sh is undefined" + (f" ({sh.note})" if sh is not None and sh.note else "")
     elif lip is None or lip.value is None:
         reason = "undefined: Lip(g) is undefined" + (f" ({lip.note})" if lip is not None and lip.note else "")
+    elif certified and lip.kind not in (Kind.UPPER, Kind.EXACT):
+        reason = f"undefined: {lip.note or 'Lip(g) has no certified upper bound'}"
     elif lip.value == 0:
         reason = "undefined: Lip(g) = 0, g is constant and Theorem 1 assumes it is not"
     else:
@@ -98,11 +108,14 @@ class Topological(Property):
             sh = find(shadowing, sh_name)
             lip = lipschitz_of(lipschitz, context.space if matched else "logits")
             about = f"{sh_name} / Lip of g into {context.space}" if matched else "Sh_paper / Lip(g) of the logits"
+            if lip is not None and "at" in lip.witness and lip.witness.get("depth") is not None:
+                about += f", largest at depth {place_text(lip.witness['depth'], lip.witness['at'])}"
             if sh_name == "Sh_exact":
                 about += _at(sh)
             else:
                 about += overstatement(sh, exact)
-            yield quotient(name, sh, lip, len(context.indices), about), sh, lip
+            certified = sh_name == "Sh_exact"
+            yield quotient(name, sh, lip, len(context.indices), about, certified), sh, lip
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | None]:
         """The quotients of the needed results again."""

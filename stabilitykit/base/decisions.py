@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stabilitykit.base.results import SCHEMA_VERSION, to_plain
+from stabilitykit.base.text import BEFORE
 
 COLUMNS = ("index", "label", "prediction", "confidence", "margin", "prediction_depth")
 """What is known of every image: its dataset index, its label, the class of the largest final readout (lowest on ties),
@@ -57,7 +58,7 @@ class Decisions:
 
     def block_name(self, depth: int) -> str:
         """The block whose output is the state at ``depth``; what stands before the blocks has no name of its own."""
-        return self.blocks[depth - 1] if 1 <= depth <= len(self.blocks) else "before any block"
+        return self.blocks[depth - 1] if 1 <= depth <= len(self.blocks) else BEFORE
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA_VERSION, **to_plain(vars(self))}

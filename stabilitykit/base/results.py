@@ -37,7 +37,8 @@ class Measurement:
         unit: ``"probability (l2)"``, ``"logit (l2)"``, ``"ratio"``...
         witness: plain JSON data that attains the value; standard keys: ``indices`` (dataset indices),
             ``classes`` (names), ``orders`` (position within their class, 0-based), ``block``
-            (depth t, 0 = before any block), ``distances`` (one per depth), ``eps``, ``delta``, ``orbit``.
+            (depth t, 0 = before any block), ``at`` (the block passed last, by name), ``distances`` (one per depth),
+            ``eps``, ``delta``, ``orbit``.
         reference: source in the paper or elsewhere, e.g. ``"Definition 1"``.
         interval: (lower, upper) certified or realised bounds, if any; either side may be None.
         recheck: absolute residual of an independent float64 recomputation from the witness (0.0 = bit-equal).

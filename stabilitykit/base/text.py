@@ -30,6 +30,17 @@ def one_line(text: Any) -> str:
     return printable(str(text)).replace("\n", "\\u000a")
 
 
+# What the state at depth 0 is called where others have the name of the block passed last.
+BEFORE = "before any block"
+
+
+def place_text(number: Any, name: Any) -> str:
+    """``7 (layer3.2)``: a depth or block by its number and its name; a name that is a number (``block 6``) is left
+    out, for it says nothing new."""
+    plain = not name or re.fullmatch(r"block \d+", str(name))
+    return str(number) if plain else f"{number} ({name})"
+
+
 class PrintableStream:
     """A text stream that writes :func:`printable` text; everything else is the stream's own.
 

@@ -15,14 +15,21 @@ def decisions_along_depth(trajectory: Trajectory) -> np.ndarray:
     return np.stack([np.asarray(logits).argmax(axis=1) for logits in trajectory.logits]).astype(np.int64)
 
 
-def prediction_depth(chosen: np.ndarray) -> np.ndarray:
+def prediction_depth(chosen: np.ndarray, seeing: np.ndarray | None = None) -> np.ndarray:
     """(T+1, N) decisions -> int64 (N,): the first depth from which the decision stays the final one.
+
+    Arguments:
+        seeing: int64 (S,), the depths that are not blind: an image is decided at one of these. None: all.
 
     Source: Baldock, Maennel and Neyshabur 2021, with this readout.
     """
-    differs = chosen != chosen[-1]
-    last = len(chosen) - 1 - np.argmax(differs[::-1], axis=0)
-    return np.where(differs.any(axis=0), last + 1, 0).astype(np.int64)
+    depths = np.arange(len(chosen)) if seeing is None or not len(seeing) else seeing
+    differs = chosen[depths] != chosen[-1]
+    after = len(depths) - np.argmax(differs[::-1], axis=0)
+    # Behind the last depth that sees comes the end, should that be blind itself.
+    places = np.append(depths, len(chosen) - 1)
+    found: np.ndarray = np.where(differs.any(axis=0), places[after], depths[0]).astype(np.int64)
+    return found
 
 
 def sureness(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

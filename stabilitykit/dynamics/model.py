@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stabilitykit.base.errors import CellProblem
+from stabilitykit.base.text import BEFORE
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,11 @@ def state_parts(state: State) -> tuple[torch.Tensor, ...]:
 def state_of(parts: Sequence[torch.Tensor]) -> State:
     """The state with these tensors (B, ...), of the network's dtype: the inverse of :func:`state_parts`."""
     return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def depth_names(model: Model) -> list[str]:
+    """T+1 names of the depths: :data:`~stabilitykit.base.text.BEFORE`, then the block passed last by its own name."""
+    return [BEFORE, *map(str, model.block_names)]
 
 
 class Model(ABC):

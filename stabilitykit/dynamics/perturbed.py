@@ -48,7 +48,7 @@ def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step:
         CellProblem: a perturbed readout is NaN or infinite (say, fp16 overflowed), naming the depth.
     """
     state = model.initial_state(inputs)
-    readouts = [_values(model, readout, 0, state, space)]
+    readouts = [readout_values(model, readout, 0, state, space)]
     jumps, changes, norms = [], [], []
     for t in range(model.num_blocks):
         true = model.block(t, state)
@@ -56,8 +56,8 @@ def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step:
         expected, found = state_vector(true).double(), state_vector(state).double()
         changes.append((expected - found).norm(dim=1).cpu().numpy())
         norms.append(expected.norm(dim=1).cpu().numpy())
-        here = _values(model, readout, t + 1, state, space)
-        there = here if state is true else _values(model, readout, t + 1, true, space)
+        here = readout_values(model, readout, t + 1, state, space)
+        there = here if state is true else readout_values(model, readout, t + 1, true, space)
         jumps.append(np.sqrt(np.square(there - here).sum(axis=1)))
         readouts.append(here)
     return PerturbedOrbits(
@@ -65,7 +65,12 @@ def perturbed_orbits(model: Model, readout: Readout, inputs: torch.Tensor, step:
     )
 
 
-def _values(model: Model, readout: Readout, t: int, state: State, space: Space) -> np.ndarray:
+def readout_values(model: Model, readout: Readout, t: int, state: State, space: Space) -> np.ndarray:
+    """g_t of a state (B, ...) of a perturbed orbit, of the network's dtype -> float64 (B, K) in ``space``.
+
+    Raises:
+        CellProblem: a readout is NaN or infinite, naming the depth.
+    """
     logits = kept_logits(model, readout.logits(t, state))
     if not np.isfinite(logits).all():
         raise CellProblem(

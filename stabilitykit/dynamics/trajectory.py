@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 # Inputs (B, C, H, W) -> logits (B, K) at depths 0..T.
 Forward = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+# Why nothing is measured where no depth tells images apart.
+ALL_BLIND = (
+    "at every depth all readouts coincide, so no two images are told apart: an untrained network, a head of zeros, "
+    "or images that are equal"
+)
 # Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
 FLOAT64_LIMIT = 1 << 30
 
@@ -100,6 +105,27 @@ class Trajectory:
         """Depths at which all readouts of the sample coincide (a class token before the first block, a head of zeros):
         they tell nothing apart, and are left out of min, mean, normalised values and headlines."""
         return tuple(t for t, logits in enumerate(self.logits) if bool((logits == logits[:1]).all()))
+
+    @cached_property
+    def seeing(self) -> np.ndarray:
+        """int64, the depths that are not :attr:`blind`, ascending: searches run over them."""
+        return np.setdiff1d(np.arange(len(self.logits)), self.blind)
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """``values[seeing]``, (len(seeing), N, K), of the dtype of ``values``: the very same array where no depth is
+        blind, and no copy where the others stand together."""
+        seeing = self.seeing
+        if len(seeing) and seeing[-1] - seeing[0] + 1 == len(seeing):
+            return self.values[seeing[0] : seeing[-1] + 1] if self.blind else self.values
+        return self.values[seeing]
+
+    def left_out(self, names: Sequence[str]) -> str:
+        """Words for notes: which depths are blind, by number and name (``names``: T+1); empty where none is."""
+        if not self.blind:
+            return ""
+        listed = ", ".join(f"{t} ({names[t]})" for t in self.blind)
+        return f"left out: depth{'s' if len(self.blind) > 1 else ''} {listed}, where all readouts coincide"
 
     @property
     def unit(self) -> str:

@@ -12,7 +12,7 @@ from stabilitykit.base.errors import CellProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult
 from stabilitykit.dynamics.dataset import Dataset
-from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.model import Model, depth_names
 from stabilitykit.evaluation.rerun import Rerun
 from stabilitykit.machine.distributed import World
 
@@ -142,6 +142,15 @@ class Context:
         if not np.array_equal(self.indices[rows], wanted):
             raise CellProblem(f"images {wanted.tolist()} are not all among the {len(self.indices)} evaluated ones")
         return rows
+
+    def at(self, depth: int) -> dict[str, Any]:
+        """Witness fields of a depth t in 0..T: its number ``block``, and ``at``, the block passed last by its name."""
+        return {"block": int(depth), "at": self.depth_names[int(depth)]}
+
+    @property
+    def depth_names(self) -> list[str]:
+        """T+1 names of the depths, see :func:`~stabilitykit.dynamics.model.depth_names`."""
+        return depth_names(self.model)
 
     def describe_images(self, dataset_indices: Iterable[int]) -> dict[str, list[Any]]:
         """Witness fields ``indices``, ``classes`` and ``orders`` (0-based position within the class)."""

@@ -40,6 +40,6 @@ def decided(subject: Subject) -> Decisions | None:
             # Recorded readouts may be anything: their softmax would be no probability.
             "confidence": [None] * len(trajectory) if model.replayed else confidence.tolist(),
             "margin": margin.tolist(),
-            "prediction_depth": prediction_depth(chosen).tolist(),
+            "prediction_depth": prediction_depth(chosen, trajectory.seeing).tolist(),
         },
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.results import EXTRACTION_EFFECT, READOUT_FIT, Measurement
+from stabilitykit.base.text import place_text
 from stabilitykit.reporting.screen import sentences
 from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell, cells_by_pair
@@ -45,8 +46,8 @@ def witness_text(witness: Mapping[str, Any], words: Names | None = None) -> str:
         ]
         parts.append(" ~ ".join(names) + (" ..." if len(indices) > 3 else ""))
     if witness.get("block") is not None and witness.get("block") != -1:
-        name = words.block(witness["block"])
-        parts.append(f"at block {witness['block']}" + (f" ({name})" if name else ""))
+        at = witness.get("at", words.block(witness["block"]))
+        parts.append(f"at block {place_text(witness['block'], at)}")
     for key in ("eps", "delta"):
         if isinstance(witness.get(key), (int, float)):
             parts.append(f"{key} {witness[key]:.4g}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.results import to_plain
 from stabilitykit.evaluation.selection import Choice, choose, choose_recorded, order_properties
 from stabilitykit.evaluation.settings import Settings
-from stabilitykit.plugins.registry import Registry
+from stabilitykit.plugins.registry import Registry, Spec
 from stabilitykit.review.files import Key
+from stabilitykit.runs.folder import Cell
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,35 @@ def plan_of(
         choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
         frozenset({*weights, *places}),
     )
+
+
+def with_recorded_options(plan: Plan, cells: Iterable[Cell]) -> Plan:
+    """``plan`` with properties as the finished ``cells`` of the run record them: a default may have been another then.
+
+    What the label of a property says stands.
+
+    Raises:
+        UsageProblem: a recorded value is none that the option takes.
+    """
+    recorded: dict[str, Mapping[str, Any]] = {}
+    for cell in cells:
+        kept = cell.record.get("property")
+        options = kept.get("options") if isinstance(kept, Mapping) else None
+        if cell.ok and isinstance(options, Mapping):
+            recorded.setdefault(cell.property, options)
+    return replace(plan, properties=[_with_options(c, recorded.get(c.label, {})) for c in plan.properties])
+
+
+def _with_options(choice: Choice, recorded: Mapping[str, Any]) -> Choice:
+    former = {
+        name: value
+        for name, value in recorded.items()
+        if name in choice.options and name not in choice.given and value != to_plain(choice.options[name])
+    }
+    if not former or choice.component is None:
+        return choice
+    spec = Spec(choice.component, {**choice.given, **former})
+    return replace(choice, make=spec.build, options=spec.options)
 
 
 def _labels(request: Mapping[str, Any], kind: str) -> list[str]:

@@ -18,7 +18,7 @@ from stabilitykit.review.again import PairAgain, measure_again
 from stabilitykit.review.circumstances import Circumstances
 from stabilitykit.review.files import RunFiles
 from stabilitykit.review.judging import judged
-from stabilitykit.review.plan import Plan, plan_of
+from stabilitykit.review.plan import Plan, plan_of, with_recorded_options
 from stabilitykit.review.verdicts import Uncovered, Verdict, Verification
 from stabilitykit.runs.folder import Cell
 from stabilitykit.runs.provenance import provenance
@@ -70,6 +70,8 @@ def verify(
     make_deterministic(plan.settings.seed)
     today = provenance(registry.host, target, plan.settings.seed)
     circumstances = Circumstances.of(files.schema, files.provenance, today, relative)
+    if circumstances.other_code:
+        plan = with_recorded_options(plan, cells.values())
     pairs = measured_pairs(plan, cells, target, circumstances, progress, witnesses_only)
     return judged(files, cells, plan, pairs, circumstances, today)
 

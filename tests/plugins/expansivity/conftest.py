@@ -25,7 +25,7 @@ class LabelledDataset(TinyDataset):
 @pytest.fixture(scope="session")
 def context_of() -> Callable[..., Context]:
     """``context_of(logits (T+1, N, K), labels, space=, seed=, classes=, indices=)`` -> Context."""
-    model = TinyModel()
+    models: dict[int, TinyModel] = {}
 
     def make(logits, labels, space="logits", seed=0, classes=None, dataset_labels=None, indices=None):
         logits = np.asarray(logits, dtype=np.float32)
@@ -34,8 +34,9 @@ def context_of() -> Callable[..., Context]:
         dataset = LabelledDataset(labels if dataset_labels is None else dataset_labels, classes)
         labels = np.asarray(labels, dtype=np.int64)
         trajectory = Trajectory(logits, labels, indices, space, list(dataset.class_names))
+        blocks = len(logits) - 1
         return Context(
-            model,
+            models.setdefault(blocks, TinyModel(blocks=blocks)),
             dataset,
             indices,
             None,

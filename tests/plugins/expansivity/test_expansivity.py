@@ -105,10 +105,18 @@ def test_probabilities_are_float64_where_float32_would_saturate(context_of):
     assert measured.unit == "probability (l2)"
 
 
-def test_all_equal_readouts_have_no_normalised_value(context_of):
+def test_all_equal_readouts_have_no_constant(context_of):
     result = Expansivity().evaluate(context_of(np.zeros((2, 6, 3)), np.arange(6) % 3))
-    assert result["expansive_constant.min"].value == 0.0
-    normalised = result["expansive_constant.min.normalised"]
+    constants = [m for m in result.measurements if m.name.startswith("expansive_constant")]
+    assert len(constants) == 6
+    assert all(m.value is None and "head of zeros" in m.note for m in constants)
+    assert [row[-1] for row in result.tables["depth"].rows] == [True, True]
+
+
+def test_a_median_of_zero_has_no_normalised_value(context_of):
+    logits = np.zeros((1, 6, 3))
+    logits[0, 0] = 1.0  # five of six images coincide: no blind depth, most distances 0
+    normalised = Expansivity().evaluate(context_of(logits, np.arange(6) % 3))["expansive_constant.min.normalised"]
     assert normalised.value is None and "undefined" in normalised.note
 
 
@@ -182,9 +190,9 @@ def test_accuracy_per_depth(context_of):
     logits = LOGITS.copy()
     logits[1, 2:] = logits[1, 2:, ::-1]
     after = Expansivity(curve=0).evaluate(context_of(logits, LABELS)).tables["accuracy"]
-    assert table.columns == ["block", "accuracy", "agrees_with_final", "decided", "N"]
+    assert table.columns == ["block", "accuracy", "agrees_with_final", "decided", "N", "at", "blind"]
     assert [row[1] for row in table.rows] == [0.5, 0.5]
-    assert after.rows == [[0, 0.5, 0.5, 0.5, 4], [1, 1.0, 1.0, 1.0, 4]]
+    assert after.rows == [[0, 0.5, 0.5, 0.5, 4, "before any block", False], [1, 1.0, 1.0, 1.0, 4, "block 0", False]]
 
 
 def test_the_component_builds_the_property_with_its_defaults():

@@ -67,6 +67,35 @@ def test_equals_brute_force_to_the_last_digit(context_of, seed, space, depths, i
 
 
 @laws
+@given(SEEDS, SPACES, st.sets(st.integers(0, 4), min_size=1, max_size=3))
+def test_blind_depths_change_no_constant(context_of, seed, space, blind):
+    logits, labels = sample(seed)
+    seeing = [t for t in range(8) if t not in blind][:3]
+    depths = max(*seeing, *blind) + 1
+    padded = np.full((depths, *logits.shape[1:]), 0.5, np.float32)
+    padded[seeing] = logits
+    blind = sorted(set(range(depths)) - set(seeing))
+    plain = Expansivity(curve=3).evaluate(context_of(logits, labels, space))
+    result = Expansivity(curve=3).evaluate(context_of(padded, labels, space))
+    for reduction, measured in constants(result).items():
+        expected = constants(plain)[reduction]
+        assert (measured.value, measured.kind) == (expected.value, expected.kind)
+        assert measured.witness["block"] == seeing[expected.witness["block"]]
+        assert measured.witness["left_out"] == blind and f"depth {blind[0]}" in measured.note.replace("depths", "depth")
+        assert [measured.witness["distances"][t] for t in seeing] == expected.witness["distances"]
+        assert all(measured.witness["distances"][t] == 0 for t in blind)
+        name = f"expansive_constant.{reduction}.normalised"
+        assert result[name].value == plain[name].value
+    for table in ("curve", "class_pairs"):
+        place = plain.tables[table].columns.index("block")
+        rows = plain.tables[table].rows
+        moved = [[*r[:place], None if r[place] is None else seeing[r[place]], *r[place + 1 : -1]] for r in rows]
+        assert [row[:-1] for row in result.tables[table].rows] == moved
+    assert [row[0] for row in result.tables["depth"].rows if row[-1]] == blind
+    assert result["prediction_depth.mean"].value >= seeing[0]
+
+
+@laws
 @given(SEEDS, SPACES)
 def test_every_class_pair_equals_brute_force(context_of, seed, space):
     logits, labels = sample(seed)
