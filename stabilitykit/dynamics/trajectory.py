@@ -118,7 +118,8 @@ class Trajectory:
         seeing = self.seeing
         if len(seeing) and seeing[-1] - seeing[0] + 1 == len(seeing):
             return self.values[seeing[0] : seeing[-1] + 1] if self.blind else self.values
-        return self.values[seeing]
+        chosen: np.ndarray = self.values[seeing]
+        return chosen
 
     def left_out(self, names: Sequence[str]) -> str:
         """Words for notes: which depths are blind, by number and name (``names``: T+1); empty where none is."""
