@@ -106,19 +106,21 @@ class Blocks(Property):
                 reference="Baldock, Maennel and Neyshabur 2021, with this readout",
             )
         )
-        matter = [row[COLUMNS.index("left_out_changes")] for row in rows[1:]]
-        weightiest = int(np.argmax(matter)) + 1
-        result.measurements.append(
-            Measurement(
-                "weightiest_block.left_out_changes",
-                matter[weightiest - 1],
-                Kind.EXACT,
-                min(self.sample, count),
-                "share",
-                {"block": weightiest, "name": rows[weightiest][1]},
-                note="share of decisions that change when this block alone is left out; the largest over the blocks",
+        matter = {t: changed for t, (_, changed, _) in enumerate(response, 1) if changed is not None}
+        if matter:
+            weightiest = max(matter, key=lambda t: matter[t])
+            result.measurements.append(
+                Measurement(
+                    "weightiest_block.left_out_changes",
+                    matter[weightiest],
+                    Kind.EXACT,
+                    min(self.sample, count),
+                    "share",
+                    {"block": weightiest, "name": rows[weightiest][1]},
+                    note="share of decisions that change when this block alone is left out; the largest over the "
+                    "blocks",
+                )
             )
-        )
         result.tables["prediction_depth"] = _depth_table(context, decided, chosen, self.images)
         result.notes += [f"certificate: {reason}" for reason in certificate.get("vacuous", ())]
         late = np.argsort(-decided, kind="stable")[:6]
@@ -132,34 +134,39 @@ class Blocks(Property):
         return certificate
 
 
-def _response(context: Context, rows: np.ndarray) -> list[tuple[float, float, float]]:
-    """Per block: (median relative change of the state, share of decisions changed, median move) when left out."""
+def _response(context: Context, rows: np.ndarray) -> list[tuple[float | None, float | None, float | None]]:
+    """Per block: (median relative change of the state, share of decisions changed, median move) when left out.
+
+    None for transitions: there is no identity between their spaces.
+    """
     import torch
 
     from stabilitykit.dynamics.space import to_space
 
     model, count = context.model, context.model.num_blocks
-    change: list[list[np.ndarray]] = [[] for _ in range(count)]
-    moved: list[list[np.ndarray]] = [[] for _ in range(count)]
-    flipped: list[list[np.ndarray]] = [[] for _ in range(count)]
+    removable = [t for t in range(count) if model.steps[t] != "transition"]
+    change: dict[int, list[np.ndarray]] = {t: [] for t in removable}
+    moved: dict[int, list[np.ndarray]] = {t: [] for t in removable}
+    flipped: dict[int, list[np.ndarray]] = {t: [] for t in removable}
     with torch.inference_mode():
         for _, inputs in context.batches(rows):
             states: list[State] = [model.initial_state(inputs)]
             for t in range(count):
                 states.append(model.block(t, states[-1]))
             final = context.readout.logits(count, states[-1]).float().cpu().numpy()
-            for t in range(count):
-                change[t].append(_relative(states[t], states[t + 1]))
-                state = states[t]
+            for t in removable:
+                state = model.left_out(t, states[t])
+                change[t].append(_relative(state, states[t + 1]))
                 for later in range(t + 1, count):
                     state = model.block(later, state)
                 other = context.readout.logits(count, state).float().cpu().numpy()
                 flipped[t].append(other.argmax(axis=1) != final.argmax(axis=1))
                 moved[t].append(np.linalg.norm(to_space(other, context.space) - to_space(final, context.space), axis=1))
-    return [
-        (_median(np.concatenate(c)), float(np.concatenate(f).mean()), _median(np.concatenate(m)))
-        for c, f, m in zip(change, flipped, moved)
-    ]
+    found: list[tuple[float | None, float | None, float | None]] = [(None, None, None)] * count
+    for t in removable:
+        changed = float(np.concatenate(flipped[t]).mean())
+        found[t] = _median(np.concatenate(change[t])), changed, _median(np.concatenate(moved[t]))
+    return found
 
 
 def _relative(before: State, after: State) -> np.ndarray:
@@ -180,10 +187,12 @@ def _closest(context: Context, t: int) -> tuple[float | None, int | None, int | 
 
 
 def _names(model: Model) -> list[tuple[str, str]]:
+    """(name, how its skip runs) of every block; of a course what its steps are, where they are not residual."""
     run = getattr(model, "run", None)
-    if run is None:
-        return [(f"block {t}", "") for t in range(model.num_blocks)]
-    return [(block.name, block.kind) for block in run.blocks]
+    kinds = [""] * model.num_blocks if run is None else [block.kind for block in run.blocks]
+    if model.one_readout:
+        return list(zip(model.block_names, kinds))
+    return [(n, k if s == "residual" else s) for n, k, s in zip(model.block_names, kinds, model.steps)]
 
 
 def _prediction_depth(chosen: np.ndarray) -> np.ndarray:
