@@ -24,6 +24,7 @@ RUN_OPTIONS = (
     Option(
         "run",
         default="auto",
+        formerly=(2, "longest"),
         help="whole: every block; longest, cheapest or its name: a run of equal-dimension blocks; auto: that run "
         "where it is the whole network, else whole",
     ),

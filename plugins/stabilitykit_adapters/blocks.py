@@ -170,10 +170,12 @@ def _response(context: Context, rows: np.ndarray) -> list[tuple[float | None, fl
                 states.append(model.block(t, states[-1]))
             final = context.readout.logits(count, states[-1]).float().cpu().numpy()
             for t in range(count):
-                if model.steps[t] == "transition" or _shapes(states[t]) != _shapes(states[t + 1]):
+                if model.steps[t] == "transition":
                     continue
-                change[t].append(_relative(states[t], states[t + 1]))
-                state = states[t]
+                state = model.left_out(t, states[t])
+                if _shapes(state) != _shapes(states[t + 1]):
+                    continue
+                change[t].append(_relative(state, states[t + 1]))
                 for later in range(t + 1, count):
                     state = model.block(later, state)
                 other = context.readout.logits(count, state).float().cpu().numpy()
@@ -211,9 +213,12 @@ def _closest(context: Context, t: int) -> tuple[float | None, int | None, int | 
 
 
 def _skips(model: Model) -> list[str]:
-    """How the skip of each block runs, where the model says so."""
+    """How the skip of each block runs, where the model says so; of a course what its steps are, where not residual."""
     run = getattr(model, "run", None)
-    return [""] * model.num_blocks if run is None else [block.kind for block in run.blocks]
+    kinds = [""] * model.num_blocks if run is None else [block.kind for block in run.blocks]
+    if model.one_readout:
+        return kinds
+    return [kind if step == "residual" else step for kind, step in zip(kinds, model.steps)]
 
 
 def _depth_table(context: Context, decided: np.ndarray, chosen: np.ndarray, rows: int) -> Table:

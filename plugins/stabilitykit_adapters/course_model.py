@@ -85,6 +85,11 @@ class CourseModel(AdaptedModel):
         """phi_t: h_t -> h_{t+1}."""
         return self._led(self._blocks[t], state, self.run.cuts[t + 1])
 
+    def left_out(self, t: int, state: State) -> State:
+        """h_t -> h_{t+1} with step t replaced by the identity: what reorders coordinates before it is executed."""
+        lead = self._leads[t]
+        return state if lead is None else self._led(lead, state, self.run.blocks[t].start)
+
     def readout(self, state: State, *, fill: float = 0.0) -> torch.Tensor:
         """g_T: everything after the last step, applied to h_T -> logits (B, K)."""
         return self._chosen(self._ran(self._stretches[self.num_blocks][0], state, fill)[0])
@@ -93,8 +98,7 @@ class CourseModel(AdaptedModel):
         """The rest of the network on h_t, without its residual steps -> logits (B, K)."""
         for position, block in self._rest(t):
             if block is not None:
-                lead = self._leads[position]  # behind it comes the identity: the state before is the state after
-                state = state if lead is None else self._led(lead, state, block.start)
+                state = self.left_out(position, state)
                 continue
             part, end = self._stretches[position]
             if not part.capture:

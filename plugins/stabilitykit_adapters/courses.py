@@ -25,6 +25,8 @@ from stabilitykit_adapters.segments import point_of
 State = tuple[int, ...]
 _ADDING = ("identity", "activated", "scaled", "normalised")
 """Kinds of skips that run through an addition (``partial`` ones may)."""
+MOST_ALIVE = 4
+"""Tensors of a state where no single tensor will do."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -66,15 +68,19 @@ class _Search:
 
     def course(self) -> Course | str:
         opened: set[Path] = set()
+        several = False
         while True:
-            pieces, units = self._pieces(opened)
+            pieces, units = self._pieces(opened, several)
             steps = self._steps(pieces)
             if len(steps) >= 2:
                 return self._finished(steps)
             # A network inside a wrapper, stages that are modules of their own: look into the one that does most.
             wide = [path for path in units if path not in opened and any(self._working(path))]
-            if not wide:
+            if not wide and several:
                 return self._reason()
+            if not wide:
+                several, opened = True, set()
+                continue
             opened.add(max(wide, key=self._work))
 
     # Anchors and units
@@ -147,8 +153,11 @@ class _Search:
 
     # Cuts and what lies between them
 
-    def _pieces(self, opened: set[Path]) -> tuple[list[_Piece], list[Path]]:
-        """The network from its first to its last cut in pieces, and the calls that were not looked into."""
+    def _pieces(self, opened: set[Path], several: bool) -> tuple[list[_Piece], list[Path]]:
+        """The network from its first to its last cut in pieces, and the calls that were not looked into.
+
+        With ``several``: where calls end, what is alive may be up to four tensors.
+        """
         blocks: dict[tuple[State, State], tuple[str, str]] = {
             (atom.start, atom.end): (self.program.name(atom.path), atom.skip) for atom in self.anchors.values()
         }
@@ -161,7 +170,7 @@ class _Search:
             event = self.program.calls[path]
             starts = {(v,) for v in (leaf.vertex for leaf in event.inputs) if v is not None and v in single}
             ends = {(v,) for v in (leaf.vertex for leaf in event.outputs) if v is not None and v in single}
-            cuts |= starts | ends
+            cuts |= starts | ends | (self._alive_after(path) if several else set())
             if path not in self.anchors and len(starts) == len(ends) == 1 and self._like_block(path):
                 pair = starts.pop(), ends.pop()
                 like.add(pair)
@@ -194,6 +203,11 @@ class _Search:
                 )
             )
         return pieces, units
+
+    def _alive_after(self, path: Path) -> set[State]:
+        """All that is alive where a call ends, if it is two to four tensors."""
+        live = self.flow.live(self.program.calls[path].seq_end - 0.5)
+        return {tuple(sorted(live))} if live is not None and 2 <= len(live) <= MOST_ALIVE else set()
 
     def _like_block(self, path: Path) -> bool:
         """Whether a call without a skip stands where blocks stand: of their class, or of several layers among them."""

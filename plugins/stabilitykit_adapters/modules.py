@@ -86,14 +86,22 @@ module_model = ModuleSource()
 
 
 def declared_shape(module: nn.Module) -> tuple[int, ...]:
-    """(C, H, W) of one input as far as the module says: ``input_size``, ``input_shape`` or ``image_size``."""
+    """(C, H, W) of one input as far as the module says: ``input_size``, ``input_shape`` or ``image_size``.
+
+    Networks of the package transformers say it in their ``config``.
+    """
     given = getattr(module, "input_size", None) or getattr(module, "input_shape", None)
     if isinstance(given, (tuple, list)) and len(given) >= 1 and all(isinstance(size, int) for size in given):
         return tuple(given) if len(given) != 2 else (3, *given)
-    side = getattr(module, "image_size", None)
+    config = getattr(module, "config", None)
+    side = getattr(module, "image_size", None) or getattr(config, "image_size", None)
+    channels = getattr(config, "num_channels", 3)
+    channels = channels if isinstance(channels, int) else 3
     if isinstance(side, int):
-        return (3, side, side)
-    return DEFAULT_INPUT
+        return (channels, side, side)
+    if isinstance(side, (tuple, list)) and len(side) == 2 and all(isinstance(size, int) for size in side):
+        return (channels, *side)
+    return (channels, *DEFAULT_INPUT[1:])
 
 
 def build_module(name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
+from stabilitykit.dynamics.model import Step
 from stabilitykit.training.checkpoints import Loading, known_class_names, load_into, read_checkpoint, remarks
 from stabilitykit_resnets.network import IMAGE_CHANNELS, IMAGE_SIZE, STEM_SIZE, PatchStem, RevisedResNet
 
@@ -69,6 +70,14 @@ class RevisedResNetModel(Model):
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         return self._network(inputs)
+
+    @property
+    def block_names(self) -> Sequence[str]:
+        return [f"blocks.{t}" for t in range(self.num_blocks)]
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        return ["residual"] * self.num_blocks
 
     def block_modules(self, t: int) -> Sequence[nn.Module]:
         return (self._network.blocks[t],)

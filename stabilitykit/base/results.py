@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-# 2: times stand in times.json; 1: in run.json and the cells.
-SCHEMA_VERSION = 2
+# 3: a network is its whole course unless a run of blocks is named. 2: times stand in times.json. 1: in run.json and the
+# cells.
+SCHEMA_VERSION = 3
 # Name of the table that says what faster extraction did to each measurement.
 EXTRACTION_EFFECT = "extraction_effect"
 # Name of the table that says how well trained readouts do at every depth.

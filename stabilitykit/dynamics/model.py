@@ -109,6 +109,10 @@ class Model(ABC):
         """
         return self.readout(state)
 
+    def left_out(self, t: int, state: State) -> State:
+        """h_t -> h_{t+1} with block t, which is no transition, replaced by the identity; states (B, ...)."""
+        return state
+
     def executed(self, t: int) -> bool:
         """Whether the readout before block t < T executes that block: then g_t = g_{t+1} o phi_t by construction."""
         return self.steps[t] == "transition"

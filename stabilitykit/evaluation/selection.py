@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
-from stabilitykit.base.results import to_plain
+from stabilitykit.base.results import SCHEMA_VERSION, to_plain
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.evaluation.property import Property
@@ -108,13 +108,17 @@ def choose_recorded(
     label: str,
     overrides: Mapping[str, Any] | None = None,
     *,
+    schema: int = SCHEMA_VERSION,
     trust: bool = False,
 ) -> Choice:
-    """The choice a run folder names by its label. The folder may be a stranger's.
+    """The choice a run folder of that ``schema`` names by its label. The folder may be a stranger's.
 
     Without ``trust``, UsageProblem when building it would run code that the label names, or download.
     """
     choice = choose(registry, kind, label, overrides)
+    former = _formerly(choice, schema)
+    if former:
+        choice = replace(choose(registry, kind, label, {**former, **(overrides or {})}), label=choice.label)
     asks = (
         "runs code it names"
         if choice.component is not None and choice.component.runs_code
@@ -125,6 +129,16 @@ def choose_recorded(
     if asks and not trust:
         raise UsageProblem(f"{kind} {label} of the run {asks}; add --trust-run if you trust who made the run")
     return choice
+
+
+def _formerly(choice: Choice, schema: int) -> dict[str, Any]:
+    """Options that were left out when a run of that ``schema`` was made and meant something else than they do now."""
+    options = () if choice.component is None else choice.component.options
+    return {
+        option.name: option.formerly[1]
+        for option in options
+        if option.formerly is not None and schema <= option.formerly[0] and option.name not in choice.given
+    }
 
 
 def order_properties(registry: Registry, chosen: Sequence[Choice]) -> list[Choice]:

@@ -28,6 +28,8 @@ class Option:
         minimum, maximum: inclusive range for numbers.
         required: the component cannot be built without it.
         pattern: regular expression that the whole text matches, so that a slip is found before anything heavy runs.
+        formerly: (schema, default): what leaving the option out meant in runs recorded under that schema or an older
+            one, so that they are rebuilt as they were made.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Option:
     maximum: float | None = None
     required: bool = False
     pattern: str = ""
+    formerly: tuple[int, Any] | None = None
 
     def parse(self, value: Any, owner: str) -> Any:
         """``value`` (a string or already typed) converted and checked; UsageProblem if it does not fit."""

@@ -42,11 +42,18 @@ class Plan:
 
 
 def plan_of(
-    request: Any, registry: Registry, *, checkpoint: Mapping[str, str], data: Mapping[str, str], trust: bool
+    request: Any,
+    registry: Registry,
+    *,
+    schema: int,
+    checkpoint: Mapping[str, str],
+    data: Mapping[str, str],
+    trust: bool,
 ) -> Plan:
     """The plan behind ``request`` (of run.json).
 
     Arguments:
+        schema: of run.json: what options meant that were left out.
         checkpoint: where the weights of a model are now, by label or name ("": of all).
         data: where the data of a dataset is now, likewise.
         trust: accept models and datasets that run code named in the run, or download.
@@ -69,7 +76,12 @@ def plan_of(
         str(request.get("device", "auto")),
         {
             label: choose_recorded(
-                registry, "model", label, {"checkpoint": weights[label]} if label in weights else None, trust=trust
+                registry,
+                "model",
+                label,
+                {"checkpoint": weights[label]} if label in weights else None,
+                schema=schema,
+                trust=trust,
             )
             for label in models
         },
@@ -79,12 +91,13 @@ def plan_of(
                 "dataset",
                 label,
                 {_path_option(registry, label): places[label]} if label in places else None,
+                schema=schema,
                 trust=trust,
             )
             for label in datasets
         },
         order_properties(registry, [choose(registry, "property", label) for label in properties]),
-        choose_recorded(registry, "dataset", probe, trust=trust) if probe else None,
+        choose_recorded(registry, "dataset", probe, schema=schema, trust=trust) if probe else None,
         frozenset({*weights, *places}),
     )
 

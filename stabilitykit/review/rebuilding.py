@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ class RecordedRequest:
         settings: checked.
         device: where to run it now.
         probe: label of the dataset its probes were trained on, or None.
+        schema: of run.json: what options meant that were left out.
     """
 
     settings: Settings
     device: torch.device
     probe: str | None
+    schema: int
 
     @classmethod
     def read(cls, run: str | Path, info: Mapping[str, Any], device: str = "auto") -> RecordedRequest:
@@ -52,7 +55,7 @@ class RecordedRequest:
             raise UsageProblem(f"{run}: the request in run.json is damaged ({error})") from None
         probe = request.get("probe_dataset")
         target = choose_device(device if device != "auto" else str(request.get("device", "auto")))
-        return cls(settings, target, str(probe) if probe else None)
+        return cls(settings, target, str(probe) if probe else None, int(info["schema"]))
 
     def build(
         self,
@@ -73,13 +76,14 @@ class RecordedRequest:
             BaseException: whatever the plugins raise.
         """
         make_deterministic(self.settings.seed)
+        recorded = partial(choose_recorded, registry, schema=self.schema, trust=trust)
         with contextlib.redirect_stdout(sys.stderr):
             return Subject(
-                choose_recorded(registry, "model", model, model_options, trust=trust),
-                choose_recorded(registry, "dataset", dataset, dataset_options, trust=trust),
+                recorded("model", model, model_options),
+                recorded("dataset", dataset, dataset_options),
                 self.settings,
                 self.device,
                 cache,
-                choose_recorded(registry, "dataset", self.probe, trust=trust) if self.probe else None,
+                recorded("dataset", self.probe) if self.probe else None,
                 progress,
             )

@@ -65,7 +65,14 @@ def verify(
     registry = registry or Registry.load()
     files = RunFiles.read(run)
     cells = files.parsed
-    plan = plan_of(files.info.get("request"), registry, checkpoint=checkpoint or {}, data=data or {}, trust=trust)
+    plan = plan_of(
+        files.info.get("request"),
+        registry,
+        schema=files.schema,
+        checkpoint=checkpoint or {},
+        data=data or {},
+        trust=trust,
+    )
     target = choose_device(device if device != "auto" else plan.device)
     make_deterministic(plan.settings.seed)
     today = provenance(registry.host, target, plan.settings.seed)

@@ -10,6 +10,7 @@ from typing import Any
 
 from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
+from stabilitykit.base.results import SCHEMA_VERSION
 from stabilitykit.runs.folder import IMAGES_FILE, Cell, RunFolder, default_run_path, remove_if_unused
 
 
@@ -95,7 +96,13 @@ class FolderRecorder(Recorder):
     def earlier(self) -> tuple[Mapping[str, Any] | None, list[Cell]]:
         if not self._resume or not (self._folder.path / "run.json").exists():
             return None, []
-        request = self._folder.read_run().get("request")
+        run = self._folder.read_run()
+        request = run.get("request")
+        if run["schema"] != SCHEMA_VERSION:
+            raise UsageProblem(
+                f"--resume: {self._folder.path} was made by an earlier version, with which its options may have meant "
+                "something else; choose another folder (verify, compare and report read it as it is)"
+            )
         if request is not None and not isinstance(request, Mapping):
             raise UsageProblem(
                 f"--resume: the request in {self._folder.path}/run.json is damaged; choose another folder"

@@ -67,7 +67,10 @@ class Mutated:
         self._pairs = measured_pairs(plan, self.files.parsed, device, circumstances)
 
     def _plan(self, files: RunFiles) -> Any:
-        return plan_of(files.info.get("request"), self.registry, checkpoint={}, data={}, trust=False)
+        request, schema = files.info.get("request"), files.info.get("schema")
+        return plan_of(
+            request, self.registry, schema=schema if isinstance(schema, int) else 0, checkpoint={}, data={}, trust=False
+        )
 
     def verdict(self, files: RunFiles, file: str = "", path: str = "") -> str:
         """What `verify` makes of ``files``: ``"stands"``, ``"fails"``, ``"refused"`` (exit 2), or ``"listed"``: it

@@ -49,7 +49,10 @@ def folder(tmp_path, monkeypatch):
 def test_list_runs(capsys):
     assert run(["audit", "timm:resnet50", "--list-runs", "--format", "json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    first = listed["runs"][0]
+    course, first = listed["runs"][:2]
+    assert (course["name"], course["T"], course["mode"]) == ("whole", 16, "whole") and course["cost_forwards"] <= 4
+    assert course["blocks"][3:5] == ["layer2.0", "layer2.1"] and course["steps"][3:5] == ["transition", "residual"]
+    assert course["certifiable_depths"] == [14, 15, 16]
     assert (first["name"], first["T"], first["mode"]) == ("layer3", 5, "closed")
     assert first["shape"] == [[1024, 14, 14]] and first["cost_forwards"] <= 2.5
     assert run(["audit", "timm:vit_tiny_patch16_224", "--list-runs", "--mode", "closed"]) == 0
@@ -60,7 +63,7 @@ def test_list_runs(capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["timm:densenet121", "--list-runs"], 1, "channels appended"),
+        (["timm:densenet121", "--list-runs", "--mode", "open"], 1, "channels appended"),
         (["timm:vgg11", "--list-runs", "--mode", "closed"], 1, "no closed run"),
         (["timm:resnet5", "--list-runs"], 2, "did you mean"),
         (["resnet50", "--list-runs"], 2, "did you mean timm:resnet50"),
