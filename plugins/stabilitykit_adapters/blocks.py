@@ -51,7 +51,7 @@ class Blocks(Property):
 
     name = "blocks"
 
-    def __init__(self, sample: int = 40, images: int = 10_000) -> None:
+    def __init__(self, sample: int | None = None, images: int = 10_000) -> None:
         self.sample = sample
         self.images = images
 
@@ -61,7 +61,8 @@ class Blocks(Property):
         trajectory, model = context.trajectory, context.model
         chosen = decisions_along_depth(trajectory)
         decided = prediction_depth(chosen, trajectory.seeing)
-        response = _response(context, _sample(len(trajectory), self.sample, context.seed))
+        size = context.sample_size(self.sample)
+        response = _response(context, _sample(len(trajectory), size, context.seed))
         comparable = trajectory.num_classes == len(context.dataset.class_names)
         names, skips = context.depth_names, _skips(model)
         rows: list[list[Any]] = []
@@ -117,7 +118,7 @@ class Blocks(Property):
                 reference="Baldock, Maennel and Neyshabur 2021, with this readout",
             )
         )
-        result.measurements.append(_weightiest(rows, min(self.sample, count)))
+        result.measurements.append(_weightiest(rows, size))
         result.tables["prediction_depth"] = _depth_table(context, decided, chosen, self.images)
         if trajectory.blind:
             result.notes.append(trajectory.left_out(names))
