@@ -156,8 +156,9 @@ def main() -> None:
         "# Cost of an audit",
         "",
         "`OMP_NUM_THREADS=1 python benchmarks/audit_cost.py`: all properties with their defaults; "
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}. In brackets CPU seconds; the first "
-        "property pays for the trajectory and the certificate. `plain`: CPU seconds of one forward pass of all images.",
+        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}. Forwards per image, in "
+        "brackets CPU seconds of the audit; the first property pays for the trajectory and the certificate. `plain`: "
+        "CPU seconds of one forward pass of all images.",
         "",
         f"| model | T | images | plain | {' | '.join(PROPERTIES)} | all | all in plain forwards (CPU) |",
         "|---|" + "---|" * (len(PROPERTIES) + 5),
