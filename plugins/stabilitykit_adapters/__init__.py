@@ -86,7 +86,10 @@ def stabilitykit_properties() -> list[Component]:
             "Per block: accuracy of g, prediction depth, expansivity, step size, response to leaving it out",
             (
                 Option(
-                    "sample", "int", default=40, minimum=2, help="images on which blocks are left out one at a time"
+                    "sample",
+                    "int",
+                    minimum=2,
+                    help="images on which blocks are left out one at a time (default: a tenth, 32 to 100)",
                 ),
                 Option("images", "int", default=10_000, minimum=0, help="rows of the table of prediction depths"),
             ),

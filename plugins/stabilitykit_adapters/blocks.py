@@ -33,6 +33,7 @@ COLUMNS = [
 ]
 
 
+LEFT_OUT = "Veit, Wilber and Belongie 2016: one block left out at a time"
 SETTLED = "the readout's decision stays the final one"
 
 
@@ -51,7 +52,7 @@ class Blocks(Property):
 
     name = "blocks"
 
-    def __init__(self, sample: int = 40, images: int = 10_000) -> None:
+    def __init__(self, sample: int | None = None, images: int = 10_000) -> None:
         self.sample = sample
         self.images = images
 
@@ -61,7 +62,8 @@ class Blocks(Property):
         trajectory, model = context.trajectory, context.model
         chosen = decisions_along_depth(trajectory)
         decided = prediction_depth(chosen, trajectory.seeing)
-        response = _response(context, _sample(len(trajectory), self.sample, context.seed))
+        size = context.sample_size(self.sample)
+        response = _response(context, _sample(len(trajectory), size, context.seed))
         comparable = trajectory.num_classes == len(context.dataset.class_names)
         names, skips = context.depth_names, _skips(model)
         rows: list[list[Any]] = []
@@ -103,6 +105,7 @@ class Blocks(Property):
                 certificate["batch_size"],
                 "logits and states",
                 {"certificate": certificate},
+                "the network's own forward pass",
                 note="chained blocks and tail against the plain forward pass at equal batch size; 0 is bit for bit",
             )
         )
@@ -117,7 +120,7 @@ class Blocks(Property):
                 reference="Baldock, Maennel and Neyshabur 2021, with this readout",
             )
         )
-        result.measurements.append(_weightiest(rows, min(self.sample, count)))
+        result.measurements.append(_weightiest(rows, size))
         result.tables["prediction_depth"] = _depth_table(context, decided, chosen, self.images)
         if trajectory.blind:
             result.notes.append(trajectory.left_out(names))
@@ -139,14 +142,14 @@ def _weightiest(rows: list[list[Any]], n: int) -> Measurement:
     matter = {t: row[column] for t, row in enumerate(rows) if row[column] is not None}
     if not matter:
         note = "undefined: no step keeps the shape of the state, so none can be left out"
-        return Measurement(name, None, Kind.EXACT, n, "share", note=note)
+        return Measurement(name, None, Kind.EXACT, n, "share", reference=LEFT_OUT, note=note)
     block = max(matter, key=lambda t: (matter[t], -t))
     note = "share of decisions that change when this block alone is left out; the largest over the blocks"
     if len(matter) < len(rows) - 1:
         note += f" that keep the shape of the state, {len(matter)} of {len(rows) - 1}"
     called = rows[block][COLUMNS.index("name")]
     witness = {"block": block, "name": called, "at": called}
-    return Measurement(name, matter[block], Kind.EXACT, n, "share", witness, note=note)
+    return Measurement(name, matter[block], Kind.EXACT, n, "share", witness, LEFT_OUT, note=note)
 
 
 def _response(context: Context, rows: np.ndarray) -> list[tuple[float | None, float | None, float | None]]:

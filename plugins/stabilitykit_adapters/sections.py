@@ -109,4 +109,4 @@ def _late(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
 
 
 def _depth(rows: list[dict[str, Any]]) -> Axis:
-    return Axis.depths(rows[-1]["block"])
+    return Axis.along([{**row, "at": row["name"]} for row in rows])

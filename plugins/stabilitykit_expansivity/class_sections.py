@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from stabilitykit import PropertyResult
+from stabilitykit.base.text import place_text
 from stabilitykit.reporting import (
     Axis,
     Dot,
@@ -27,7 +28,7 @@ from stabilitykit.reporting import (
 )
 from stabilitykit.reporting.rundata import as_float
 from stabilitykit.runs.folder import Cell
-from stabilitykit_expansivity.reading import WORDS, place_text, results_of, rows_of, unit_of
+from stabilitykit_expansivity.reading import WORDS, results_of, rows_of, unit_of, where_text
 
 # Beyond so many classes a chart per class is a smear: the closest ones are shown, and the text says so.
 MOST_CLASSES = 24
@@ -72,7 +73,7 @@ def _per_class(
     for row in rows:
         told = (
             f"{row['class_a']} #{row['order_a']} and {row['class_b']} #{row['order_b']}: {number(row['value'])} "
-            f"at block {row['block']}"
+            f"at block {place_text(row['block'], row.get('at'))}"
         )
         for name, other in ((row["class_a"], row["class_b"]), (row["class_b"], row["class_a"])):
             nearest = lowest[name] == row["value"] and len(names) <= 12
@@ -140,7 +141,7 @@ def _heat(run: RunData, pair: PairData, cell: Cell, result: PropertyResult, redu
         a, b = place[row["class_a"]], place[row["class_b"]]
         told = (
             f"{row['class_a']} #{row['order_a']} and {row['class_b']} #{row['order_b']}: {number(row['value'])} at "
-            f"block {row['block']}"
+            f"block {place_text(row['block'], row.get('at'))}"
         )
         for r, c in ((a, b), (b, a)):
             values[r][c], titles[r][c] = row["value"], told
@@ -170,7 +171,16 @@ def closest(run: RunData) -> Markup | None:
         parts.append(cards([_pair_card(run, cell, row, unit_of(result)) for row in shown or rows[:6]]))
         columns = ["class a", "class b", "distance", "block", "order a", "order b", "image a", "image b"]
         listed = [
-            [r["class_a"], r["class_b"], r["value"], r["block"], r["order_a"], r["order_b"], r["index_a"], r["index_b"]]
+            [
+                r["class_a"],
+                r["class_b"],
+                r["value"],
+                place_text(r["block"], r.get("at")),
+                r["order_a"],
+                r["order_b"],
+                r["index_a"],
+                r["index_b"],
+            ]
             for r in rows
         ]
         parts.append(details(f"All {len(rows)} class pairs", table(columns, listed, limit=200)))
@@ -200,4 +210,6 @@ def _pair_card(run: RunData, cell: Cell, row: Mapping[str, Any], unit: str) -> M
         for s in "ab"
     ]
     value = tag("div", number(as_float(row["value"])), tag("span", f" {unit}", class_="muted"), class_="big")
-    return Markup("").join([strip(images), value, tag("div", f"at {place_text(row['block'], 0)}", class_="muted")])
+    return Markup("").join(
+        [strip(images), value, tag("div", f"at {where_text(row['block'], row.get('at'))}", class_="muted")]
+    )

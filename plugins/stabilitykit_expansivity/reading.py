@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stabilitykit import Measurement, PropertyResult
+from stabilitykit.base.text import place_text
 from stabilitykit.reporting import PairData, RunData
 from stabilitykit.reporting.rundata import records
 from stabilitykit.runs.folder import Cell
@@ -36,8 +37,15 @@ def unit_of(result: PropertyResult) -> str:
     return found.unit if found else ""
 
 
-def place_text(block: Any, blocks: int) -> str:
-    """Depth ``block`` in words; ``blocks``: how many there are, 0 to leave it out."""
+def where_text(block: Any, at: Any = None, blocks: int = 0) -> str:
+    """Depth ``block`` in words, with the name ``at`` of the block passed last; ``blocks``: how many there are, 0 to
+    leave it out."""
     if block == 0:
         return "the input of the first block"
-    return f"block {block}" + (f" of {blocks}" if blocks > 0 else "")
+    return f"block {place_text(block, at)}" + (f" of {blocks}" if blocks > 0 else "")
+
+
+def blind_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Words for captions: at which depths of a table all readouts coincide; empty where at none."""
+    blind = [place_text(r["block"], r.get("at")) for r in rows if r.get("blind") is True]
+    return f" Blind, all readouts coincide: depth {', '.join(blind)}." if blind else ""

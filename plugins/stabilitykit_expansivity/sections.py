@@ -8,10 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from stabilitykit import Measurement, PropertyResult
+from stabilitykit.base.text import place_text
 from stabilitykit.reporting import Axis, Curve, RunData, kind_badge, line_chart, note, number, picture, strip, tag
 from stabilitykit.reporting.rundata import as_float
 from stabilitykit.runs.folder import Cell
-from stabilitykit_expansivity.reading import WORDS, measurement, place_text, results_of, rows_of, unit_of
+from stabilitykit_expansivity.reading import WORDS, blind_text, measurement, results_of, rows_of, unit_of, where_text
 
 
 def glance(run: RunData) -> Markup | None:
@@ -25,7 +26,7 @@ def glance(run: RunData) -> Markup | None:
         (i, j), (a, b) = w["indices"], _texts(w.get("classes"), 2)
         blocks = len(w.get("distances", ())) - 1
         sure = Markup("").join([kind_badge(closest.kind), f" over {closest.n} images"])
-        where = place_text(w.get("block"), blocks)
+        where = where_text(w.get("block"), w.get("at"), blocks)
         told = [
             tag("p", tag("strong", a), " and ", tag("strong", b), f" come nearest at {where}:"),
             tag("p", number(closest.value), tag("span", f" {closest.unit}", class_="muted"), class_="big"),
@@ -105,15 +106,13 @@ def _accuracy(run: RunData, cell: Cell, result: PropertyResult) -> Markup | None
     ]
     if not curves:
         return None
-    blocks = rows[-1]["block"]
     svg = line_chart(
-        curves,
-        x=Axis.depths(blocks),
-        y=Axis("share of images", 0, 1.03),
-        title="Accuracy of the readout after each block",
+        curves, x=Axis.along(rows), y=Axis("share of images", 0, 1.03), title="Accuracy of the readout after each block"
     )
     return run.figure(
-        f"accuracy-{cell.slug}", svg, f"Decisions of the readout after each block, {rows[0]['N']} images."
+        f"accuracy-{cell.slug}",
+        svg,
+        f"Decisions of the readout after each block, {rows[0]['N']} images." + blind_text(rows),
     )
 
 
@@ -125,7 +124,7 @@ def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | Non
         "closest pair of different class",
         [(r["block"], as_float(r["closest"])) for r in rows],
         titles=[
-            f"depth {r['block']}: {number(r['closest'])}, {r['class_i']} #{r['order_i']} and "
+            f"depth {place_text(r['block'], r.get('at'))}: {number(r['closest'])}, {r['class_i']} #{r['order_i']} and "
             f"{r['class_j']} #{r['order_j']}"
             for r in rows
         ],
@@ -133,15 +132,14 @@ def _distances(run: RunData, cell: Cell, result: PropertyResult) -> Markup | Non
     median = Curve("median pair", [(r["block"], as_float(r["median"])) for r in rows], dashed=True)
     y = Axis.over(f"distance, {unit_of(result)}", [v for c in (closest, median) for _, v in c.points])
     svg = line_chart(
-        [closest, median],
-        x=Axis.depths(rows[-1]["block"]),
-        y=y,
-        title="Closest and median cross-class distance along depth",
+        [closest, median], x=Axis.along(rows), y=y, title="Closest and median cross-class distance along depth"
     )
     zeros = sum(1 for r in rows if r["closest"] == 0)
     remark = f" {zeros} of the closest are exactly 0 and drawn at the lower end." if zeros and y.log else ""
     return run.figure(
-        f"distances-{cell.slug}", svg, "Distances between images of different class after each block." + remark
+        f"distances-{cell.slug}",
+        svg,
+        "Distances between images of different class after each block." + remark + blind_text(rows),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from markupsafe import Markup
 
 from stabilitykit import Kind, PropertyResult
+from stabilitykit.base.text import place_text
 from stabilitykit.reporting import Axis, Curve, RunData, interval_chart, kind_badge, line_chart, note, number, table
 from stabilitykit.reporting.rundata import records
 from stabilitykit.runs.folder import Cell
@@ -83,8 +85,14 @@ def _per_depth(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     ]
     svg = line_chart(
         curves,
-        x=Axis.depths(rows[-1]["depth"]),
+        x=Axis.along(rows, "depth"),
         y=Axis.over("Lip(g_t)", [v for c in curves for _, v in c.points], zero=True, log=False),
         title="Lipschitz constant of the readout at every depth",
     )
-    return run.figure(f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval.")
+    return run.figure(f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval." + _missing(rows))
+
+
+def _missing(rows: list[dict[str, Any]]) -> str:
+    """Words for the depths whose readout has no certified bound; empty where all have one."""
+    bare = [place_text(r["depth"], r.get("at")) for r in rows if r["certified upper"] is None]
+    return f" No certified bound at depth {', '.join(bare)}." if bare else ""

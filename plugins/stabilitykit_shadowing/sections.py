@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from stabilitykit import Measurement, PropertyResult
+from stabilitykit.base.text import place_text
 from stabilitykit.reporting import (
     Axis,
     Curve,
@@ -105,7 +106,7 @@ def _strip(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
                 run.image(cell.dataset, row["image"]),
                 f"depth {row['depth']}: {row['class']}, image {row['image']}",
                 row["class"],
-                f"depth {row['depth']}",
+                f"depth {place_text(row['depth'], row.get('at'))}" + (", blind" if row.get("blind") is True else ""),
                 f"#{row['order']} in class",
                 f"to tracer {number(as_float(row['distance to tracer']), 3)}",
                 jump,
@@ -129,7 +130,7 @@ def _along(run: RunData, cell: Cell, name: str, role: str, rows: list[dict[str, 
     values = [v for c in (near, jumps) for _, v in c.points]
     svg = line_chart(
         [near, jumps],
-        x=Axis.depths(rows[-1]["depth"]),
+        x=Axis.along(rows, "depth"),
         y=Axis.over(f"distance, {_unit(cell)}", values, zero=True, log=False),
         title=f"{name}: distances along depth",
     )

@@ -40,7 +40,13 @@ def stabilitykit_properties() -> list[Component]:
                     "0.3",
                     "pruning: shares of the smallest weights set to zero, separated by + or spaces",
                 ),
-                Option("samples", "int", 40, "images whose orbits are perturbed (seeded choice), 0 for all", minimum=0),
+                Option(
+                    "samples",
+                    "int",
+                    None,
+                    "images whose orbits are perturbed (seeded choice), 0 for all (default: a tenth, 32 to 100)",
+                    minimum=0,
+                ),
             ),
         ),
         Component(

@@ -39,7 +39,7 @@ class BlockPerturbation(Property):
         families: str = "gaussian+bf16+int8+pruning+reset",
         scales: str = "0.01+0.1",
         fractions: str = "0.3",
-        samples: int = 40,
+        samples: int | None = None,
     ) -> None:
         words = _words(families)
         self.families = list(FAMILIES) if words == ["all"] else words
@@ -119,10 +119,10 @@ class BlockPerturbation(Property):
 
     def _rows(self, context: Context) -> np.ndarray:
         """The images whose orbits are perturbed: a seeded choice, ascending."""
-        count = len(context.indices)
-        if not 0 < self.samples < count:
+        count, wanted = len(context.indices), context.sample_size(self.samples)
+        if wanted == count:
             return np.arange(count)
-        return np.sort(np.random.default_rng(context.seed).choice(count, self.samples, replace=False))
+        return np.sort(np.random.default_rng(context.seed).choice(count, wanted, replace=False))
 
     def _direct(
         self, name: str, context: Context, found: Sequence[tuple[Perturbation, Response]], rows: np.ndarray

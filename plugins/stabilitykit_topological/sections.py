@@ -162,7 +162,7 @@ def _resets(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
     ]
     svg = line_chart(
         curves,
-        x=Axis.depths(as_float(own[-1]["scale"]) or 0, "block reset"),
+        x=Axis.along(own, "scale", "block reset"),
         y=Axis.over("share, or readout (l2)", [v for c in curves for _, v in c.points], zero=True, log=False),
         title="Effect of resetting one block",
     )
@@ -182,10 +182,11 @@ def _blocks(run: RunData, cell: Cell, rows: list[dict[str, Any]]) -> Markup:
         groups.setdefault(name, []).append((row["block"], _positive(row["relative delta"])))
     curves = [Curve(name, points) for name, points in groups.items()][:10]
     values = [v for c in curves for _, v in c.points]
-    last = max((x for c in curves for x, _ in c.points), default=1)
+    last = max((row["block"] for row in rows), default=1)
+    one = [row for row in rows if row["family"] != RESET][: last + 1]
     svg = line_chart(
         curves,
-        x=Axis.depths(last, "block t"),
+        x=Axis.along(one, label="block t") if one else Axis.depths(last, "block t"),
         y=Axis.over("relative change of the block (l2)", values),
         title="Change per block",
     )

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from stabilitykit.dynamics.trajectory import Forward, Trajectory
 
 
+# A default audit of 100 images is to cost at most 25 forward passes an image (benchmarks/audit_cost.py).
+FEW, MANY = 32, 100
+
+
 @dataclass
 class Context:
     """Everything one (model, dataset) pair offers to a property.
@@ -86,6 +90,12 @@ class Context:
         """int64 (N,): labels of the evaluated images."""
         labels: np.ndarray = np.asarray(self.dataset.labels)[self.indices]
         return labels
+
+    def sample_size(self, asked: int | None) -> int:
+        """How many of the images something costly looks at: ``asked`` (0: all), or for None a tenth, of 32 to 100."""
+        count = len(self.indices)
+        wanted = max(FEW, min(count // 10, MANY)) if asked is None else asked or count
+        return min(wanted, count)
 
     def batches(self, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(row numbers, inputs) over ``rows`` (default: all N).

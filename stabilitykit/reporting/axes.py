@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from stabilitykit.base.text import BEFORE, place_text
 from stabilitykit.reporting.html import number
+
+# Characters of a name that fit between two ticks; marked numbers that have a tick beside the round ones.
+LONGEST, MARKED = 12, 4
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Axis:
         log: logarithmic.
         names: for categories 0, 1, ..: their names, shown instead of numbers.
         whole: ticks at whole numbers only.
+        places: what stands at whole numbers, shown beside them.
+        marked: whole numbers that have a tick in any case.
     """
 
     label: str
@@ -27,6 +34,8 @@ class Axis:
     log: bool = False
     names: tuple[str, ...] | None = None
     whole: bool = False
+    places: Mapping[int, str] = field(default_factory=dict)
+    marked: frozenset[int] = frozenset()
 
     @classmethod
     def over(
@@ -68,6 +77,21 @@ class Axis:
         return cls(label, 0, max(last, 1), whole=True)
 
     @classmethod
+    def along(
+        cls, rows: Sequence[Mapping[str, Any]], key: str = "block", label: str = "depth t (blocks passed)"
+    ) -> Axis:
+        """Depths, or blocks, of a table's rows: their number in column ``key``, their name in ``at`` if there is one.
+
+        Depths whose column ``blind`` is true are marked as such.
+        """
+        numbers = [int(float(row[key])) for row in rows]
+        blind = frozenset(n for n, row in zip(numbers, rows, strict=True) if row.get("blind") is True)
+        names = {n: str(row["at"]) for n, row in zip(numbers, rows, strict=True) if row.get("at") not in (None, BEFORE)}
+        places = {n: place_text(n, _end_of(names.get(n, ""))) for n in numbers}
+        places |= {n: f"{n} blind" for n in blind}
+        return cls(label, 0, max(numbers[-1], 1), whole=True, places=places, marked=blind)
+
+    @classmethod
     def categories(cls, label: str, names: Sequence[str]) -> Axis:
         """Positions 0..len(names)-1 under their names."""
         return cls(label, -0.6, len(names) - 0.4, names=tuple(names))
@@ -96,7 +120,9 @@ class Axis:
             return [(self.low, number(self.low, 2)), (self.high, number(self.high, 2))]
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [(k * step, number(k * step, 6)) for k in range(first, last + 1)]
+        found = {k * step: number(k * step, 6) for k in range(first, last + 1)}
+        found |= dict.fromkeys(sorted(self.marked)[:MARKED], "")
+        return [(value, self.places.get(round(value), text)) for value, text in sorted(found.items())]
 
     def _log_ticks(self, wanted: int) -> list[tuple[float, str]]:
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
@@ -110,6 +136,11 @@ class Axis:
                 if self.low <= at <= self.high:
                     found.append((at, number(at, 6)))
         return found or [(self.low, number(self.low, 2)), (self.high, number(self.high, 2))]
+
+
+def _end_of(name: str) -> str:
+    """The end of a name that is long: its number stands there."""
+    return name if len(name) <= LONGEST else "…" + name[1 - LONGEST :]
 
 
 def _power(k: int) -> str:
