@@ -110,7 +110,8 @@ class Model(ABC):
         return self.readout(state)
 
     def left_out(self, t: int, state: State) -> State:
-        """h_t -> h_{t+1} with block t, which is no transition, replaced by the identity; states (B, ...)."""
+        """h_t -> h_{t+1} with block t, which is no transition, replaced by the identity; states (B, ...) of the
+        network's own dtype."""
         return state
 
     def executed(self, t: int) -> bool:
