@@ -111,13 +111,13 @@ class Trajectory:
 
     @cached_property
     def seeing(self) -> np.ndarray:
-        """int64, the depths that are not :attr:`blind`, ascending: searches run over them."""
+        """int64 (S,), the depths that are not :attr:`blind`, ascending: searches run over them."""
         return np.setdiff1d(np.arange(len(self.logits)), self.blind)
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """``values[seeing]``, (len(seeing), N, K), of the dtype of ``values``: the very same array where no depth is
-        blind, and no copy where the others stand together."""
+        """``values[seeing]``, (S, N, K), float64 or float32: the very same array where no depth is blind, and no copy
+        where the others stand together."""
         seeing = self.seeing
         if len(seeing) and seeing[-1] - seeing[0] + 1 == len(seeing):
             return self.values[seeing[0] : seeing[-1] + 1] if self.blind else self.values
