@@ -21,7 +21,6 @@ Verdicts = dict[str, "float | str | None"]
 
 def constants(context: Context, result: PropertyResult) -> Verdicts:
     """The constants at their witnesses; a text where depth or distances of the witness are others."""
-    from stabilitykit.dynamics.space import to_space
     from stabilitykit.dynamics.trajectory import coincide
 
     found: Verdicts = {}
@@ -30,9 +29,10 @@ def constants(context: Context, result: PropertyResult) -> Verdicts:
         if reduction not in REDUCTIONS or len(m.witness.get("indices", ())) != 2:
             found[m.name] = None
             continue
-        logits = context.logits(context.rows_of(m.witness["indices"]))
-        distances = pair_distances(to_space(logits, context.space))
+        rows = context.rows_of(m.witness["indices"])
+        distances = pair_distances(context.readouts(rows))
         left_out = m.witness.get("left_out", ())
+        logits = context.logits(rows) if left_out else ()
         seen = [t for t in left_out if not 0 <= t < len(logits) or not coincide(logits[t], SLACK)]
         if seen or len(left_out) >= len(distances):
             found[m.name] = f"the witness leaves out depths {list(left_out)}, which tell its images apart"
