@@ -359,6 +359,12 @@ DYNAMICS += _of(
     ),
 )
 DYNAMICS += _of(
+    "stabilitykit/dynamics/trajectory.py",
+    "core/test_trajectory.py::test_blind_depths_coincide_up_to_what_the_batch_size_moves",
+    ("return spread <= slack * ROUNDING", "return spread <= 100 * slack * ROUNDING", "small differences are blind"),
+    ("return spread <= slack * ROUNDING", "return spread <= 0 * slack * ROUNDING", "the last batch ends blindness"),
+)
+DYNAMICS += _of(
     "stabilitykit/dynamics/perturbed.py",
     "core/test_lowprecision.py core/test_perturbed.py",
     ("if not np.isfinite(logits).all():", "if False:", "an overflow is measured"),
@@ -924,6 +930,46 @@ PROPERTIES = _of(
     "plugins/stabilitykit_expansivity/constants.py",
     "plugins/expansivity/test_expansivity.py::test_float32_storage_says_upper_bound_with_an_interval_that_holds",
     ("FLOAT32_SLACK = 2.0**-23", "FLOAT32_SLACK = 0.0", "float32 copies have no margin"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_expansivity/constants.py",
+    "plugins/expansivity/test_laws.py::test_blind_depths_change_no_constant",
+    ("if t not in left_out]", "]", "blind depths count"),
+    ("closest_pairs(trajectory.seen, groups", "closest_pairs(trajectory.values, groups", "blind depths are searched"),
+    ("int(trajectory.seeing[found.block])", "int(found.block)", "depths count among those that are not blind"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_shadowing/property.py",
+    "plugins/shadowing/test_blind.py",
+    ("                trajectory.seen, labels=", "                values, labels=", "steps into blind depths are free"),
+    ("lower_bounds(context.trajectory.seen,", "lower_bounds(context.trajectory.values,", "verified with blind depths"),
+    ("block = int(trajectory.seeing[number])", "block = int(number)", "the smallest jump is at another depth"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_topological/theorem.py",
+    "plugins/topological/test_courses.py",
+    (
+        "elif certified and lip.kind not in (Kind.UPPER, Kind.EXACT):",
+        "elif False:",
+        "a bound without a certified Lip(g)",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_topological/true_orbits.py",
+    "plugins/topological/test_courses.py",
+    ("if only is None and not together:", "if False:", "changes on the true orbit are left out"),
+    ("here[t] = there[t + 1]", "here[t] = here[t + 1]", "the readout before a transition is that of the perturbed one"),
+    ("block(t, state) if only in (None, t) else true", "block(t, state)", "a reset goes on"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/readouts.py",
+    "plugins/topological/test_courses.py",
+    ("if shape == other_shape and same(head, other):", "if True:", "one bound serves readouts that differ"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/property.py",
+    "plugins/topological/test_courses.py",
+    ("if not any(t > 0 for t in missing) and later:", "if later:", "depths without a certificate are passed over"),
 )
 PROPERTIES += _of(
     "plugins/stabilitykit_shadowing/bracket_lower.py",

@@ -128,13 +128,13 @@ class Lipschitz(Property):
         later = [b for b in bounded if b.depths[-1] > 0]
         if not any(t > 0 for t in missing) and later:
             result = self._certified(context, later, "lipschitz")
+            if missing:
+                result.notes.append(_not_certified(missing, names))
         else:
             result = self._realised(context, _not_certified(missing, names))
             if later:
                 result.measurements += self._certified(context, later, "lipschitz.certified").measurements[:1]
         result.tables["readouts"] = _readouts_table(bounded, unbounded, names)
-        if 0 in missing and len(missing) < len(names):
-            result.notes.append(_not_certified({0: missing[0]}, names))
         return result
 
     def _certified(self, context: Context, bounded: list[_Bounded], name: str) -> PropertyResult:

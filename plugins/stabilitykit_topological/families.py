@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
-from stabilitykit.dynamics.lowprecision import LowPrecision, editable_copy
+from stabilitykit.dynamics.lowprecision import FORMATS, LowPrecision, editable_copy
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
@@ -45,7 +45,7 @@ class Perturbation:
         Raises:
             CellProblem: the model cannot be copied, or does not say which modules a block to reset has.
         """
-        if self.family in ("bf16", "fp16", "int8"):
+        if self.family in FORMATS:
             return LowPrecision(model, self.family).block
         # Equal on every machine, and independent of which other perturbations are run.
         digest = hashlib.sha256(f"{seed}|{self.label}".encode()).digest()

@@ -29,6 +29,8 @@ ALL_BLIND = (
     "at every depth all readouts coincide, so no two images are told apart: an untrained network, a head of zeros, "
     "or images that are equal"
 )
+# By how much of the largest logit another batch size moves logits (float32: `runs.provenance.LOGIT_BOUND`).
+ROUNDING = {"float32": 1e-5, "float64": 1e-14}
 # Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
 FLOAT64_LIMIT = 1 << 30
 
@@ -103,8 +105,9 @@ class Trajectory:
     @cached_property
     def blind(self) -> tuple[int, ...]:
         """Depths at which all readouts of the sample coincide (a class token before the first block, a head of zeros):
-        they tell nothing apart, and are left out of min, mean, normalised values and headlines."""
-        return tuple(t for t, logits in enumerate(self.logits) if bool((logits == logits[:1]).all()))
+        they tell nothing apart, and are left out of min, mean, normalised values and headlines. Coincide: up to what
+        the size of a batch moves them, see :func:`coincide`."""
+        return tuple(t for t, logits in enumerate(self.logits) if coincide(logits))
 
     @cached_property
     def seeing(self) -> np.ndarray:
@@ -113,8 +116,8 @@ class Trajectory:
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """``values[seeing]`` (S, N, K), float64 or float32 as ``values``: the very same array where no depth is
-        blind, and no copy where the others stand together."""
+        """``values[seeing]``, (S, N, K), float64 or float32: the very same array where no depth is blind, and no copy
+        where the others stand together."""
         seeing = self.seeing
         if len(seeing) and seeing[-1] - seeing[0] + 1 == len(seeing):
             return self.values[seeing[0] : seeing[-1] + 1] if self.blind else self.values
@@ -132,6 +135,17 @@ class Trajectory:
     def unit(self) -> str:
         """Unit of distances between values."""
         return "probability (l2)" if self.space == "probabilities" else "logit (l2)"
+
+
+def coincide(logits: np.ndarray, slack: float = 1.0) -> bool:
+    """Whether the readouts (N, K), float32 or float64, of N images are one up to :data:`ROUNDING`, times ``slack``.
+
+    The last batch of a sample is smaller than the others, and equal rows come out of it with other last bits.
+    """
+    if not len(logits) or bool((logits == logits[:1]).all()):
+        return True
+    spread = float((logits.max(axis=0) - logits.min(axis=0)).max())
+    return spread <= slack * ROUNDING[logits.dtype.name] * float(np.abs(logits).max())
 
 
 def batches(

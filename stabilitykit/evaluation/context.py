@@ -130,7 +130,11 @@ class Context:
         """
         from stabilitykit.dynamics.space import to_space
 
-        return to_space(self.rerun.logits(rows, len(self.indices), self.batch_size, self._run), self.space)
+        return to_space(self.logits(rows), self.space)
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """As :meth:`readouts`, before they are taken to the space: (T+1, n, K), float32 or float64."""
+        return self.rerun.logits(rows, len(self.indices), self.batch_size, self._run)
 
     def _run(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The rows of one batch run through the network: (row numbers, logits (T+1, B, K))."""

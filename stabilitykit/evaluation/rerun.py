@@ -43,6 +43,11 @@ class Rerun:
         self.tolerance = tolerance
         self._logits: dict[int, np.ndarray] = {}
 
+    @property
+    def whole(self) -> bool:
+        """Do images run in batches of the size they had when they were measured?"""
+        return self._filled or not self._packed
+
     def logits(self, rows: np.ndarray, total: int, size: int, run: Run) -> np.ndarray:
         """Logits along depth of ``rows`` (of 0..total-1), each computed once.
 

@@ -48,6 +48,8 @@ def witness_text(witness: Mapping[str, Any], words: Names | None = None) -> str:
     if witness.get("block") is not None and witness.get("block") != -1:
         at = witness.get("at", words.block(witness["block"]))
         parts.append(f"at block {place_text(witness['block'], at)}")
+    elif isinstance(witness.get("depth"), int):
+        parts.append(f"at depth {place_text(witness['depth'], witness.get('at'))}")
     for key in ("eps", "delta"):
         if isinstance(witness.get(key), (int, float)):
             parts.append(f"{key} {witness[key]:.4g}")

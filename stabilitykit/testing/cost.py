@@ -38,7 +38,7 @@ class Products:
 
 
 def products_of_a_forward(model: Model, images: torch.Tensor) -> float:
-    """Products of one plain forward pass, per image of ``images`` (B, C, H, W), preprocessed, float32 or float64."""
+    """Products of one plain forward pass, per image of ``images``, float32 (B, C, H, W), preprocessed."""
     import torch
 
     with Products() as products, torch.inference_mode():

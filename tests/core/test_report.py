@@ -18,7 +18,7 @@ from stabilitykit.base.errors import StabilityKitError, UsageProblem
 from stabilitykit.cli import run as run_cli
 from stabilitykit.plugins.component import ReportSection
 from stabilitykit.plugins.loading import PluginHost, PluginRecord, load_plugins
-from stabilitykit.reporting import RunData
+from stabilitykit.reporting import Axis, RunData
 from stabilitykit.reporting.page import check_balanced, render, write_report
 from tests.core.report_runs import CLASSES, HOSTILE, make_run
 
@@ -297,3 +297,14 @@ def test_damaged_runs_give_a_page_or_one_clear_error(run_folder, host, path, whi
         assert "provenance" in page.sections and "script" not in page.tags
     finally:
         target.write_text(before, encoding="utf-8")
+
+
+def test_depths_on_an_axis_have_their_names_and_blind_ones_are_marked():
+    rows = [{"block": t, "at": f"layer{t}", "blind": t == 5} for t in range(17)]
+    rows[0]["at"] = "before any block"
+    rows[9]["at"] = "stages.2.blocks.deep"
+    ticks = dict(Axis.along(rows).ticks())
+    assert ticks[5.0] == "5 blind" and ticks[10.0] == "10 (layer10)" and ticks[0.0] == "0"
+    assert Axis.along(rows).places[9] == "9 (…blocks.deep)"
+    plain = Axis.along([{"block": t} for t in range(17)])
+    assert plain.ticks() == Axis.depths(16).ticks()

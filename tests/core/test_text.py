@@ -15,7 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilitykit.base.results import Kind, Measurement, PropertyResult
-from stabilitykit.base.text import PrintableStream, csv_text, one_line, printable, printable_streams, safe_cell
+from stabilitykit.base.text import (
+    PrintableStream,
+    csv_text,
+    one_line,
+    place_text,
+    printable,
+    printable_streams,
+    safe_cell,
+)
 from stabilitykit.cli import run
 from stabilitykit.review.consistency import changed_rows
 from stabilitykit.runs.folder import Cell, RunFolder, load_run, to_csv
@@ -213,3 +221,8 @@ def test_class_names_of_a_file_reach_no_terminal(tmp_path, capsys):
     assert run([*given, "-o", str(tmp_path / "run")]) in (0, 2)
     out, err = capsys.readouterr()
     assert not CONTROL.search(out + err)
+
+
+def test_places_are_numbers_with_names_that_say_more():
+    assert place_text(7, "layer3.2") == "7 (layer3.2)"
+    assert place_text(7, "block 6") == place_text(7, "") == place_text(7, None) == "7"

@@ -13,7 +13,7 @@ from stabilitykit.base.errors import CellProblem, DataProblem
 from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.readout import HeadReadout, state_vector
 from stabilitykit.dynamics.space import to_space, to_space_torch
-from stabilitykit.dynamics.trajectory import batch_logits, extract
+from stabilitykit.dynamics.trajectory import ROUNDING, Trajectory, batch_logits, extract
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings, choose_indices
 from stabilitykit.evaluation.subject import Subject
@@ -168,3 +168,23 @@ def test_readouts_that_are_views_keep_no_state(monkeypatch):
     logits = batch_logits(model, HeadReadout(model), inputs)
     assert logits.shape == (model.num_blocks + 1, 3, model.num_classes)
     assert len(sizes) == model.num_blocks + 1 and all(held == needed for held, needed in sizes)
+
+
+def test_blind_depths_coincide_up_to_what_the_batch_size_moves():
+    from stabilitykit.runs.provenance import LOGIT_BOUND
+
+    assert ROUNDING["float32"] == LOGIT_BOUND
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(6, 9, 3)).astype(np.float32)
+    logits[0] = logits[0, 0]  # one class token for all
+    logits[1] = logits[1, 0] * (1 + 1e-6 * generator.random((9, 3)))
+    logits[2] = 0  # a head of zeros
+    logits[3] = logits[3, 0] * (1 + 1e-3 * generator.random((9, 3)))
+    labels = np.zeros(9, np.int64)
+    trajectory = Trajectory(logits, labels, np.arange(9), "logits", ["a", "b", "c"])
+    assert trajectory.blind == (0, 1, 2) and trajectory.seeing.tolist() == [3, 4, 5]
+    np.testing.assert_array_equal(trajectory.seen, trajectory.values[3:])
+    assert trajectory.left_out(list("stuvwx")).startswith("left out: depths 0 (s), 1 (t), 2 (u), where")
+    clear = Trajectory(logits[3:], labels, np.arange(9), "logits", ["a", "b", "c"])
+    assert clear.blind == () and clear.seen is clear.values and clear.left_out(list("stu")) == ""
+    assert Trajectory(logits[:3], labels, np.arange(9), "logits", ["a", "b", "c"]).seen.shape == (0, 9, 3)

@@ -276,6 +276,39 @@ def test_numbers_are_equal_to_the_last_bit_on_the_machine_of_the_run():
     assert Circumstances(other_machine=("x",)).tolerance[0] > 0
 
 
+class Times(Property):
+    """A number that its option decides."""
+
+    name = "times"
+
+    def __init__(self, factor=0):
+        self.factor = factor
+
+    def evaluate(self, context):
+        images = len(context.trajectory)
+        return PropertyResult([Measurement("times", 2.0 * self.factor, Kind.EXACT, images, reference="here")])
+
+
+def test_a_run_of_another_version_is_measured_with_the_options_it_records(tmp_path):
+    def registry(default):
+        option = Option("factor", "int", default)
+        fixtures, own = "stabilitykit.testing.fixtures", "tests.core.test_verify:Times"
+        kinds = {"model": f"{fixtures}:TinyModel", "dataset": f"{fixtures}:TinyDataset"}
+        components = [Component(kind, "tiny", target, "", distribution="d") for kind, target in kinds.items()]
+        components.append(Component("property", "times", own, "", options=(option,), distribution="d"))
+        return Registry(PluginHost(components=components))
+
+    for name, spec in (("default", "times"), ("given", "times:factor=5")):
+        folder = tmp_path / name
+        stabilitykit.evaluate("tiny", "tiny", spec, registry=registry(2), cache=False, output=folder, device="cpu")
+        assert verify(folder, registry=registry(2)).ok
+        assert verify(folder, registry=registry(3)).ok == (name == "given")  # the very same code has other defaults
+        edited(folder, "run.json", lambda data: data["provenance"].update(git="another version"))
+        assert verify(folder, registry=registry(3)).ok
+        edited(folder, "cells/*", lambda data: data["result"]["measurements"][0].update(value=6.0))
+        assert not verify(folder, registry=registry(3)).ok
+
+
 def _evaluated(limit):
     from stabilitykit.evaluation.subject import choose_indices
 
