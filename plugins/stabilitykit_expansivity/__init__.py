@@ -13,7 +13,14 @@ def stabilitykit_properties() -> list[Component]:
             summary="g-expansive constants over pairs of images of different class, with witnesses",
             reference="Definition 1",
             options=(
-                Option("pairs", "str", "labels", "what separates two images", choices=("labels", "predictions")),
+                Option(
+                    "pairs",
+                    "str",
+                    "labels",
+                    "what separates two images: their labels, predicted classes, or final readouts (Definition 1 "
+                    "literally)",
+                    choices=("labels", "distinct", "predictions"),
+                ),
                 Option(
                     "curve",
                     "int",

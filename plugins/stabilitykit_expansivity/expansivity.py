@@ -18,14 +18,14 @@ from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES, Constant, constant, search
-from stabilitykit_expansivity.groups import Groups, choose_groups
+from stabilitykit_expansivity.groups import READINGS, Groups, choose_groups
 from stabilitykit_expansivity.per_image import nearest_columns
 
 # Pairs behind a median over a subsample: its error is far below the spread between subsamples.
 SUBSET_PAIRS = 20_000
 # A comparison measures at least about so many subsamples: the search that is faster each time repays its start.
 SUBSETS = 10
-OVER_SAMPLE = "over the sampled pairs: an upper bound of the infimum over the whole space, falling with N"
+OVER_SAMPLE = "over the sample: an upper bound of the infimum over the whole space, falling with N"
 
 
 class Expansivity(Property):
@@ -50,7 +50,8 @@ class Expansivity(Property):
         """See the options of the component.
 
         Arguments:
-            pairs: images differ by ``"labels"`` or by final ``"predictions"``.
+            pairs: images differ by ``"labels"``, by final ``"predictions"``, or where their final readouts are
+                ``"distinct"``.
             curve: points of the subsample curve.
             median_pairs: pairs behind each median distance; with fewer pairs the median is exact.
             table_rows: rows of ``class_pairs`` per reduction.
@@ -70,15 +71,20 @@ class Expansivity(Property):
         trajectory = context.trajectory
         if not len(trajectory.seeing):
             return self._undefined(context, groups)
-        matrices = {r: search(trajectory, groups.ids, len(groups.names), r, context.world) for r in REDUCTIONS}
-        whole = {r: matrix.overall() for r, matrix in matrices.items()}
+        matrices: dict[str, ClosestPairs] = {}
+        if groups.by == "distinct":  # as many classes as images: there is no table of them
+            whole = {r: closest_pair(trajectory.seen, groups.ids, r, searches=len(REDUCTIONS)) for r in REDUCTIONS}
+        else:
+            matrices = {r: search(trajectory, groups.ids, len(groups.names), r, context.world) for r in REDUCTIONS}
+            whole = {r: matrix.overall() for r, matrix in matrices.items()}
         constants = {r: constant(trajectory, whole[r], r) for r in REDUCTIONS}
         profile = profiles.depths(trajectory, groups.ids, context.seed, self.median_pairs)
         points = curves.curve(trajectory.seen, groups.ids, whole, self.curve, context.seed, context.progress)
 
         result = PropertyResult([_measurement(context, trajectory, groups, c) for c in constants.values()])
         result.measurements += [_normalised(context, result, c, profile) for c in constants.values()]
-        result.tables["class_pairs"] = self._class_pairs(context, groups, matrices, result.notes)
+        if matrices:
+            result.tables["class_pairs"] = self._class_pairs(context, groups, matrices, result.notes)
         result.tables["depth"] = _depth_table(context, profile)
         if points:
             result.tables["curve"] = _curve_table(context, points)
@@ -89,7 +95,7 @@ class Expansivity(Property):
         _add_decisions(context, trajectory, result)
         result.per_image, notes = nearest_columns(context, groups.ids, self.nearest)
         result.notes += notes
-        result.images = self._images(context, constants, matrices["min"])
+        result.images = self._images(context, constants, matrices.get("min"))
         if trajectory.blind:
             result.notes.append(trajectory.left_out(context.depth_names))
         return result
@@ -200,12 +206,13 @@ class Expansivity(Property):
         ]
         return Table(columns, rows, f"Closest pair of every two classes (by {groups.by})")
 
-    def _images(self, context: Context, constants: Mapping[str, Constant], closest: ClosestPairs) -> list[int]:
+    def _images(self, context: Context, constants: Mapping[str, Constant], closest: ClosestPairs | None) -> list[int]:
         """Dataset indices worth showing: the witnesses, then the closest class pairs."""
         rows = [row for c in constants.values() for row in c.rows]
-        a, b = np.nonzero(np.triu(closest.first >= 0, 1))
-        for p in np.argsort(closest.value[a, b], kind="stable")[: self.show]:
-            rows += [int(closest.first[a[p], b[p]]), int(closest.second[a[p], b[p]])]
+        if closest is not None:
+            a, b = np.nonzero(np.triu(closest.first >= 0, 1))
+            for p in np.argsort(closest.value[a, b], kind="stable")[: self.show]:
+                rows += [int(closest.first[a[p], b[p]]), int(closest.second[a[p], b[p]])]
         return [int(context.indices[row]) for row in dict.fromkeys(rows)]
 
 
@@ -214,7 +221,7 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
     if groups.by == "predictions":
         witness["predicted"] = [groups.names[int(groups.ids[row])] for row in found.rows]
     witness |= context.at(found.block) | {"distances": list(found.distances)}
-    note = OVER_SAMPLE
+    note = f"{READINGS[groups.by]}; {OVER_SAMPLE}"
     if trajectory.blind:
         witness["left_out"] = list(trajectory.blind)
         note += "; " + trajectory.left_out(context.depth_names)

@@ -1,4 +1,7 @@
-"""Which images count as different: by label (Definition 1) or by predicted class."""
+"""Which images count as different: by label (the paper's practice), by predicted class, or by their final readout.
+
+Definition 1 quantifies over all x, x' with g(x) != g(x'): ``distinct`` is its literal reading.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,13 @@ import numpy as np
 from stabilitykit import CellProblem
 from stabilitykit.evaluation.context import Context
 
+# The reading of Definition 1, in the words of notes.
+READINGS = {
+    "labels": "pairs of different label, the paper's practice",
+    "predictions": "pairs of different predicted class",
+    "distinct": "all pairs whose final readouts differ, Definition 1 literally",
+}
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -17,8 +27,8 @@ class Groups:
 
     Attributes:
         ids: int64 (N,), the class of each image.
-        names: one name per class.
-        by: ``"labels"`` or ``"predictions"``.
+        names: one name per class; none of ``"distinct"``, whose classes are the final readouts that occur.
+        by: ``"labels"``, ``"predictions"`` or ``"distinct"``.
     """
 
     ids: np.ndarray
@@ -28,7 +38,8 @@ class Groups:
     @property
     def sizes(self) -> np.ndarray:
         """int64 (classes,): number of images per class."""
-        return np.bincount(self.ids, minlength=len(self.names))
+        sizes: np.ndarray = np.bincount(self.ids, minlength=len(self.names))
+        return sizes
 
     @property
     def present(self) -> int:
@@ -41,6 +52,10 @@ def choose_groups(context: Context, by: str) -> Groups:
     names = [str(name) for name in context.dataset.class_names]
     if by == "labels":
         groups = Groups(np.asarray(context.labels, dtype=np.int64), names, by)
+    elif by == "distinct":
+        final = np.asarray(context.trajectory.values[-1])
+        _, ids = np.unique(final, axis=0, return_inverse=True)
+        groups = Groups(ids.reshape(-1).astype(np.int64), (), by)
     else:
         trajectory = context.trajectory
         if trajectory.num_classes != len(names):
@@ -55,6 +70,8 @@ def _nothing_to_compare(groups: Groups) -> str:
     count = len(groups.ids)
     if count == 0:
         return "expansivity compares images of different classes, and no image was evaluated; raise --limit"
+    if groups.by == "distinct":
+        return f"expansivity compares images whose final readouts differ, and those of all {count} images are equal"
     only = groups.names[int(groups.ids[0])]
     if groups.by == "predictions":
         return (

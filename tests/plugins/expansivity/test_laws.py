@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from stabilitykit_expansivity.constants import REDUCTIONS
 from stabilitykit_expansivity.expansivity import Expansivity
+from stabilitykit_expansivity.groups import READINGS
 
 from stabilitykit import CellProblem
 from stabilitykit.dynamics.space import to_space
@@ -201,6 +202,27 @@ def test_predicted_classes_separate_pairs_by_prediction(context_of, seed):
         value, i, j = brute_force(logits, predictions, "logits", reduction)
         assert (measured.value, measured.witness["indices"]) == (value, [i, j])
         assert measured.witness["predicted"] == [f"class{predictions[i]}", f"class{predictions[j]}"]
+
+
+@laws
+@given(SEEDS)
+def test_distinct_pairs_are_those_whose_final_readouts_differ(context_of, seed):
+    """Definition 1 to the letter: labels play no part."""
+    logits, labels = sample(seed)
+    logits[-1, 1] = logits[-1, 0]  # two images that end alike are no pair, whatever lies between
+    _, final = np.unique(logits[-1], axis=0, return_inverse=True)
+    result = Expansivity(pairs="distinct", curve=0).evaluate(context_of(logits, labels * 0))
+    for reduction, measured in constants(result).items():
+        value, i, j = brute_force(logits, final.reshape(-1), "logits", reduction)
+        assert (measured.value, measured.witness["indices"]) == (value, [i, j])
+        assert measured.note.startswith("all pairs whose final readouts differ") and [i, j] != [0, 1]
+    assert "class_pairs" not in result.tables
+
+
+@pytest.mark.parametrize("pairs", READINGS)
+def test_notes_name_the_reading(context_of, pairs):
+    found = constants(Expansivity(pairs=pairs).evaluate(context_of(*sample(1)))).values()
+    assert len(found) == 3 and all(m.note.startswith(READINGS[pairs]) for m in found)
 
 
 @pytest.mark.parametrize("pairs, advice", [("labels", "two classes"), ("predictions", "pairs=labels")])
