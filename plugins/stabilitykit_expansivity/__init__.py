@@ -39,6 +39,7 @@ def stabilitykit_properties() -> list[Component]:
                     "each image's nearest one of another class (auto: unless that takes many minutes)",
                     choices=("auto", "always", "never"),
                 ),
+                Option("first_depth", "int", 0, "depths before this one do not count", minimum=0),
             ),
         )
     ]

@@ -36,7 +36,7 @@ class Constant:
         value: float64, in units of the readout space.
         kind: exact on the sample; an upper bound of the sample's minimum where values are stored in float32.
         rows: the two rows of the trajectory.
-        block: depth of the largest (max) or smallest (min, mean) distance, blind depths left out.
+        block: depth of the largest (max) or smallest (min, mean) distance, depths that do not count left out.
         distances: float64 (T+1,) of the pair.
         interval: bounds of the sample's minimum where it is not exact.
     """
@@ -84,7 +84,7 @@ def reduce_distances(distances: tuple[float, ...], reduction: str, left_out: Col
 def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reduction: str, world: World) -> ClosestPairs:
     """Closest pair of every two classes under ``reduction``; the processes of ``world`` share the work.
 
-    Blind depths are left out; ``block`` counts among the others. Merging is exact, ties included: any number of
+    Excluded depths are left out; ``block`` counts among the others. Merging is exact, ties included: any number of
     processes gives the same answer.
     """
     part = closest_pairs(trajectory.seen, groups, reduction, num_groups, shard=(world.rank, world.size))
@@ -98,7 +98,7 @@ def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Cons
     rows = (found.first, found.second)
     logits = np.ascontiguousarray(trajectory.logits[:, list(rows)])
     distances = pair_distances(to_space(logits, trajectory.space))
-    value, block = reduce_distances(distances, reduction, trajectory.blind)
+    value, block = reduce_distances(distances, reduction, trajectory.excluded)
     if not trajectory.rounded:
         return Constant(reduction, found.value, Kind.EXACT, rows, int(trajectory.seeing[found.block]), distances)
     lower = max(0.0, found.value - FLOAT32_SLACK)

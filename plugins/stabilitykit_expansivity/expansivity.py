@@ -46,6 +46,7 @@ class Expansivity(Property):
         table_rows: int = 5_000,
         show: int = 6,
         nearest: str = "auto",
+        first_depth: int = 0,
     ) -> None:
         """See the options of the component.
 
@@ -57,6 +58,7 @@ class Expansivity(Property):
             table_rows: rows of ``class_pairs`` per reduction.
             show: closest class pairs (min) whose images are listed in ``result.images``.
             nearest: search for every image's nearest one of another class: ``"auto"``, ``"always"`` or ``"never"``.
+            first_depth: depths before it are left out, like blind ones.
         """
         self.pairs = pairs
         self.curve = curve
@@ -64,9 +66,11 @@ class Expansivity(Property):
         self.table_rows = table_rows
         self.show = show
         self.nearest = nearest
+        self.first_depth = first_depth
 
     def evaluate(self, context: Context) -> PropertyResult:
         """Measure; CellProblem unless at least two classes have an image."""
+        context = context.starting_at(self.first_depth)
         groups = choose_groups(context, self.pairs)
         trajectory = context.trajectory
         if not len(trajectory.seeing):
@@ -96,7 +100,7 @@ class Expansivity(Property):
         result.per_image, notes = nearest_columns(context, groups.ids, self.nearest)
         result.notes += notes
         result.images = self._images(context, constants, matrices.get("min"))
-        if trajectory.blind:
+        if trajectory.excluded:
             result.notes.append(trajectory.left_out(context.depth_names))
         return result
 
@@ -126,14 +130,16 @@ class Expansivity(Property):
 
     def verify(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """The three constants recomputed in float64 from model and data at their witnesses."""
-        return recompute.constants(context, result)
+        return recompute.constants(context, result, self.first_depth)
 
     def verify_sample(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """Normalised values, accuracy, prediction depth, and every row of the tables; no pair is searched for."""
+        context = context.starting_at(self.first_depth)
         return recompute.sample(context, result, choose_groups(context, self.pairs).ids, self.median_pairs)
 
     def per_image(self, context: Context) -> Mapping[str, np.ndarray]:
         """Correctness and prediction depth of every image."""
+        context = context.starting_at(self.first_depth)
         chosen = profiles.decisions(context.trajectory)
         settled = profiles.prediction_depth(chosen, context.trajectory.seeing)
         found = {"prediction_depth.mean": settled.astype(np.float64)}
@@ -143,6 +149,7 @@ class Expansivity(Property):
 
     def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:
         """The three constants over ``rows``, plain and normalised; nothing where these hold one class only."""
+        context = context.starting_at(self.first_depth)
         groups = choose_groups(context, self.pairs).ids[rows]
         if len(np.unique(groups)) < 2 or not len(context.trajectory.seeing):
             return {}
@@ -222,8 +229,8 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
         witness["predicted"] = [groups.names[int(groups.ids[row])] for row in found.rows]
     witness |= context.at(found.block) | {"distances": list(found.distances)}
     note = f"{READINGS[groups.by]}; {OVER_SAMPLE}"
-    if trajectory.blind:
-        witness["left_out"] = list(trajectory.blind)
+    if trajectory.excluded:
+        witness["left_out"] = list(trajectory.excluded)
         note += "; " + trajectory.left_out(context.depth_names)
     if found.kind is not Kind.EXACT:
         note += "; searched in float32 copies (over 1 GiB), the witness recomputed in float64"
@@ -244,13 +251,15 @@ def _normalised(
     context: Context, result: PropertyResult, found: Constant, profile: list[profiles.Depth]
 ) -> Measurement:
     trajectory, names = context.trajectory, context.depth_names
-    median = profiles.scale([depth.median.value for depth in profile], found.reduction, found.block, trajectory.blind)
+    median = profiles.scale(
+        [depth.median.value for depth in profile], found.reduction, found.block, trajectory.excluded
+    )
     at = f"at depth {place_text(found.block, names[found.block])}"
     where = "averaged over depths" if found.reduction == "mean" else at
     exact = all(depth.median.exact for depth in profile) and found.kind is Kind.EXACT
     pairs = profile[0].median.pairs
     note = f"divided by the median cross-class distance {where}, {median:.6g}, of {pairs} pairs"
-    if trajectory.blind:
+    if trajectory.excluded:
         note += "; " + trajectory.left_out(names)
     value = found.value / median if median > 0 else None
     witness = dict(result[PREFIX + found.reduction].witness) | {"median": median}

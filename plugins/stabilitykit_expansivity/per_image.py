@@ -17,25 +17,23 @@ WORK = 2e12
 def nearest_columns(context: Context, groups: np.ndarray, mode: str) -> tuple[dict[str, Any], list[str]]:
     """``nearest_REDUCTION`` (dataset index) and ``nearest_REDUCTION_distance`` per image, exactly, and notes.
 
-    Blind depths, at which nothing is told apart, count for max only: under min and mean they would say nothing.
+    Depths that are left out (blind ones, and those before the first) do not count.
 
     Arguments:
         groups: int64 (N,), the class of each image.
         mode: ``"auto"`` (not where it would take longer than the network itself), ``"always"`` or ``"never"``.
     """
     trajectory = context.trajectory
-    seeing = [t for t in range(trajectory.depth + 1) if t not in trajectory.blind]
-    if mode == "never" or not seeing:
+    seeing = trajectory.seeing
+    if mode == "never" or not len(seeing):
         return {}, []
-    values = trajectory.values
+    values = trajectory.seen
     work = float(len(trajectory)) ** 2 * len(seeing) * trajectory.num_classes
     if mode == "auto" and work > WORK:
         return {}, [
             f"no nearest image of another class per image: {len(trajectory)} images with {trajectory.num_classes} "
             f"outputs at {len(seeing)} depths are {work:.1g} products, above {WORK:.0g}; nearest=always searches them"
         ]
-    if len(seeing) < len(values):
-        values = np.ascontiguousarray(values[seeing])
     columns: dict[str, Any] = {}
     found = nearest_of_other_groups(values, groups, REDUCTIONS)
     for reduction in REDUCTIONS:

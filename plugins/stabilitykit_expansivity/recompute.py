@@ -19,8 +19,12 @@ SLACK = 2.0
 Verdicts = dict[str, "float | str | None"]
 
 
-def constants(context: Context, result: PropertyResult) -> Verdicts:
-    """The constants at their witnesses; a text where depth or distances of the witness are others."""
+def constants(context: Context, result: PropertyResult, first: int = 0) -> Verdicts:
+    """The constants at their witnesses; a text where depth or distances of the witness are others.
+
+    Arguments:
+        first: depths before it do not count.
+    """
     from stabilitykit.dynamics.trajectory import coincide
 
     found: Verdicts = {}
@@ -33,7 +37,7 @@ def constants(context: Context, result: PropertyResult) -> Verdicts:
         distances = pair_distances(context.readouts(rows))
         left_out = m.witness.get("left_out", ())
         logits = context.logits(rows) if left_out else ()
-        seen = [t for t in left_out if not 0 <= t < len(logits) or not coincide(logits[t], SLACK)]
+        seen = [t for t in left_out if not 0 <= t < len(logits) or (t >= first and not coincide(logits[t], SLACK))]
         if seen or len(left_out) >= len(distances):
             found[m.name] = f"the witness leaves out depths {list(left_out)}, which tell its images apart"
             continue
@@ -75,7 +79,7 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
 
     values = context.trajectory.values
     medians = [median_cross_distance(v, groups, context.seed, max_pairs=median_pairs).value for v in values]
-    chosen, blind = decisions(context.trajectory), context.trajectory.blind
+    chosen, left_out = decisions(context.trajectory), context.trajectory.excluded
     right = (chosen == context.labels).mean(axis=1)
     settled = prediction_depth(chosen, context.trajectory.seeing)
     found: Verdicts = {"prediction_depth.mean": float(settled.mean()), "accuracy": float(right[-1])}
@@ -86,11 +90,11 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
             continue
         logits = np.ascontiguousarray(context.trajectory.logits[:, context.rows_of(m.witness["indices"])])
         distances = pair_distances(to_space(logits, context.trajectory.space))
-        value, block = reduce_distances(distances, reduction, blind)
-        found[name] = value / scale(medians, reduction, block, blind)
+        value, block = reduce_distances(distances, reduction, left_out)
+        found[name] = value / scale(medians, reduction, block, left_out)
     for m in result.measurements:
-        if tuple(m.witness.get("left_out", ())) != (blind if "distances" in m.witness else ()):
-            found[m.name] = f"it leaves out depths {m.witness.get('left_out', [])}; {list(blind)} are blind"
+        if tuple(m.witness.get("left_out", ())) != (left_out if "distances" in m.witness else ()):
+            found[m.name] = f"it leaves out depths {m.witness.get('left_out', [])}; {list(left_out)} do not count"
     shares = [(chosen == chosen[-1]).mean(axis=1), np.array([(settled <= t).mean() for t in range(len(chosen))])]
     checks = {
         "class_pairs": lambda row: _pair_value(context, values, row, "a", "b"),
@@ -134,9 +138,9 @@ def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a:
     if row["value"] is None:
         return {}
     distances = _apart(context, values, row, a, b)
-    blind = context.trajectory.blind
-    value = reduce_distances(distances, row["reduction"], blind)[0]
-    fits = _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance, blind)
+    left_out = context.trajectory.excluded
+    value = reduce_distances(distances, row["reduction"], left_out)[0]
+    fits = _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance, left_out)
     return {"value": value} if fits else {"value": value, "block": None}
 
 

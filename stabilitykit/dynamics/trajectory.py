@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class Trajectory:
         indices: int64 (N,), the dataset index of each row.
         space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
         class_names: K names.
+        first: the first depth that counts (:meth:`starting_at`).
     """
 
     logits: np.ndarray
@@ -52,6 +53,21 @@ class Trajectory:
     indices: np.ndarray
     space: Space
     class_names: list[str]
+    first: int = 0
+
+    def starting_at(self, first: int) -> Trajectory:
+        """The same trajectory of which the depths below ``first`` do not count: they are left out like blind ones.
+
+        Raises:
+            CellProblem: there is no such depth.
+        """
+        if first == self.first:
+            return self
+        if not 0 <= first <= self.depth:
+            raise CellProblem(f"first_depth={first}: the depths are 0..{self.depth}; give one of them")
+        later = replace(self, first=first)
+        later.__dict__["values"] = self.values  # a cached property: not computed twice
+        return later
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -110,26 +126,35 @@ class Trajectory:
         return tuple(t for t, logits in enumerate(self.logits) if coincide(logits))
 
     @cached_property
+    def excluded(self) -> tuple[int, ...]:
+        """Depths that take no part in searches and constants: those before :attr:`first`, and :attr:`blind` ones."""
+        return tuple(sorted({*range(self.first), *self.blind}))
+
+    @cached_property
     def seeing(self) -> np.ndarray:
-        """int64 (S,), the depths that are not :attr:`blind`, ascending: searches run over them."""
-        return np.setdiff1d(np.arange(len(self.logits)), self.blind)
+        """int64 (S,), the depths that are not :attr:`excluded`, ascending: searches run over them."""
+        return np.setdiff1d(np.arange(len(self.logits)), self.excluded)
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """``values[seeing]``, (S, N, K), float64 or float32: the very same array where no depth is blind, and no copy
+        """``values[seeing]``, (S, N, K), float64 or float32: the very same array where none is excluded, and no copy
         where the others stand together."""
         seeing = self.seeing
         if len(seeing) and seeing[-1] - seeing[0] + 1 == len(seeing):
-            return self.values[seeing[0] : seeing[-1] + 1] if self.blind else self.values
+            return self.values[seeing[0] : seeing[-1] + 1] if self.excluded else self.values
         chosen: np.ndarray = self.values[seeing]
         return chosen
 
     def left_out(self, names: Sequence[str]) -> str:
-        """Words for notes: which depths are blind, by number and name (``names``: T+1); empty where none is."""
-        if not self.blind:
-            return ""
-        listed = ", ".join(f"{t} ({names[t]})" for t in self.blind)
-        return f"left out: depth{'s' if len(self.blind) > 1 else ''} {listed}, where all readouts coincide"
+        """Words for notes: which depths are left out, by number and name (``names``: T+1), and why; empty for none."""
+        blind = [t for t in self.blind if t >= self.first]
+        groups = [(range(self.first), f"before first_depth={self.first}"), (blind, "where all readouts coincide")]
+        told = []
+        for depths, why in groups:
+            if depths:
+                listed = ", ".join(f"{t} ({names[t]})" for t in depths)
+                told.append(f"left out: depth{'s' if len(depths) > 1 else ''} {listed}, {why}")
+        return "; ".join(told)
 
     @property
     def unit(self) -> str:

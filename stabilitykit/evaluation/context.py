@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +84,17 @@ class Context:
         if self.make_trajectory is None:
             raise CellProblem("this context offers no trajectory")
         return self.make_trajectory()
+
+    def starting_at(self, first: int) -> Context:
+        """The same with a trajectory of which the depths below ``first`` do not count (an option ``first_depth``).
+
+        Raises:
+            CellProblem: there is no such depth.
+        """
+        if not first:
+            return self
+        later = self.trajectory.starting_at(first)
+        return replace(self, make_trajectory=lambda: later)
 
     @property
     def labels(self) -> np.ndarray:
