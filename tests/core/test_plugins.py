@@ -115,7 +115,10 @@ def test_shipped_plugins_load_by_their_entry_points_without_torch():
         print(",".join(sorted(r.name for r in host.records if r.distribution == "stabilitykit")))
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "adapters,expansivity,lipschitz,recorded,resnets,shadowing,timm,topological,vision"
+    assert (
+        done.stdout.strip()
+        == "adapters,expansivity,lipschitz,recorded,resnets,separation,shadowing,timm,topological,vision"
+    )
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe[stabilitykit]\nx = y\n", b"[stabilitykit]\nno equals sign\n"])

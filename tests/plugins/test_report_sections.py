@@ -40,6 +40,9 @@ def run_folder(tmp_path_factory) -> Path:
         ("topological", {}),
         ("table2", {}),
         ("perturbation", {"samples": 6, "scales": "0.01+0.1"}),
+        ("window", {}),
+        ("outlying", {"rows": 5}),
+        ("entropy", {}),
     ):
         made = registry.create("property", {"name": name, "options": options})
         context = tiny_context(TinyModel(), dataset, options=options, results=dict(results))
