@@ -41,9 +41,15 @@ class Shadowed:
         }
 
 
-def shadow(values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = True) -> Shadowed:
-    """Trace every orbit by the images' true orbits, values (T+1, N, K); orbits without any tracer are dropped."""
-    tracer, eps = trace(values, orbits, start_tracer=start_tracer)
+def shadow(
+    values: np.ndarray, orbits: PseudoOrbits, *, start_tracer: bool = True, groups: np.ndarray | None = None
+) -> Shadowed:
+    """Trace every orbit by the images' true orbits, values (T+1, N, K); orbits without any tracer are dropped.
+
+    Arguments:
+        groups: int (N,): only images of the group an orbit starts in trace it; None: all.
+    """
+    tracer, eps = trace(values, orbits, start_tracer=start_tracer, groups=groups)
     traced = np.flatnonzero(tracer >= 0)
     orbits = orbits.part(traced)
     return Shadowed(orbits, orbits.delta, eps[traced], tracer[traced])

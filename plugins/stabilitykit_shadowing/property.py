@@ -13,6 +13,7 @@ from stabilitykit.base.text import place_text
 from stabilitykit.dynamics.trajectory import ALL_BLIND
 from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import lower_bounds
+from stabilitykit_shadowing.classes import of_another_class, one_class
 from stabilitykit_shadowing.exact_result import NAME as EXACT
 from stabilitykit_shadowing.exact_result import ExactResult
 from stabilitykit_shadowing.measure import Shadowed, bracket_of, shadow
@@ -61,7 +62,7 @@ class Shadowing(Property):
             raise CellProblem(f"shadowing {NEED_TWO}")
         if values.shape[0] < 2:
             raise CellProblem("shadowing needs at least one block (T >= 1)")
-        if context.model.replayed and (self.family != "nearest" or self.tracers != "data"):
+        if context.model.replayed and (self.family != "nearest" or self.tracers == "refined"):
             raise CellProblem(
                 "recorded readouts hold no network to run: use family=nearest and tracers=data, or give "
                 "the model itself"
@@ -79,11 +80,17 @@ class Shadowing(Property):
         if not len(shadowed.eps):
             return _undefined(len(trajectory), "no pseudo-orbit of the family has a tracer among the images")
         witnesses = Witnesses(context, values, shadowed)
+        if self.tracers == "same_class":
+            shadowed = shadow(values, orbits, start_tracer=self.start_tracer, groups=context.labels)
+            if not len(shadowed.eps):
+                return _undefined(len(trajectory), "no pseudo-orbit of the family has a tracer of its first class")
+            witnesses = Witnesses(context, values, shadowed, among="data tracers of the orbit's first class")
         if self.tracers == "refined":
             shadowed, witnesses = self._refined(context, values, shadowed)
         result = self._constants(context, values, shadowed, witnesses)
         if self.bracket:
             self._add_bracket(context, values, data, result)
+        result.measurements.append(of_another_class(context, data, _cautions(context)))
         result.tables["orbits"] = witnesses.table(result)
         result.images = witnesses.images(result)
         result.per_image = _per_image(len(trajectory), shadowed)
@@ -142,7 +149,7 @@ class Shadowing(Property):
                 )
             )
         exact = Kind.ESTIMATE if trajectory.rounded else Kind.EXACT
-        traced = exact if self.tracers == "data" or trajectory.rounded else Kind.UPPER
+        traced = exact if self.tracers != "refined" or trajectory.rounded else Kind.UPPER
         for name, numbers, kind in (("eps", shadowed.eps, traced), ("delta", shadowed.delta, exact)):
             for suffix, orbit in (("min", int(numbers.argmin())), ("max", int(numbers.argmax()))):
                 measurements.append(
@@ -226,7 +233,9 @@ class Shadowing(Property):
         ]
         if self.exact:
             exact = ExactResult(context, data, bounds, self.start_tracer)
-            found = exact.measurement(eps, result["Sh_profile"].value, _cautions(context))
+            # Sh_profile of fewer tracers is another system's: there is no factor between the two.
+            family = None if self.tracers == "same_class" else result["Sh_profile"].value
+            found = exact.measurement(eps, family, _cautions(context))
             result.measurements.append(found)
             result.tables["exact"] = exact.table(trajectory.unit)
 
@@ -255,6 +264,9 @@ class Shadowing(Property):
                 continue
             eps_orbit, delta_orbit = witness.get("eps_orbit"), witness.get("delta_orbit")
             eps = delta = 1.0
+            if eps_orbit and self.tracers == "same_class" and not one_class(context, eps_orbit):
+                found[measurement.name] = "its tracer is of another class than the image the orbit starts from"
+                continue
             if eps_orbit:
                 if "moved" in eps_orbit:
                     found[measurement.name] = None

@@ -24,6 +24,7 @@ class Witnesses:
     Arguments:
         refined: orbit -> (relative distance the tracer moved, its distances (T+1,)), where a refined tracer is better.
         tried: how many orbits were refined.
+        among: which true orbits were tried, in words.
     """
 
     def __init__(
@@ -33,14 +34,15 @@ class Witnesses:
         shadowed: Shadowed,
         refined: Mapping[int, tuple[float, np.ndarray]] | None = None,
         tried: int = 0,
+        among: str = "data tracers",
     ) -> None:
         self.context, self.values, self.shadowed = context, values, shadowed
         self.refined = dict(refined or {})
-        self.tried = tried
+        self.tried, self.among = tried, among
 
     def describe_tracers(self) -> str:
         if not self.tried:
-            return "data tracers"
+            return self.among
         return f"tracers refined for {self.tried} of {len(self.shadowed.eps)} orbits, {len(self.refined)} improved"
 
     def of(self, constant: Constant) -> dict[str, Any]:
