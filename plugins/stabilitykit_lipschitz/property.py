@@ -10,6 +10,7 @@ import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.evaluation.context import Context
+from stabilitykit_lipschitz.along_depth import along_depth, along_depth_again
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search
@@ -193,6 +194,7 @@ class Lipschitz(Property):
                     (low.interval.lower, None),
                     note="||J(x)||_2 at the state stored as witness, in float64",
                 ),
+                *along_depth(context, bounded, name, unit),
             ]
         )
 
@@ -220,6 +222,9 @@ class Lipschitz(Property):
         again: dict[str, float | str | None] = {}
         for measurement in result.measurements:
             witness = measurement.witness
+            if "upper" in witness:
+                again[measurement.name] = along_depth_again(measurement)
+                continue
             if "multipliers" not in witness and "input" not in witness:
                 continue
             depth = int(witness.get("depth") or 0)

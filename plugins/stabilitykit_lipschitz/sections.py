@@ -89,7 +89,12 @@ def _per_depth(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
         y=Axis.over("Lip(g_t)", [v for c in curves for _, v in c.points], zero=True, log=False),
         title="Lipschitz constant of the readout at every depth",
     )
-    return run.figure(f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval." + _missing(rows))
+    over = {m.name.rpartition(".")[2]: m.value for m in result.measurements if m.name.startswith("lipschitz.")}
+    told = [f"{name} {number(over[name])}" for name in ("mean", "spread") if over.get(name) is not None]
+    more = f" Certified bounds over depths 1 and later: {', '.join(told)}." if told else ""
+    return run.figure(
+        f"lipschitz-depth-{cell.slug}", svg, "One readout per depth: each interval." + _missing(rows) + more
+    )
 
 
 def _missing(rows: list[dict[str, Any]]) -> str:

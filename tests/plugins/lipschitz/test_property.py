@@ -88,3 +88,30 @@ def test_on_data_no_state_is_steeper_than_the_realised_norm() -> None:
             largest = max(largest, float(torch.linalg.matrix_norm(jacobian, 2).max()))
             state = model.block(t, state) if t < model.num_blocks else state
     assert low == pytest.approx(largest, rel=1e-5) and largest <= high * (1 + 1e-6)
+
+
+def test_readouts_of_their_own_have_a_mean_and_a_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = tiny_context()
+    size = int(np.prod(context.model.shape_at(0)))
+    torch.manual_seed(0)
+    heads = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, 3).double()) for _ in range(4)]
+    monkeypatch.setattr(type(context.readout), "head", lambda self, t: heads[t])
+    monkeypatch.setattr(type(context.readout), "kind", "probe")
+    norms = [np.linalg.norm(head[1].weight.detach().numpy(), 2) for head in heads]
+    result = Lipschitz().evaluate(context)
+    assert result["lipschitz"].value == pytest.approx(max(norms[1:]), rel=1e-9)
+    mean, spread = result["lipschitz.mean"], result["lipschitz.spread"]
+    assert mean.value == pytest.approx(np.mean(norms[1:]), rel=1e-9) and mean.kind is Kind.UPPER
+    assert spread.value == pytest.approx(np.std(norms[1:]), rel=1e-6) and spread.kind is Kind.ESTIMATE
+    assert mean.witness["depths"] == [1, 2, 3] and mean.witness["upper"] == pytest.approx(norms[1:], rel=1e-9)
+    assert mean.interval[0] <= mean.value == mean.interval[1]
+    again = Lipschitz().verify(context, result)
+    assert again["lipschitz.mean"] == mean.value and again["lipschitz.spread"] == spread.value
+
+
+def test_one_readout_for_all_depths_has_neither_mean_nor_spread() -> None:
+    assert {m.name for m in Lipschitz().evaluate(tiny_context()).measurements} == {
+        "lipschitz",
+        "lipschitz.probabilities",
+        "lipschitz.realised",
+    }
