@@ -5,6 +5,15 @@ from __future__ import annotations
 from stabilitykit import Component, Option, hookimpl
 
 REFERENCE = "section 3, Figure 1"
+COMMON = (
+    Option("num_classes", "int", default=10, minimum=2, help="number of classes K"),
+    Option("checkpoint", "path", help="weights (.safetensors, .pth); untrained without"),
+    Option("allow_unused", help="patterns of tensors of the file that may be left out, as loss.*"),
+    Option("weights", help="which of several sets of weights in the file, e.g. model_ema"),
+    Option("mean", "floats", help="mean per channel, subtracted from pixels (default: pixels as they are)"),
+    Option("std", "floats", help="standard deviation per channel, pixels are divided by"),
+    Option("seed", "int", default=0, minimum=0, help="seed of the untrained weights"),
+)
 
 
 def _options(depths: str) -> tuple[Option, ...]:
@@ -28,13 +37,7 @@ def _options(depths: str) -> tuple[Option, ...]:
         ),
         Option("depths", "ints", default=tuple(map(int, depths.split("-"))), help=f"blocks per stage, as {depths}"),
         Option("final_relu", "bool", default=True, help="false: blocks are exactly x + f(x)"),
-        Option("num_classes", "int", default=10, minimum=2, help="number of classes K"),
-        Option("checkpoint", "path", help="weights (.safetensors, .pth); untrained without"),
-        Option("allow_unused", help="patterns of tensors of the file that may be left out, as loss.*"),
-        Option("weights", help="which of several sets of weights in the file, e.g. model_ema"),
-        Option("mean", "floats", help="mean per channel, subtracted from pixels (default: pixels as they are)"),
-        Option("std", "floats", help="standard deviation per channel, pixels are divided by"),
-        Option("seed", "int", default=0, minimum=0, help="seed of the untrained weights"),
+        *COMMON,
     )
 
 
@@ -59,6 +62,43 @@ def stabilitykit_models() -> list[Component]:
             options=_options("3-4-6-3"),
             primary="checkpoint",
             reference=REFERENCE,
+        ),
+        Component(
+            "model",
+            "isolift",
+            "stabilitykit_resnets.isolift:isolift",
+            "IsoLift: 16 or 33 blocks x + f(x) joined by isometries from the image on; residual, wide or grouped",
+            options=(
+                Option("depth", "int", default=16, choices=(16, 33), help="T, number of blocks"),
+                Option(
+                    "variant",
+                    choices=("residual", "wide", "grouped"),
+                    default="residual",
+                    help="inside a block: a quarter of the channels, half of them, half with group convolutions",
+                ),
+                Option(
+                    "width",
+                    "int",
+                    default=64,
+                    minimum=48,
+                    maximum=1024,
+                    help="channels of h_0, even; a state has 64 * width numbers, of which the image fills 3,072",
+                ),
+                Option(
+                    "groups", "int", default=32, minimum=1, help="groups of the 3x3 convolutions of variant=grouped"
+                ),
+                Option(
+                    "spectral",
+                    "float",
+                    default=0.0,
+                    minimum=0.0,
+                    maximum=100.0,
+                    help="bound of Lip(f) of every block x + f(x), by construction; 0: none, with BatchNorm",
+                ),
+                *COMMON,
+            ),
+            primary="checkpoint",
+            reference="isometric lifts between stages",
         ),
         Component(
             "model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,22 +178,58 @@ def build(
         "final_relu": final_relu,
         "num_classes": num_classes,
     }
-    record: dict[str, Any] = {"architecture": name, "options": options, "seed": seed}
+    return finished(
+        name,
+        options,
+        lambda: RevisedResNet(
+            depths, width=width, stem=stem, grouping=grouping, final_relu=final_relu, num_classes=num_classes
+        ),
+        {**USUAL, "depths": DEPTHS.get(name)},
+        checkpoint=checkpoint,
+        allow_unused=allow_unused,
+        weights=weights,
+        mean=mean,
+        std=std,
+        seed=seed,
+    )
+
+
+def finished(
+    name: str,
+    options: Mapping[str, Any],
+    make: Callable[[], RevisedResNet],
+    usual: Mapping[str, Any],
+    *,
+    checkpoint: str | None,
+    allow_unused: str | None,
+    weights: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    seed: int,
+) -> RevisedResNetModel:
+    """The network that ``make`` makes as a model, its weights drawn from ``seed`` or read from ``checkpoint``.
+
+    Arguments:
+        options: what the architecture depends on, as a checkpoint records it. usual: what it is where not given.
+
+    Raises:
+        UsageProblem: a checkpoint of another architecture.
+        DataProblem: an unreadable checkpoint, or NaN or infinite weights.
+    """
+    record: dict[str, Any] = {"architecture": name, "options": dict(options), "seed": seed}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = RevisedResNet(
-            depths, width=width, stem=stem, grouping=grouping, final_relu=final_relu, num_classes=num_classes
-        )
+        network = make()
     names = None
     if checkpoint is not None:
         found = read_checkpoint(checkpoint)
         metadata = found.metadata
-        _same_architecture(name, options, metadata.get("model"), checkpoint)
+        _same_architecture(name, options, metadata.get("model"), checkpoint, usual)
         record["weights"] = load_into(network, found, name, Loading.of(allow_unused, weights=weights))
         record["warnings"] = remarks(record["weights"])
         told = ("dataset", "recipe", "epoch", "versions", "class_names")
         kept = {key: metadata[key] for key in told if key in metadata}
-        names = known_class_names(metadata, num_classes)
+        names = known_class_names(metadata, network.num_classes)
         record["checkpoint"] = {"file": Path(checkpoint).name, **kept}
     return RevisedResNetModel(name, network, record, names, _statistics(mean, std, name))
 
@@ -212,7 +248,9 @@ def _statistics(
     return both[0], both[1]
 
 
-def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, checkpoint: str) -> None:
+def _same_architecture(
+    name: str, options: Mapping[str, Any], trained: Any, checkpoint: str, defaults: Mapping[str, Any]
+) -> None:
     """UsageProblem when the checkpoint says it was trained with other options (not all change a shape)."""
     if not isinstance(trained, Mapping) or not isinstance(trained.get("options"), Mapping):
         return
@@ -220,11 +258,11 @@ def _same_architecture(name: str, options: Mapping[str, Any], trained: Any, chec
     if all(options.get(key, value) == value for key, value in theirs.items()):
         return
     architecture = str(trained.get("architecture", name))
-    usual = {**USUAL, "depths": DEPTHS.get(architecture)}
+    usual = defaults if architecture == name else {**USUAL, "depths": DEPTHS.get(architecture)}
     text = "".join(
         f"{key}={_option_text(theirs[key])},"
         for key in options
-        if key in theirs and _option_text(theirs[key]) != _option_text(usual[key])
+        if key in theirs and _option_text(theirs[key]) != _option_text(usual.get(key))
     )
     mine = {key: options[key] for key in options if key in theirs and options[key] != theirs[key]}
     asked = ",".join(f"{key}={_option_text(value)}" for key, value in mine.items())

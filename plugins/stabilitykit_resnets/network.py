@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -88,6 +89,7 @@ class RevisedResNet(nn.Module):
         grouping: ``"first"`` (only the first block of a stage is grouped) or ``"all"``.
         final_relu: False for the pure x + f(x).
         num_classes: K.
+        block: makes a block of (channels, groups); default the paper's bottleneck.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class RevisedResNet(nn.Module):
         grouping: str = "first",
         final_relu: bool = True,
         num_classes: int = 10,
+        block: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        made = block or partial(Bottleneck, final_relu=final_relu)
         self.width, self.final_relu, self.num_classes = width, final_relu, num_classes
         self.stem = ConvStem(width) if stem == "conv" else PatchStem(width)
         self.blocks = nn.ModuleList()
@@ -110,7 +114,7 @@ class RevisedResNet(nn.Module):
             channels *= grid[0] * grid[1]
             for number in range(depth):
                 grouped = groups if number == 0 or grouping == "all" else 1
-                self.blocks.append(Bottleneck(channels, grouped, final_relu))
+                self.blocks.append(made(channels, grouped))
                 self.grids.append(GRIDS[: stage + 1])
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(width * STEM_SIZE**2, num_classes))
 
