@@ -30,12 +30,13 @@ class LiftBlock(nn.Module):
         inner: channels inside.
         groups: of the 3x3 convolution.
         spectral: 0: BatchNorm after every convolution, no constraint. c > 0: Lip(f) <= c by construction, with biases
-            in place of BatchNorm; below 1 the block is invertible, with (1-c) d(x,y) <= d(phi x, phi y) <= (1+c) d(x,y).
+            in place of BatchNorm; below 1 the block is invertible and changes distances by factors in [1 - c, 1 + c].
     """
 
     def __init__(self, channels: int, inner: int, groups: int, spectral: float) -> None:
         super().__init__()
-        self.spectral = spectral
+        # Beside the weights, so that fingerprint and checkpoint tell it.
+        self.register_buffer("bound", torch.tensor(spectral) if spectral else None)
         self.conv1, self.conv2 = Conv1x1(channels, inner, 1), Conv3x3(inner, inner, groups)
         self.conv3 = Conv1x1(inner, channels, 1)
         norm = Bias if spectral else nn.BatchNorm2d
@@ -49,7 +50,7 @@ class LiftBlock(nn.Module):
             out = F.relu(self.norm1(self.conv1(x)))
             out = F.relu(self.norm2(self.conv2(out)))
             out = self.norm3(self.conv3(out))
-        return x + (self.spectral * out if self.spectral else out)
+        return x + (out if self.bound is None else self.bound * out)
 
 
 def isolift(

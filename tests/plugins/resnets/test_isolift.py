@@ -112,6 +112,7 @@ def test_weights_come_back_and_other_options_are_refused(tmp_path):
     save_weights(path, model.module.state_dict(), {"model": dict(model.describe())})
     again = isolift(width=48, spectral=0.9, checkpoint=str(path))
     assert again.fingerprint() == model.fingerprint()
+    assert isolift(width=48, spectral=0.5, seed=3).fingerprint() != model.fingerprint()
     with pytest.raises(UsageProblem, match=r"was not trained as isolift with spectral=0\.5"):
         isolift(width=48, spectral=0.5, checkpoint=str(path))
 
