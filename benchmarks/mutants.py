@@ -933,7 +933,8 @@ PROPERTIES = _of(
 )
 PROPERTIES += _of(
     "plugins/stabilitykit_expansivity/constants.py",
-    "plugins/expansivity/test_laws.py::test_blind_depths_change_no_constant",
+    "plugins/expansivity/test_laws.py::test_blind_depths_change_no_constant "
+    "plugins/topological/test_courses.py::test_properties_keep_the_contract",
     ("if t not in left_out]", "]", "blind depths count"),
     ("closest_pairs(trajectory.seen, groups", "closest_pairs(trajectory.values, groups", "blind depths are searched"),
     ("int(trajectory.seeing[found.block])", "int(found.block)", "depths count among those that are not blind"),

@@ -54,8 +54,9 @@ def _of_witness(context: Context, m: Measurement, distances: tuple[float, ...], 
         return f"the witness's distances are {_list(distances)}, not {_list(stored)}"
     if not _is_extreme(distances, block, reduction, tolerance, left_out):
         return f"the witness names block {block}, which does not attain it: {_list(distances)}"
-    if m.witness.get("at", context.depth_names[block]) != context.depth_names[block]:
-        return f"the witness calls block {block} {m.witness['at']!r}, which is {context.depth_names[block]!r}"
+    at = m.witness.get("at")
+    if at is not None and at != context.depth_names[block]:
+        return f"the witness calls block {block} {at!r}, which is {context.depth_names[block]!r}"
     return ""
 
 
