@@ -112,7 +112,10 @@ def measure_again(
                     if not witnesses_only:
                         one.cell = _measured(subject, prop, choice, results, record, effect)
                         results.setdefault(choice.name, one.cell.result)  # type: ignore[arg-type]
-                        one.rounded = subject.trajectory().rounded
+                        known = (
+                            subject.known_trajectory
+                        )  # of a property that needs none, none is made: its warnings were not given
+                        one.rounded = known is not None and known.rounded
                     rerun = _rerun(subject, stored[choice.label], circumstances.witness_tolerance(one.rounded))
                     context = replace(subject.context(choice, results), rerun=rerun)
                     one.witnesses = _recomputed(prop, context, stored[choice.label], witnesses_only)

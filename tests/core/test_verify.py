@@ -16,6 +16,7 @@ from stabilitykit.plugins.registry import Registry
 from stabilitykit.review.circumstances import Circumstances
 from stabilitykit.review.files import RunFiles
 from stabilitykit.review.verify import verify
+from stabilitykit.testing.fixtures import TinyDataset
 from stabilitykit.testing.mutations import Mutated, mutations
 
 
@@ -313,3 +314,35 @@ def _evaluated(limit):
     from stabilitykit.evaluation.subject import choose_indices
 
     return choose_indices(24, limit, 0)
+
+
+class Sixty(TinyDataset):
+    """Enough images to tell decisions from chance."""
+
+    def __init__(self):
+        super().__init__(count=60)
+
+
+class Depth(Property):
+    """Needs no readouts."""
+
+    name = "depth"
+
+    def evaluate(self, context):
+        return PropertyResult([Measurement("depth", float(context.model.num_blocks), Kind.EXACT, 1, reference="here")])
+
+
+def test_what_only_a_trajectory_shows_is_not_asked_of_a_run_without_one(tmp_path):
+    """That a network decides by chance is said by neither evaluate nor verify where no property needs readouts."""
+    targets = {
+        "model": "stabilitykit.testing.fixtures:TinyModel",
+        "dataset": "tests.core.test_verify:Sixty",
+        "property": "tests.core.test_verify:Depth",
+    }
+    components = [Component(kind, "tiny", target, "", distribution="d") for kind, target in targets.items()]
+    registry = Registry(PluginHost(components=components))
+    run = stabilitykit.evaluate(
+        "tiny", "tiny", "tiny", registry=registry, cache=False, output=tmp_path / "run", device="cpu"
+    )
+    assert not any("chance" in text for text in run.info["pairs"][0]["warnings"])
+    assert verify(tmp_path / "run", registry=registry).ok

@@ -130,7 +130,7 @@ def hostile_run(tmp_path_factory):
             *more,
         ]
         return subprocess.run(
-            [sys.executable, "-c", code, str(site), *arguments], capture_output=True, text=True, cwd=tmp, timeout=200
+            [sys.executable, "-c", code, str(site), *arguments], capture_output=True, text=True, cwd=tmp, timeout=900
         )
 
     done = evaluate("run", names, "--format", "json", "--report")

@@ -75,7 +75,7 @@ IMPORTS = {
 }
 
 
-def run(site, *arguments, cwd, timeout=500):
+def run(site, *arguments, cwd, timeout=900):
     return subprocess.run(
         [sys.executable, "-c", CODE, str(site), *map(str, arguments)],
         capture_output=True,
