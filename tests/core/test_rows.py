@@ -242,7 +242,7 @@ def test_a_row_that_differs_is_named_by_its_place(digits_run: Path) -> None:
     from stabilitykit.review.plan import plan_of
 
     files = RunFiles.read(digits_run)
-    plan = plan_of(files.info["request"], Registry.load(), checkpoint={}, data={}, trust=False)
+    plan = plan_of(files.info["request"], Registry.load(), checkpoint={}, data={}, trust=False, schema=files.schema)
     changed = replace(files, images=files.images.replace("True", "False", 1))
     [(key, place, text)] = disagreements(changed, changed.parsed, plan)
     assert key == ("resnet18-digits", "digits", "") and place.startswith("images.csv, row ")
