@@ -120,4 +120,6 @@ def as_logits(values: torch.Tensor, kind: str) -> torch.Tensor:
     """Logits (B, K) whose softmax is the network's answer. A probability of 0 counts as the smallest normal number."""
     if kind != "probabilities":
         return values  # the softmax of log-probabilities is the probabilities: they are logits already
+    if values.dtype.itemsize < 4:  # in 16 bits, different probabilities would have one logarithm
+        values = values.float()
     return values.clamp_min(torch.finfo(values.dtype).tiny).log()

@@ -65,7 +65,11 @@ def logits_in(context: Context, network: LowPrecisionNetwork, rows: np.ndarray, 
     """Logits (n, K), float32 or float64, of the whole network in its format, of ``rows``, integers (n,)."""
     count = -(-len(rows) // context.batch_size)
     batches: Iterator = context.progress(context.batches(rows), description, count)
-    return np.concatenate([kept_logits(context.model, network.logits(inputs)) for _, inputs in batches])
+    parts = []
+    for _, inputs in batches:
+        with context.running():
+            parts.append(kept_logits(context.model, network.logits(inputs)))
+    return np.concatenate(parts)
 
 
 def mean_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:

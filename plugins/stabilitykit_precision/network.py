@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,9 @@ class LowPrecisionNetwork:
         format: one of :data:`stabilitykit_precision.FORMATS`.
         twin: the copy.
         scheme: what was rounded and how, in words.
+        converted: the network itself is in the format, not emulated.
+
+    What is converted runs without autocast, which would convert some operations back.
     """
 
     def __init__(
@@ -36,29 +40,37 @@ class LowPrecisionNetwork:
         scheme: str,
         enter: Callable[[torch.Tensor], torch.Tensor],
         integers: IntegerNetwork | None = None,
+        converted: bool = False,
     ) -> None:
         self.format, self.twin, self.scheme = format, twin, scheme
-        self._enter, self._integers = enter, integers
+        self._enter, self._integers, self.converted = enter, integers, converted
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """The whole network: preprocessed inputs (B, C, H, W) of the model's dtype -> logits (B, K), a float dtype."""
-        return self.twin.logits(self._enter(inputs))
+        with self._running(inputs):
+            return self.twin.logits(self._enter(inputs))
 
     def initial_state(self, inputs: torch.Tensor, like: State) -> State:
         """h_0 of inputs (B, C, H, W), the stem alone in the format; dtypes as those of the clean h_0 ``like``."""
-        return _back(self.twin.initial_state(self._enter(inputs)), like)
+        with self._running(inputs):
+            return _back(self.twin.initial_state(self._enter(inputs)), like)
 
     def block(self, t: int, state: State, like: State) -> State:
         """phi_t of a clean state (B, ...), in the format; dtypes as those of the clean result ``like``."""
-        return _back(self.twin.block(t, self._entered(state)), like)
+        with self._running(state_parts(state)[0]):
+            return _back(self.twin.block(t, self._entered(state)), like)
 
     def readout(self, state: State) -> torch.Tensor:
         """g of the clean state h_T, in the format -> logits (B, K), a float dtype."""
-        return self.twin.readout(self._entered(state))
+        with self._running(state_parts(state)[0]):
+            return self.twin.readout(self._entered(state))
 
     def in_float(self) -> list[Left]:
         """What int8 leaves in float, once the network has run."""
         return self._integers.in_float() if self._integers is not None else []
+
+    def _running(self, tensor: torch.Tensor) -> AbstractContextManager[object]:
+        return torch.autocast(tensor.device.type, enabled=False) if self.converted else nullcontext()
 
     def _entered(self, state: State) -> State:
         return state_of([self._enter(part) for part in state_parts(state)])
@@ -97,7 +109,11 @@ def _cast(model: Model, format: str, example: torch.Tensor) -> LowPrecisionNetwo
     twin.module.to(dtype)
     name = str(dtype).removeprefix("torch.")
     network = LowPrecisionNetwork(
-        format, twin, f"the whole network and its inputs converted to {name} and run in it", lambda x: _to(x, dtype)
+        format,
+        twin,
+        f"the whole network and its inputs converted to {name} and run in it",
+        lambda x: _to(x, dtype),
+        converted=True,
     )
     try:
         with torch.inference_mode():

@@ -8,7 +8,6 @@ import numpy as np
 
 from stabilitykit.search.arrays import as_groups, as_values
 from stabilitykit.search.nearest.neighbours import nearest_neighbours
-from stabilitykit.search.nearest.queries import BOX_BYTES, LEAF, depths_by_spread
 from stabilitykit.search.nearest.screened import nearest_by_products
 from stabilitykit.search.parallel import run, spans, thread_count
 from stabilitykit.search.results import REDUCTIONS
@@ -98,6 +97,7 @@ def _at_nearest_depth(values: np.ndarray, groups: np.ndarray, threads: int | Non
 def _over_depths(values: np.ndarray, groups: np.ndarray, reduction: str, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """The nearest under max or mean over depths, by one tree of trajectories per group."""
     from stabilitykit.search.metric import CODES
+    from stabilitykit.search.nearest.queries import BOX_BYTES, LEAF, depths_by_spread
     from stabilitykit.search.nearest.trajectory_kernels import nearest_of_places
     from stabilitykit.search.trees.tree import grow
 
