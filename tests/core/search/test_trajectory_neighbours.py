@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabilitykit.search import brute_force_nearest_of_other_groups, nearest_of_other_groups
-from stabilitykit.search.nearest import trajectories
+from stabilitykit.search.nearest import queries
 from stabilitykit.search.nearest.screened import nearest_by_products
 
 REDUCTIONS = ("min", "max", "mean")
@@ -60,7 +60,7 @@ def test_boxes_of_some_depths_and_long_readouts(monkeypatch: pytest.MonkeyPatch)
     values[:, 50:] = values[:, :1]
     values[2, 50:] = rng.normal(size=(100, 3))  # identical but at one depth
     groups = rng.integers(0, 4, 150)
-    monkeypatch.setattr(trajectories, "BOX_BYTES", 2 * 150 * 3 * 8)
+    monkeypatch.setattr(queries, "BOX_BYTES", 2 * 150 * 3 * 8)
     agree(values, groups)
     agree(rng.normal(size=(3, 90, 64)).astype(np.float32), rng.integers(0, 5, 90))
     huge = nearest_of_other_groups(1e145 * rng.normal(size=(2, 20, 50)), np.arange(20) % 2)
