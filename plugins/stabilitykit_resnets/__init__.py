@@ -12,6 +12,12 @@ COMMON = (
     Option("weights", help="which of several sets of weights in the file, e.g. model_ema"),
     Option("mean", "floats", help="mean per channel, subtracted from pixels (default: pixels as they are)"),
     Option("std", "floats", help="standard deviation per channel, pixels are divided by"),
+    Option(
+        "init",
+        choices=("torch", "kaiming_fan_out"),
+        default="torch",
+        help="untrained convolutions: torch's own, or Kaiming's normal distribution over the outputs",
+    ),
     Option("seed", "int", default=0, minimum=0, help="seed of the untrained weights"),
 )
 

@@ -66,6 +66,7 @@ def isolift(
     weights: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    init: str = "torch",
     seed: int = 0,
 ) -> RevisedResNetModel:
     """A network of ``depth`` blocks whose states all have 64 * width numbers: h_0 is the image, padded with zeros.
@@ -120,5 +121,6 @@ def isolift(
         weights=weights,
         mean=mean,
         std=std,
+        init=init,
         seed=seed,
     )

@@ -150,6 +150,7 @@ def build(
     weights: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    init: str = "torch",
     seed: int = 0,
 ) -> RevisedResNetModel:
     """Build a revised ResNet, untrained from ``seed`` or with the weights of ``checkpoint``.
@@ -190,6 +191,7 @@ def build(
         weights=weights,
         mean=mean,
         std=std,
+        init=init,
         seed=seed,
     )
 
@@ -205,6 +207,7 @@ def finished(
     weights: str | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    init: str,
     seed: int,
 ) -> RevisedResNetModel:
     """The network that ``make`` makes as a model, its weights drawn from ``seed`` or read from ``checkpoint``.
@@ -220,6 +223,9 @@ def finished(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make()
+        if init == "kaiming_fan_out":
+            _kaiming_fan_out(network)
+            record["init"] = init
     names = None
     if checkpoint is not None:
         found = read_checkpoint(checkpoint)
@@ -232,6 +238,13 @@ def finished(
         names = known_class_names(metadata, network.num_classes)
         record["checkpoint"] = {"file": Path(checkpoint).name, **kept}
     return RevisedResNetModel(name, network, record, names, _statistics(mean, std, name))
+
+
+def _kaiming_fan_out(network: nn.Module) -> None:
+    """Convolutions as in the authors' code: normal, variance 2 / (outputs * kernel); the rest as it is."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _statistics(

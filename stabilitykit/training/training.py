@@ -1,4 +1,7 @@
-"""Training: Adam and cross-entropy (paper section 3), seeded, checkpointed every epoch, resumable bit for bit."""
+"""Training: Adam and cross-entropy (paper section 3), seeded, checkpointed every epoch, resumable bit for bit.
+
+What else a training may do is in :mod:`stabilitykit.training.recipe`.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,13 @@ from stabilitykit.base.errors import CellProblem, DataProblem, UsageProblem
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.dynamics.trajectory import batches
+from stabilitykit.training.augmentation import Augmented
 from stabilitykit.training.checkpoints import fit_weights, load_pickled, save_pickled, save_weights
 from stabilitykit.training.metrics import classification_metrics, predict
+from stabilitykit.training.recipe import Recipe
+from stabilitykit.training.steps import Stepper
 
 STATE_VERSION = 1
-HIGHEST_LR = 1e3
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; the defaults are the paper's.
-
-    Attributes:
-        epochs: passes over the images.
-        batch_size: images per step. A last batch of one image is left out: BatchNorm has no variance for it.
-        lr: learning rate of Adam, other parameters as PyTorch has them.
-        seed: of the order of images (a function of seed and epoch alone) and of dropout.
-        patience: stop after this many epochs without a lower validation loss and keep the best; None: never.
-    """
-
-    epochs: int = 100
-    batch_size: int = 400
-    lr: float = 1e-4
-    seed: int = 0
-    patience: int | None = None
 
 
 @dataclass
@@ -106,14 +92,14 @@ def train(
     _check(model, dataset, recipe, validation, len(indices))
     device = torch.device(device)
     module = model.module.to(device)
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=recipe.lr)
+    stepper = Stepper(module, recipe, _steps(len(indices), recipe.batch_size))
     labels = np.asarray(dataset.labels)
     training, best = Training(), None
-    identity = {**(identity or {}), "recipe": {**asdict(recipe), "epochs": None, "patience": None}}
+    identity = {**(identity or {}), "recipe": recipe.identity()}
     torch.manual_seed(recipe.seed)
     if resume and output is not None and state_path(output).exists():
         best = _restore(
-            load_pickled(state_path(output)), state_path(output), model, optimizer, training, identity, device
+            load_pickled(state_path(output)), state_path(output), model, stepper, training, identity, device
         )
     while len(training.history) < recipe.epochs:
         if recipe.patience is not None and _stalled(training, recipe.patience):
@@ -121,26 +107,27 @@ def train(
             break
         started, number = time.monotonic(), len(training.history) + 1
         order = np.random.Generator(np.random.PCG64([recipe.seed, number])).permutation(indices)
-        record = _epoch(model, dataset, labels, order, number, recipe, optimizer, device, watcher)
-        if validation is not None:
-            truth, logits = predict(model, *validation, batch_size=recipe.batch_size, device=device)
-            result = classification_metrics(truth, logits)
-            record.validation_loss, record.validation_accuracy = result["loss"], result["accuracy"]
-        training.history.append(record)
-        if recipe.patience is not None and _best(training) == number:
-            best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+        record = _epoch(model, dataset, labels, order, number, recipe, stepper, device, watcher)
+        # What is watched and kept are the averaged weights; training goes on from those of the last step.
+        with stepper.averaged():
+            if validation is not None:
+                truth, logits = predict(model, *validation, batch_size=recipe.batch_size, device=device)
+                result = classification_metrics(truth, logits)
+                record.validation_loss, record.validation_accuracy = result["loss"], result["accuracy"]
+            training.history.append(record)
+            if recipe.patience is None or _best(training) == number:
+                best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         training.kept = _best(training) if recipe.patience is not None else number
         if output is not None:
             # The state goes first: it holds the weights too, so a kill between the two files loses nothing.
-            save_pickled(state_path(output), _state(model, optimizer, training, best, identity, device))
-            _save(output, best if recipe.patience is not None else module.state_dict(), training, recipe, metadata)
+            kept = best if recipe.patience is not None or recipe.average else None
+            save_pickled(state_path(output), _state(model, stepper, training, kept, identity, device))
+            _save(output, best, training, recipe, metadata)
         if watcher is not None:
             watcher.epoch(record, time.monotonic() - started)
-    if recipe.patience is not None and best is not None:
+    if best is not None:
         fit_weights(module, best, model.name)
-        training.kept = _best(training)
-    else:
-        training.kept = len(training.history)
+    training.kept = _best(training) if recipe.patience is not None else len(training.history)
     module.eval()
     if output is not None and training.history:
         _save(output, module.state_dict(), training, recipe, metadata)
@@ -159,22 +146,22 @@ def _epoch(
     order: np.ndarray,
     number: int,
     recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
+    stepper: Stepper,
     device: torch.device,
     watcher: Watcher | None,
 ) -> Epoch:
-    if len(order) % recipe.batch_size == 1 and len(order) > 1:
-        order = order[:-1]
-    steps = -(-len(order) // recipe.batch_size)
+    steps = _steps(len(order), recipe.batch_size)
+    order = order[: steps * recipe.batch_size]
+    if recipe.augment:
+        dataset = Augmented(dataset, recipe.augment, recipe.seed, number)
     model.module.train()
     total, right, seen = 0.0, 0, 0
     for step, (rows, inputs) in enumerate(batches(model, dataset, order, recipe.batch_size, device), 1):
         target = torch.from_numpy(labels[order[rows]]).to(device)
-        logits = model.logits(inputs)
-        loss = F.cross_entropy(logits, target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        with stepper.precision(device):
+            logits = model.logits(inputs)
+        loss = F.cross_entropy(logits.float(), target)
+        stepper.step(loss)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise CellProblem(
@@ -188,19 +175,21 @@ def _epoch(
     return Epoch(number, total / seen, right / seen)
 
 
+def _steps(images: int, batch_size: int) -> int:
+    """Steps of an epoch; a last batch of one image is left out."""
+    return max(images // batch_size + (images % batch_size > 1), 1)
+
+
 def _check(
     model: Model, dataset: Dataset, recipe: Recipe, validation: tuple[Dataset, np.ndarray] | None, count: int
 ) -> None:
     if not any(p.requires_grad for p in model.module.parameters()):
         raise UsageProblem(f"model {model.name} has no parameters to train")
-    if recipe.epochs < 1 or recipe.batch_size < 1 or not 0 < recipe.lr <= HIGHEST_LR:
-        raise UsageProblem(
-            f"epochs and batch size are at least 1 and lr is positive, at most {HIGHEST_LR:g}; got {recipe}"
-        )
+    recipe.check()
     if count < 2:
         raise UsageProblem(f"training takes at least 2 images; got {count}")
-    if recipe.patience is not None and (validation is None or recipe.patience < 1):
-        raise UsageProblem("early stopping (--patience, at least 1) needs --validation images")
+    if recipe.patience is not None and validation is None:
+        raise UsageProblem("early stopping (--patience) needs images to watch: --hold-out or --validation")
     for data in (dataset, *(validation or ())[:1]):
         if len(data.class_names) != model.num_classes:
             raise UsageProblem(
@@ -237,7 +226,7 @@ def _save(
 
 def _state(
     model: Model,
-    optimizer: torch.optim.Optimizer,
+    stepper: Stepper,
     training: Training,
     best: Mapping[str, torch.Tensor] | None,
     identity: Mapping[str, Any],
@@ -249,7 +238,7 @@ def _state(
         "history": [asdict(e) for e in training.history],
         "weights": dict(model.module.state_dict()),
         "best": None if best is None else dict(best),
-        "optimizer": optimizer.state_dict(),
+        **stepper.state_dict(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
@@ -259,7 +248,7 @@ def _restore(
     state: Any,
     path: Path,
     model: Model,
-    optimizer: torch.optim.Optimizer,
+    stepper: Stepper,
     training: Training,
     identity: Mapping[str, Any],
     device: torch.device,
@@ -268,6 +257,7 @@ def _restore(
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
         raise DataProblem(f"{path} is no training state of this version; remove it to start over")
     theirs: dict[str, Any] = state["identity"]
+    theirs = {**theirs, "recipe": {**Recipe().identity(), **theirs["recipe"]}}
     different = _differences(theirs, identity)
     if different:
         raise UsageProblem(
@@ -275,7 +265,7 @@ def _restore(
             "give the same options or another --output"
         )
     fit_weights(model.module, state["weights"], model.name)
-    optimizer.load_state_dict(state["optimizer"])
+    stepper.load_state_dict({**state, "average": state.get("average"), "schedule": state.get("schedule")})
     torch.set_rng_state(state["rng"])
     if device.type == "cuda" and state["cuda_rng"] is not None:
         torch.cuda.set_rng_state(state["cuda_rng"], device)

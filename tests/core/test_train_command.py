@@ -108,7 +108,7 @@ def test_number_of_classes_follows_the_dataset(tmp_path: Path) -> None:
         (["-d", "digit:train"], "did you mean digits"),
         (["-o", "a.pth"], ".safetensors"),
         (["--device", "cuda:7"], "device"),
-        (["--patience", "2"], "needs --validation"),
+        (["--patience", "2"], "--hold-out or --validation"),
         (["-d", "npz:nowhere.npz"], "nowhere.npz"),
         (["-o", "{tmp}/file/a.safetensors"], "cannot"),
     ],
@@ -162,3 +162,26 @@ def test_kill_9_and_resume_give_the_same_file(tmp_path: Path) -> None:
     assert 1 <= metadata["epoch"] < 8
     assert run(command(broken)[3:]) == 0
     assert broken.read_bytes() == straight.read_bytes()
+
+
+def test_a_recipe_is_recorded_and_held_out_images_choose_the_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "a.safetensors"
+    arguments = [a for a in SMALL if a not in ("--validation", "digits:test", "--lr", "1e-2")]
+    chosen = ["--recipe", "augmented", "--augment", "crop", "--average", "0.5", "--hold-out", "60", "--patience", "2"]
+    line = [*arguments, *chosen, "--test", "digits:test", "--epochs", "2", "-o", str(output), "--format", "json"]
+    assert run(line) == 0
+    shown = capsys.readouterr()
+    result = json.loads(shown.out)
+    assert "images/s" in shown.err and "left" in shown.err
+    assert result["evaluated_on"] == "digits:test" and result["metrics"]["n"] == 597
+    _, metadata = load_weights(output)
+    recipe = metadata["recipe"]
+    assert recipe["augment"] == ["crop"] and recipe["schedule"] == "onecycle" and recipe["amp"] == "bfloat16"
+    assert recipe["lr"] == 1e-3 and recipe["limit"] == 300 and recipe["hold_out"] == 60
+    assert metadata["dataset"]["images"] == 240
+    losses = [epoch["validation_loss"] for epoch in result["history"]]
+    assert result["kept_epoch"] == int(np.argmin(losses)) + 1
+    assert run([*line, "--validation", "digits:test"]) == 2
+    assert "--hold-out and --validation" in capsys.readouterr().err

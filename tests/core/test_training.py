@@ -16,7 +16,8 @@ from torch import nn
 from stabilitykit import CellProblem, Dataset, Model, UsageProblem
 from stabilitykit.training.checkpoints import load_weights
 from stabilitykit.training.metrics import classification_metrics, predict
-from stabilitykit.training.training import Epoch, Recipe, state_path, train
+from stabilitykit.training.recipe import Recipe
+from stabilitykit.training.training import Epoch, state_path, train
 
 
 class Stripes(Dataset):
@@ -236,7 +237,7 @@ def test_damaged_state_is_one_line(tmp_path: Path) -> None:
         (Recipe(lr=float("nan")), "lr is positive"),
         (Recipe(lr=-1), "lr is positive"),
         (Recipe(lr=1e38), "at most 1000"),
-        (Recipe(patience=2), "needs --validation"),
+        (Recipe(patience=2), "--hold-out or --validation"),
     ],
 )
 def test_unusable_recipes(recipe: Recipe, words: str) -> None:
