@@ -3,8 +3,8 @@
     python examples/paper/reproduce.py --mnist-root data/MNIST --cifar-npz data/cifar10 --checkpoints weights
 
 Weights found in --checkpoints (mnist_r18.safetensors, mnist_r50..., cifar_r18..., cifar_r50...) are used; with --train
-the missing ones are trained there first (--recipe augmented: flips and crops; paper: its text to the letter). A model without
-weights is left out, and the results say so. CIFAR-10 is read from train.npz and test.npz (arrays X, y).
+the missing ones are trained there first (--recipe augmented: flips and crops; paper: its text to the letter). A model
+without weights is left out, and the results say so. CIFAR-10 is read from train.npz and test.npz (arrays X, y).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def named_classes(path: Path, folder: Path) -> Path:
 
 
 def train(name: str, given: argparse.Namespace, weights: Path) -> None:
-    """`stabilitykit train`, going on where an interrupted training stopped. A mirrored digit is none: MNIST is cropped."""
+    """`stabilitykit train`, going on where an interrupted training stopped."""
     data = data_of(name, given)
     assert data is not None
     (first, last) = (f"{d['name']}:" + ",".join(f"{k}={v}" for k, v in d["options"].items()) for d in data)
@@ -109,6 +109,7 @@ def train(name: str, given: argparse.Namespace, weights: Path) -> None:
             last,
             "--recipe",
             given.recipe,
+            # A mirrored digit is none.
             *(["--augment", "crop"] if given.recipe == "augmented" and name.startswith("mnist") else []),
             *(["--epochs", str(given.epochs)] if given.epochs else []),
             "--seed",

@@ -35,7 +35,7 @@ class Stepper:
         )
 
     def step(self, loss: torch.Tensor) -> None:
-        """Follow the gradient of ``loss`` (a scalar), then move the learning rate and the average."""
+        """Follow the gradient of ``loss``, a float32 scalar, then move the learning rate and the average."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
