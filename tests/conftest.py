@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Several tests start threads and processes; one BLAS thread each keeps two cores from being fought over.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# A worker per core, and tests that start processes: with two threads each, tiny tensors cost five times the processor
+# time, spent waiting for the other thread. Tests about threads ask for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Machines are slow and shared: a law is about values, never about time.
 settings.register_profile("laws", deadline=None, max_examples=40)
 settings.load_profile("laws")
