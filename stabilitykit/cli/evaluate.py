@@ -211,7 +211,8 @@ def run_evaluation(
     records: list[Recorder] = []
 
     def recorder() -> Recorder:
-        made = worker.recorder(output, resume, printing) if isinstance(worker, Worker) else None
+        listeners = {listener.key: listener.culprit for listener in registry.host.listeners}
+        made = worker.recorder(output, resume, printing, listeners) if isinstance(worker, Worker) else None
         records.append(made or FolderRecorder(output, resume))
         return records[0]
 

@@ -13,12 +13,14 @@ from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import PropertyResult
 from stabilitykit.base.watch import watch
 from stabilitykit.dynamics.extraction import Extraction
+from stabilitykit.evaluation.announcing import Announcing
 from stabilitykit.evaluation.job import Job
 from stabilitykit.evaluation.selection import Choice, choose, order_properties
 from stabilitykit.evaluation.settings import Settings
 from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.device import check_torch_pair, choose_device
 from stabilitykit.machine.distributed import join_world
+from stabilitykit.plugins.listening import Event
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import Cell, RunFolder, load_run, measurement_rows
 from stabilitykit.runs.recorder import FolderRecorder, Recorder
@@ -192,6 +194,8 @@ def evaluate(
     if not world.leads or (recorder is None and output is None):
         recorder = Recorder
     with FolderRecorder(Path(output or ""), resume) if recorder is None else recorder() as records:
+        told = registry.host.listeners if world.leads and not records.announces else []
+        announcing = Announcing(told) if told else None
         job = Job(
             registry,
             models,
@@ -208,8 +212,11 @@ def evaluate(
             world,
             cell_timeout,
             watch().lost,
+            announcing,
         )
         job.run()
+    if announcing is not None:
+        announcing.tell(Event.of_run([cell.to_json() for cell in records.cells], records.content(), records.path))
     return Run(records.cells, records.path, records.content(), records.decisions)
 
 

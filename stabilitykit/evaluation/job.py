@@ -13,6 +13,7 @@ from stabilitykit.base.errors import CellProblem, PluginProblem, StabilityKitErr
 from stabilitykit.base.results import PropertyResult, to_plain
 from stabilitykit.base.watch import task, watch
 from stabilitykit.evaluation.acceptance import rechecked, stored_form
+from stabilitykit.evaluation.announcing import Announcing
 from stabilitykit.evaluation.blame import blaming, culprit_of, describe_failure, pass_on
 from stabilitykit.evaluation.cautions import cautions_after, cautions_before
 from stabilitykit.evaluation.chain_check import certify, marked, require, warn_of
@@ -26,6 +27,7 @@ from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.distributed import World
 from stabilitykit.machine.process_state import Functions, ProcessState
+from stabilitykit.plugins.listening import Event
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import Cell
 from stabilitykit.runs.recorder import Recorder
@@ -46,6 +48,7 @@ class Job:
         recorder: is given each cell when it is finished, and knows those that earlier workers of this run finished.
         cell_timeout: seconds after which a worker may be killed; None: never.
         lost: cells that cost an earlier worker its life, by slug, with their error.
+        announcing: tells plugins of finished cells; None: somebody else does, or nobody listens.
         subjects, provenance: as run.json keeps them.
     """
 
@@ -64,6 +67,7 @@ class Job:
     world: World
     cell_timeout: float | None = None
     lost: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    announcing: Announcing | None = None
     subjects: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     _effect: ExtractionEffect | None = None
@@ -112,6 +116,7 @@ class Job:
         if all(cells[choice.label].slug in self.lost for choice in waiting):
             for choice in waiting:
                 self._finish(self._lost(cells[choice.label]))
+                self._announce(cells[choice.label], functions)
             return
         before, subject = ProcessState.now(), None
         try:
@@ -144,6 +149,8 @@ class Job:
             for choice in waiting:
                 self._finish(self._failed(cells[choice.label], culprit, error))
             self._check_process(functions, before, culprit.culprit)
+            for choice in waiting:
+                self._announce(cells[choice.label], functions)
             return
         try:
             if not any((s["model"], s["dataset"]) == (model.label, dataset.label) for s in self.subjects):
@@ -191,6 +198,8 @@ class Job:
                 self._finish(cell)
                 self._save_images(subject, cell)
                 self._check_process(functions, state, choice.culprit)
+                if cell.slug not in earlier or earlier[cell.slug].to_json() != cell.to_json():
+                    self._announce(cell, functions)
 
     def _run_cell(
         self,
@@ -281,6 +290,16 @@ class Job:
         self._spoiled = ""
         if changed and self._left > 0:
             watch().give_up(culprit, ", ".join(changed))
+
+    def _announce(self, cell: Cell, functions: Functions) -> None:
+        """Tell plugins of a finished cell. What they change of the process is theirs, not the next property's."""
+        if self.announcing is None:
+            return
+        before = ProcessState.now()
+        self.announcing.tell(Event.of_cell(cell.to_json(), self._info(), self.recorder.path))
+        replaced, changed = functions.replaced(), ProcessState.now().changed_since(before)
+        if replaced or changed:
+            watch().give_up(self.announcing.culprits, ", ".join(filter(None, [replaced, *changed])))
 
     @staticmethod
     def _blank(model: Choice, dataset: Choice, choice: Choice) -> Cell:

@@ -23,9 +23,9 @@ from stabilitykit.machine.process_state import Functions, ProcessState
 from stabilitykit.plugins import hookspecs
 from stabilitykit.plugins.component import KINDS, Command, Component, ReportSection
 from stabilitykit.plugins.contract import check_command, check_component, check_section
+from stabilitykit.plugins.listening import CELL_FINISHED, LOADING_VARIABLE, RUN_FINISHED, Listener
 
 GROUP = hookspecs.PROJECT
-TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
 DEFAULT_TIMEOUT = 20.0
 
 
@@ -59,6 +59,7 @@ class PluginHost:
     components: list[Component] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     sections: list[ReportSection] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
 
     @property
     def failures(self) -> list[PluginRecord]:
@@ -115,6 +116,11 @@ def _find_one_by_one() -> list[Any]:
     return points
 
 
+def key_of(point: Any) -> str:
+    """An entry point on one line, by which processes of a run speak of it."""
+    return f"{point.name} = {point.value} ({_distribution(point)})"
+
+
 def load_plugins(points: Iterable[Any] | None = None) -> PluginHost:
     """Load every plugin; one that fails is a record with its reason.
 
@@ -136,7 +142,7 @@ def load_plugins(points: Iterable[Any] | None = None) -> PluginHost:
             continue  # The same distribution found twice on sys.path (editable install run from its own folder).
         seen.add((record.name, record.target, record.distribution))
         start = time.perf_counter()
-        key = f"{record.name} = {record.target} ({record.distribution})"
+        key = key_of(point)
         try:
             if key in listener.broken:
                 raise PluginProblem(listener.broken[key])
@@ -152,9 +158,10 @@ def load_plugins(points: Iterable[Any] | None = None) -> PluginHost:
             if isinstance(error, _Tampered):
                 listener.give_up(f"plugin {record.name} of {record.owner}", str(error), plugin=key)
         else:
-            host.components += offers[0]
-            host.commands += offers[1]
-            host.sections += offers[2]
+            host.components += offers.components
+            host.commands += offers.commands
+            host.sections += offers.sections
+            host.listeners += offers.listeners
         record.seconds = time.perf_counter() - start
         host.records.append(record)
     return host
@@ -164,14 +171,14 @@ class _Tampered(PluginProblem):
     """Importing a plugin changed what all share."""
 
 
-def _untampered(point: Any, record: PluginRecord, functions: Functions) -> Any:
+def _untampered(point: Any, record: PluginRecord, functions: Functions) -> PluginHost:
     """What the plugin offers; _Tampered when loading it changed the process or replaced somebody else's function."""
     if record.target.partition(":")[0] in sys.modules:
-        return _answers(point.load(), record)  # imported before, and looked at then
+        return _answers(point, record)  # imported before, and looked at then
     before, modules = ProcessState.now(), set(sys.modules)
-    offers, failure = None, None
+    offers, failure = PluginHost(), None
     try:
-        offers = _answers(point.load(), record)
+        offers = _answers(point, record)
     except BaseException as error:  # what it changed before it failed is changed all the same
         failure = error
     changed = ProcessState.now().changed_since(before)
@@ -191,13 +198,15 @@ def _untampered(point: Any, record: PluginRecord, functions: Functions) -> Any:
     return offers
 
 
-def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[Command], list[ReportSection]]:
+def _answers(point: Any, record: PluginRecord) -> PluginHost:
     """Register one plugin with a manager of its own (so that it can break no other) and call its hooks."""
+    plugin = point.load()
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, name=record.name)
     manager.check_pending()
-    if not manager.get_hookcallers(plugin):
+    hooks = [caller.name for caller in manager.get_hookcallers(plugin) or ()]
+    if not hooks:
         raise PluginProblem(
             f"{record.target} implements no stabilitykit hook; decorate its functions with @stabilitykit.hookimpl"
         )
@@ -219,12 +228,15 @@ def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[C
         check_command(command)
     for section in sections:
         check_section(section)
+    told = tuple(hook for hook in (CELL_FINISHED, RUN_FINISHED) if hook in hooks)
+    listener = Listener(key_of(point), f"plugin {record.name} of {record.owner}", told, manager)
     record.provides = (
         [f"{c.kind} {c.name}" for c in components]
         + [f"command {c.name}" for c in commands]
         + [f"report section {s.name}" for s in sections]
+        + [f"hook {hook}" for hook in told]
     )
-    return components, commands, sections
+    return PluginHost([], components, commands, sections, [listener] if told else [])
 
 
 def _flatten(answers: list[Any], kind: type, hook: str) -> list[Any]:
@@ -265,7 +277,7 @@ def _version(point: Any) -> str:
 
 
 def _timeout_from_environment() -> float:
-    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    text = os.environ.get(LOADING_VARIABLE, "")
     try:
         return max(float(text), 0.1) if text else DEFAULT_TIMEOUT
     except ValueError:

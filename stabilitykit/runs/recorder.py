@@ -22,9 +22,11 @@ class Recorder:
         info: run.json's content (request, provenance, subjects), without the list of cells.
         decisions: what each network decided about every image, by (model, dataset).
         path: the run folder; None: there is none.
+        announces: whether whoever takes the cells tells plugins of them; else the run does.
     """
 
     path: Path | None = None
+    announces: bool = False
 
     def __init__(self) -> None:
         self.cells: list[Cell] = []

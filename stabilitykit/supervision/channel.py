@@ -36,6 +36,10 @@ class Channel:
     def fileno(self) -> int:
         return self._end.fileno()
 
+    def patience(self, seconds: float) -> None:
+        """Give up, with Closed, sending what the other side does not read within ``seconds``."""
+        self._end.settimeout(seconds)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._end.close()

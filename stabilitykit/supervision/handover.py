@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class HandingOver(Recorder):
     """Sends cells and pictures to the supervisor; knows what earlier workers of this run finished."""
 
+    announces = True
+
     def __init__(self, tell: Callable[[Any], None], inheritance: Inheritance, answer: Mapping[str, Any]) -> None:
         """``answer``: the supervisor's, with the folder and what it held when it was opened."""
         super().__init__()

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import os
 import select
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stabilitykit.plugins.listening import Event
+from stabilitykit.supervision.audience import Audience, say
 from stabilitykit.supervision.channel import JSON, Channel, Closed
+from stabilitykit.supervision.child import GRACE, Child
 from stabilitykit.supervision.death import how_it_ended
 from stabilitykit.supervision.inheritance import Inheritance
-from stabilitykit.supervision.worker import run_worker
+from stabilitykit.supervision.listening import Listening
 
 if TYPE_CHECKING:
     from stabilitykit.runs.recorder import Recorder
@@ -30,8 +33,6 @@ if TYPE_CHECKING:
     Show = Callable[[Recorder, dict[str, Any]], Callable[[], int] | None]
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-# A worker that is done has this long to let its libraries clean up; one that closed its connection, to die.
-GRACE = 2.0
 
 
 def supervise(command: Callable[[], int], show: Show) -> int:
@@ -57,6 +58,9 @@ class Supervisor:
         self._wake, self._woken = os.pipe()
         self._spoke = False  # something of the command's own output is printed: it cannot be run again
         self._status = "interrupted"
+        self._child: Child | None = None
+        self._audience = Audience(self._own_descriptors)
+        self._earlier: dict[str, dict[str, Any]] = {}  # cells of the run to resume, as JSON, by slug
 
     def run(self) -> int:
         self._listen()
@@ -70,6 +74,7 @@ class Supervisor:
             return 1
         finally:
             self._close_run()
+            self._audience.settle(lambda: bool(self._signal), self._wake)
 
     def _listen(self) -> None:
         """Signals only leave a note; one that the parent chose to ignore (nohup, a background job) stays ignored."""
@@ -78,11 +83,10 @@ class Supervisor:
             self._signal = number
 
         def pause(number: int, frame: Any) -> None:
-            self._signal_worker(signal.SIGSTOP)
+            self._signal_workers(signal.SIGSTOP)
             os.kill(os.getpid(), signal.SIGSTOP)
-            self._signal_worker(signal.SIGCONT)
+            self._signal_workers(signal.SIGCONT)
 
-        self._worker = 0
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
@@ -95,36 +99,35 @@ class Supervisor:
 
     def _run_worker(self) -> int | None:
         """Start a worker and listen to it to its end -> exit code, or None: another one goes on."""
-        ours, theirs = Channel.pair()
-        with tempfile.TemporaryFile() as trace:
-            sys.stdout.flush()
-            self._worker = os.fork()
-            if self._worker == 0:
-                ours.close()
-                os.close(self._wake)
-                os.close(self._woken)
-                run_worker(theirs, self._inheritance, self._command, trace.fileno())
-            theirs.close()
-            listening = _Listening()
-            try:
-                with contextlib.suppress(Closed):
-                    self._listen_to(ours, listening)
-                status, alive = self._bury(listening)
-                if self._signal:
-                    self._take_handed_over(ours)
-            finally:
-                ours.close()
-            trace.seek(0)
-            text = trace.read(1 << 16).decode(errors="replace")
+        child = self._child = Child(self._command, self._inheritance, self._own_descriptors())
+        listening = Listening()
+        try:
+            with contextlib.suppress(Closed):
+                self._listen_to(child.channel, listening)
+            status, alive = self._bury(child, listening)
+            if self._signal:
+                self._take_handed_over(child.channel)
+            text = child.last_words()
+        finally:
+            self._child = None
+            child.close()
         if self._signal:
             return self._interrupted()
         if listening.code is not None:
             return listening.code
         return self._lost(listening, how_it_ended(status, alive, text))
 
-    def _listen_to(self, channel: Channel, listening: _Listening) -> None:
+    def _own_descriptors(self) -> list[int]:
+        """What no worker is to hold: its end would stay open when ours is closed."""
+        child = [] if self._child is None else [self._child.channel.fileno()]
+        return [self._wake, self._woken, *child, *self._audience.descriptors()]
+
+    def _listen_to(self, channel: Channel, listening: Listening) -> None:
         while not self._signal:
-            ready, _, _ = select.select([channel.fileno(), self._wake], [], [], listening.patience())
+            descriptors = [channel.fileno(), self._wake, *self._audience.descriptors()]
+            patience = min(listening.patience(), self._audience.patience())
+            ready = select.select(descriptors, [], [], None if patience == math.inf else patience)[0]
+            self._audience.attend(ready)
             if self._wake in ready:
                 with contextlib.suppress(OSError):
                     os.read(self._wake, 512)
@@ -155,33 +158,20 @@ class Supervisor:
                 elif message.get("t") == "decisions":
                     self._decide(message["decisions"])
 
-    def _bury(self, listening: _Listening) -> tuple[int, bool]:
-        """Wait for the worker, or kill it -> (its status, whether it had to be killed though it closed its connection).
-
-        What it started is in its session and dies with it.
-        """
+    def _bury(self, child: Child, listening: Listening) -> tuple[int, bool]:
+        """Wait for the worker, or kill it -> (its status, whether it lived on though it had closed its connection)."""
         kill = bool(self._signal) or listening.too_long
-        until = time.monotonic() + (0 if kill else GRACE)
-        gone, status = 0, 0
-        while not gone and time.monotonic() < until and not self._signal:
-            gone, status = os.waitpid(self._worker, os.WNOHANG)
-            if not gone:
-                time.sleep(0.005)
-        self._signal_worker(signal.SIGKILL)
-        if not gone:
-            _, status = os.waitpid(self._worker, 0)
-        self._worker = 0
-        return os.waitstatus_to_exitcode(status), not gone and not kill
+        status, alive = child.bury(0 if kill else GRACE, lambda: bool(self._signal))
+        return status, alive and not kill
 
-    def _signal_worker(self, number: int) -> None:
-        if self._worker:
-            for send in (os.killpg, os.kill):  # the group does not exist before the worker made its session
-                with contextlib.suppress(OSError):
-                    send(self._worker, number)
+    def _signal_workers(self, number: int) -> None:
+        if self._child is not None:
+            self._child.signal(number)
+        self._audience.signal(number)
 
     # What it says.
 
-    def _hear(self, channel: Channel, listening: _Listening, data: bytes) -> None:
+    def _hear(self, channel: Channel, listening: Listening, data: bytes) -> None:
         import json
 
         message = json.loads(data)
@@ -216,6 +206,8 @@ class Supervisor:
         sys.stdout.flush()
 
     def _open_run(self, message: dict[str, Any]) -> dict[str, Any]:
+        import json
+
         from stabilitykit.base.errors import StabilityKitError
         from stabilitykit.runs.recorder import FolderRecorder
 
@@ -226,11 +218,13 @@ class Supervisor:
                 recorder = FolderRecorder(output, message["resume"])
                 self._recorder = recorder.__enter__()
                 self._before = recorder.earlier()
+                self._earlier = {cell.slug: json.loads(json.dumps(cell.to_json())) for cell in self._before[1]}
+                self._audience.invite(message["listeners"])
         except StabilityKitError as error:
             self._release()
             return {"error": str(error)}
-        request, cells = self._before
-        return {"path": str(self._recorder.path), "request": request, "cells": [cell.to_json() for cell in cells]}
+        request, _ = self._before
+        return {"path": str(self._recorder.path), "request": request, "cells": list(self._earlier.values())}
 
     def _keep(self, cell: dict[str, Any], info: dict[str, Any]) -> None:
         from stabilitykit.runs.folder import Cell
@@ -238,7 +232,10 @@ class Supervisor:
         self._inheritance.cells.append(cell)
         self._inheritance.info = info
         if self._recorder is not None:
-            self._recorder.finish(Cell.from_json(cell), info)
+            kept = Cell.from_json(cell)
+            self._recorder.finish(kept, info)
+            if self._earlier.get(kept.slug) != cell:  # one that --resume kept is no news
+                self._audience.tell(Event.of_cell(cell, info, self._recorder.path))
 
     def _decide(self, decisions: dict[str, Any]) -> None:
         from stabilitykit.base.decisions import Decisions
@@ -248,18 +245,18 @@ class Supervisor:
 
     # What becomes of the command.
 
-    def _lost(self, listening: _Listening, ended: str) -> int | None:
+    def _lost(self, listening: Listening, ended: str) -> int | None:
         """A worker is gone before the command was done: what it was at is lost -> None: a fresh one goes on."""
         task, given_up = listening.task, listening.given_up
         if given_up is not None:
             if given_up["plugin"]:
                 self._inheritance.broken[given_up["plugin"]] = given_up["why"]
             else:
-                _say(f"note: {given_up['culprit']} changed {given_up['why']}; a fresh process goes on")
+                say(f"note: {given_up['culprit']} changed {given_up['why']}; a fresh process goes on")
             return None if self._may_go_on() else 1
         if task is None or task["kind"] == "command" or "RANK" in os.environ:
             who = f"{listening.culprit} " if listening.culprit else "the process of the run "
-            _say(f"error: {who}{ended}{'; finished cells are on disk' if self._inheritance.cells else ''}")
+            say(f"error: {who}{ended}{'; finished cells are on disk' if self._inheritance.cells else ''}")
             return 1
         if listening.too_long:
             limit, option = task["limit"], "--cell-timeout"
@@ -276,16 +273,16 @@ class Supervisor:
                 self._inheritance.lost[slug] = error | {"culprit": listening.culprit}
         else:
             self._inheritance.draws = False
-            _say(f"warning: {listening.culprit} {ended} when pictures of its images were drawn; the report has none")
+            say(f"warning: {listening.culprit} {ended} when pictures of its images were drawn; the report has none")
         return None if self._may_go_on() else 1
 
     def _may_go_on(self) -> bool:
         if self._spoke:
-            _say("error: the command had begun to print; run it again")
+            say("error: the command had begun to print; run it again")
         return not self._spoke
 
     def _interrupted(self) -> int:
-        _say(
+        say(
             "interrupted; finished cells are on disk, --resume goes on from there"
             if self._recorder is not None
             else "interrupted"
@@ -300,9 +297,14 @@ class Supervisor:
             return code
         recorder = self._recorder
         self._close_run()
-        follow = self._show(recorder, self._printing)
-        if follow is not None:
-            code = max(code, Supervisor(follow, self._show, Inheritance(broken=self._inheritance.broken)).run())
+        try:
+            follow = self._show(recorder, self._printing)
+            if follow is not None:
+                code = max(code, Supervisor(follow, self._show, Inheritance(broken=self._inheritance.broken)).run())
+                self._listen()
+        finally:
+            cells = [cell.to_json() for cell in recorder.cells]
+            self._audience.tell(Event.of_run(cells, recorder.content(), recorder.path))
         return code
 
     def _close_run(self) -> None:
@@ -314,50 +316,3 @@ class Supervisor:
         if self._recorder is not None:
             self._recorder.__exit__()
         self._recorder = None
-
-
-class _Listening:
-    """What is known of a worker while it lives.
-
-    Attributes:
-        task: the message that began what it is at, or None.
-        culprit: whose code it runs; where a thread beside it runs another's, both are named.
-        code: its exit code, once it is done.
-        given_up: its last message, where it gave its process up.
-        too_long: it is killed because its task is overdue.
-    """
-
-    def __init__(self) -> None:
-        self.task: dict[str, Any] | None = None
-        self._culprit = ""
-        self.beside = ""
-        self.code: int | None = None
-        self.given_up: dict[str, Any] | None = None
-        self.too_long = False
-        self._until: float | None = None
-
-    def begin(self, message: dict[str, Any]) -> None:
-        self.task, self._culprit = message, message["culprit"]
-        self._until = None if message["limit"] is None else time.monotonic() + message["limit"]
-
-    def blame(self, culprit: str | None) -> None:
-        self._culprit = culprit or (self.task["culprit"] if self.task is not None else "")
-
-    @property
-    def culprit(self) -> str:
-        return " or ".join(dict.fromkeys(who for who in (self._culprit, self.beside) if who))
-
-    @property
-    def overdue(self) -> bool:
-        return self.task is not None and self._until is not None and time.monotonic() >= self._until
-
-    def patience(self) -> float | None:
-        """Seconds until the task is overdue; None: for ever."""
-        if self.task is None or self._until is None:
-            return None
-        return max(0.0, self._until - time.monotonic())
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(text, file=sys.stderr, flush=True)

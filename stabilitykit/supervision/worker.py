@@ -46,15 +46,15 @@ class Worker(Watch):
 
     def begin(self, kind: str, key: Any, culprit: str, limit: float | None) -> None:
         self._separate(True)
-        self._tell({"t": "begin", "kind": kind, "key": key, "culprit": culprit, "limit": limit})
+        self.tell({"t": "begin", "kind": kind, "key": key, "culprit": culprit, "limit": limit})
 
     def end(self) -> None:
         self._separate(False)
-        self._tell({"t": "end"})
+        self.tell({"t": "end"})
 
     def blame(self, culprit: str | None) -> None:
         beside = threading.current_thread() is not threading.main_thread()
-        self._tell({"t": "beside" if beside else "blame", "culprit": culprit})
+        self.tell({"t": "beside" if beside else "blame", "culprit": culprit})
 
     def introduce(self, thing: object, culprit: str) -> None:
         self._owners[id(thing)] = culprit
@@ -66,28 +66,35 @@ class Worker(Watch):
     def give_up(self, culprit: str, why: str, plugin: str = "") -> None:
         if "RANK" in os.environ:  # one of several processes: the others could not go on without it
             return super().give_up(culprit, why, plugin)
-        self._tell({"t": "give up", "culprit": culprit, "why": why, "plugin": plugin})
+        self.tell({"t": "give up", "culprit": culprit, "why": why, "plugin": plugin})
         _end_process(0)
 
-    def recorder(self, output: Path | None, resume: bool, printing: Mapping[str, Any]) -> Recorder:
+    def ask(self, message: Any) -> Any:
+        """Say ``message`` and wait for the answer; Closed when nobody listens any more."""
+        self.tell(message)
+        return self._channel.receive()
+
+    def recorder(
+        self, output: Path | None, resume: bool, printing: Mapping[str, Any], listeners: Mapping[str, str] | None = None
+    ) -> Recorder:
         """Let the supervisor open the run folder; cells finished from now on go to it.
 
         Arguments:
             output: the run folder; None: a new one below ``runs``.
             printing: how the run is shown when it is over: ``format`` and ``report``.
+            listeners: plugins that are to be told of finished cells and of the run: key of the entry point -> culprit.
 
         Raises:
             UsageProblem: the folder cannot be used.
         """
         from stabilitykit.supervision.handover import HandingOver
 
-        self._tell(
-            {"t": "open", "output": None if output is None else str(output), "resume": resume, "printing": printing}
-        )
-        answer = self._channel.receive()
+        place = None if output is None else str(output)
+        told = dict(listeners or {})
+        answer = self.ask({"t": "open", "output": place, "resume": resume, "printing": printing, "listeners": told})
         if "error" in answer:
             raise UsageProblem(answer["error"])
-        return HandingOver(self._tell, self.inheritance, answer)
+        return HandingOver(self.tell, self.inheritance, answer)
 
     def write(self, data: bytes) -> None:
         """Output of the command itself, for the supervisor's stdout."""
@@ -102,7 +109,8 @@ class Worker(Watch):
             self.output.flush()
         self.busy = busy
 
-    def _tell(self, message: Any) -> None:
+    def tell(self, message: Any) -> None:
+        """Say ``message``, plain data, to the supervisor; a process to which nobody listens ends here."""
         if os.getpid() != self._process:  # plugin code forked, and its child went on as if it were this worker
             _end_process(0)
         try:
