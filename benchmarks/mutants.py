@@ -489,11 +489,6 @@ MACHINE += _of(
 SUPERVISION = _of(
     "stabilitykit/supervision/supervisor.py",
     "core/test_supervision.py",
-    (
-        "return self.task is not None and self._until is not None and time.monotonic() >= self._until",
-        "return False",
-        "the time limit is ignored",
-    ),
     ("kill = bool(self._signal) or listening.too_long", "kill = bool(self._signal)", "an overdue worker is waited for"),
     ('self._status = "interrupted"', 'self._status = "complete"', "an interrupted run says complete"),
     ("            listening.task = None\n", "            pass\n", "a death between tasks costs a finished cell"),
@@ -520,7 +515,42 @@ SUPERVISION = _of(
         "one of several ranks goes on alone",
     ),
     ("            self._inheritance.draws = False\n", "", "deadly pictures are drawn again for ever"),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/listening.py",
+    "core/test_supervision.py",
+    (
+        "return self.task is not None and self._until is not None and time.monotonic() >= self._until",
+        "return False",
+        "the time limit is ignored",
+    ),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/child.py",
+    "core/test_supervision.py",
     ("for send in (os.killpg, os.kill):", "for send in (os.kill,):", "children of a dead worker live on"),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/supervisor.py",
+    "core/test_hooks.py",
+    ("if self._earlier.get(kept.slug) != cell:", "if True:", "cells that --resume kept are told again"),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/audience.py",
+    "core/test_hooks.py",
+    ("self._child is not None and self._follows.overdue", "False", "a hook that hangs is waited for"),
+    ("if text not in self._complaints:", "if True:", "a hook that fails warns at every cell"),
+    (
+        "self._asks = self._untold.popleft(), False",
+        "self._asks = self._untold.pop(), False",
+        "cells are told out of order",
+    ),
+    ("until = min(until, time.monotonic() + GRACE)", "pass", "Ctrl-C waits for hooks"),
+)
+SUPERVISION += _of(
+    "stabilitykit/plugins/listening.py",
+    "core/test_hooks.py",
+    ("(**json.loads(json.dumps(event.arguments)))", "(**event.arguments)", "a hook changes what the next one is told"),
 )
 SUPERVISION += _of(
     "stabilitykit/supervision/worker.py",

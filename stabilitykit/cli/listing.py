@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.text import one_line
 from stabilitykit.plugins.component import ComponentKind
+
+if TYPE_CHECKING:
+    from stabilitykit.plugins.loading import PluginHost
 
 _format = click.option(
     "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
@@ -111,22 +116,67 @@ def plugins_list(output_format: str, strict_plugins: bool) -> int:
     return 0
 
 
-@plugins.command("check", help="Run the contract checks of stabilitykit.testing on plugin NAME; exit 1 if one fails.")
-@click.argument("name")
+@plugins.command("check")
+@click.argument("name", required=False)
+@click.option("-m", "--model", help="Properties are checked on this model instead of a tiny one.")
+@click.option("-d", "--dataset", help="Images for properties (with --model) and for models.")
+@click.option(
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="[COMPONENT:]NAME=VALUE",
+    help="Build components with this option; repeat for several.",
+)
+@click.option("--limit", type=click.IntRange(2), default=24, show_default=True, help="Images of --dataset looked at.")
+@click.option("--run", type=click.Path(path_type=Path), help="A run folder that report sections must show.")
 @_format
-def plugins_check(name: str, output_format: str) -> int:
-    from stabilitykit.testing import check_plugin
+def plugins_check(
+    name: str | None,
+    model: str | None,
+    dataset: str | None,
+    options: tuple[str, ...],
+    limit: int,
+    run: Path | None,
+    output_format: str,
+) -> int:
+    """Check what plugin NAME offers against the contracts; exit 1 if a check fails.
 
-    checks = check_plugin(name)
+    NAME is a plugin, a distribution, or one model, dataset, property, command or report section. Without it, all
+    plugins are checked that do not come with stabilitykit.
+
+    \b
+    Examples:
+      stabilitykit plugins check confidence
+      stabilitykit plugins check confidence --option first=1 --model resnet18-digits --dataset digits
+      stabilitykit plugins check my-network --option checkpoint=weights.safetensors --dataset digits
+      stabilitykit plugins check my-section --run runs/digits
+    """
+    from stabilitykit.plugins.registry import Registry
+    from stabilitykit.testing import Inputs, check_plugin
+
+    registry = Registry.load()
+    names = [name] if name else _of_others(registry.host)
+    inputs = Inputs(options, model, dataset, limit, run)
+    checks = [check for each in names for check in check_plugin(each, registry, inputs)]
+    failed = sum(not check.ok for check in checks)
     if output_format == "json":
         print(json.dumps([vars(c) for c in checks], indent=1, default=str))
     else:
         _print_table(
-            f"plugin {name}",
+            f"plugin {', '.join(names)}: {len(checks)} checks, {failed} failed",
             ("check", "result", "message"),
             [(c.name, "ok" if c.ok else "FAILED", c.message) for c in checks],
         )
-    return 0 if all(c.ok for c in checks) else 1
+    return 1 if failed else 0
+
+
+def _of_others(host: PluginHost) -> list[str]:
+    """Distributions with plugins that do not come with stabilitykit."""
+    names = {record.distribution for record in host.records} - {"stabilitykit"}
+    if not names:
+        raise UsageProblem("no plugin of another distribution is installed; give the NAME of one that comes with this")
+    return sorted(names)
 
 
 def _as_json(component: Any) -> dict[str, Any]:

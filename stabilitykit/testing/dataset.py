@@ -25,6 +25,13 @@ def check_dataset(dataset: Dataset) -> list[Check]:
         require(np.array_equal(labels, dataset.labels), "labels change between two calls; do not shuffle")
     if found.failed:
         return found.checks
+    with found.check("classes have names"):
+        names = list(dataset.class_names)
+        require(
+            all(isinstance(name, str) and name.strip() for name in names),
+            f"class_names holds {next((n for n in names if not isinstance(n, str) or not n.strip()), '')!r}; "
+            "give every class a text",
+        )
     sample = np.unique(np.linspace(0, len(dataset) - 1, SAMPLE).astype(int)).tolist()
     with found.check("images are float32 (C, H, W) in [0, 1]"):
         images = dataset.images(sample)

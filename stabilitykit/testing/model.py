@@ -65,6 +65,8 @@ def check_model(model: Model, images: Sequence[np.ndarray] | None = None) -> lis
             copy.deepcopy(model).fingerprint() == print_,
             "copy.deepcopy(model) has another fingerprint; keep all weights in `module`",
         )
+    with found.check("fingerprint changes with the weights"):
+        _check_fingerprint(copy.deepcopy(model))
     with found.check("blocks name modules of the model"):
         parts = set(model.module.modules())
         for t in range(model.num_blocks):
@@ -76,6 +78,21 @@ def check_model(model: Model, images: Sequence[np.ndarray] | None = None) -> lis
         require_plain(model.describe(), "describe()")
         require_plain(model.preprocessing, "preprocessing")
     return found.checks
+
+
+def _check_fingerprint(twin: Model) -> None:
+    """Broken unless a change of the first, the middle and the last weight shows. ``twin`` is a copy: it is changed."""
+    import torch
+
+    state = twin.module.state_dict()
+    weights = [(name, t) for name, t in state.items() if isinstance(t, torch.Tensor) and t.numel()]
+    for name, tensor in (weights[k] for k in sorted({0, len(weights) // 2, len(weights) - 1}) if weights):
+        before, first = twin.fingerprint(), (0,) * tensor.ndim
+        with torch.no_grad():
+            tensor[first] = not tensor[first]
+        require(
+            twin.fingerprint() != before, f"{name} can change unseen; the cache would give another network's numbers"
+        )
 
 
 def _check_dynamics(model: Model, inputs: torch.Tensor, found: Checklist) -> None:

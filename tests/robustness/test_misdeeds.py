@@ -192,9 +192,9 @@ def test_the_time_limit_is_kept_within_two_seconds(tmp_path, name):
         f"LOG = {str(log)!r}\n"
         "import sys, time\nsys.path.insert(0, sys.argv.pop(1))\n"
         "from stabilitykit.supervision import supervisor as s\n"
-        "begin, lost = s._Listening.begin, s.Supervisor._lost\n"
+        "begin, lost = s.Listening.begin, s.Supervisor._lost\n"
         "def note(text): open(LOG, 'a').write(f'{text} {time.monotonic()}\\n')\n"
-        "s._Listening.begin = lambda self, m: (m['kind'] == 'cell' and note('begin'), begin(self, m))[1]\n"
+        "s.Listening.begin = lambda self, m: (m['kind'] == 'cell' and note('begin'), begin(self, m))[1]\n"
         "s.Supervisor._lost = lambda self, *a: (note('lost'), lost(self, *a))[1]\n"
         "from stabilitykit.__main__ import main\nmain()"
     )

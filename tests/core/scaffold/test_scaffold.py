@@ -1,4 +1,4 @@
-"""`stabilitykit new property`: whole packages that work at once, or one clear line and nothing written."""
+"""`stabilitykit new KIND`: whole packages that work at once, or one clear line and nothing written."""
 
 from __future__ import annotations
 
@@ -12,28 +12,49 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from stabilitykit import Component
+from stabilitykit import Command, Component, ReportSection
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.cli import scaffold
-from stabilitykit.cli.new import command
-from stabilitykit.plugins.loading import PluginHost
+from stabilitykit.cli.new import OFFERED, command
+from stabilitykit.plugins.loading import PluginHost, PluginRecord
 from stabilitykit.plugins.registry import Registry
 
 NOTHING = Registry(PluginHost())
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def run(*arguments, cwd):
+IMPLEMENTATIONS = {
+    "property": ["measure.py"],
+    "model": ["model.py", "network.py"],
+    "dataset": ["dataset.py", "example.csv"],
+    "command": ["command.py"],
+    "section": ["section.py"],
+}
+
+
+def run(*arguments, cwd, path=()):
     environment = dict(os.environ, OMP_NUM_THREADS="1")
-    environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")])
+    environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), str(REPOSITORY), str(REPOSITORY / "plugins")])
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=environment
     )
 
 
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """One package of each kind."""
+    folder = tmp_path_factory.mktemp("packages")
+    return {kind: scaffold.new_package(kind, f"own_{kind}", folder, NOTHING) for kind in scaffold.KINDS}
+
+
+def test_there_is_a_command_for_each_kind():
+    assert list(OFFERED) == list(scaffold.KINDS) == list(command.commands) == list(IMPLEMENTATIONS)
+
+
+@pytest.mark.parametrize("kind", IMPLEMENTATIONS)
 @pytest.mark.parametrize("name", ["curvature", "true", "a1_b2"])
-def test_names_of_everything_follow_from_the_name(tmp_path, name):
-    target = scaffold.new_property(name, tmp_path, NOTHING)
+def test_names_of_everything_follow_from_the_name(tmp_path, name, kind):
+    target = scaffold.new_package(kind, name, tmp_path, NOTHING)
     assert target == tmp_path / f"stabilitykit-{name.replace('_', '-')}"
     written = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     package = f"stabilitykit_{name}"
@@ -41,7 +62,7 @@ def test_names_of_everything_follow_from_the_name(tmp_path, name):
         "pyproject.toml",
         "README.md",
         f"src/{package}/__init__.py",
-        f"src/{package}/measure.py",
+        *(f"src/{package}/{file}" for file in IMPLEMENTATIONS[kind]),
         f"tests/test_{name}.py",
     }
     project = tomllib.loads((target / "pyproject.toml").read_text())
@@ -53,19 +74,41 @@ def test_names_of_everything_follow_from_the_name(tmp_path, name):
     assert target.stat().st_mode & 0o777 == 0o777 & ~scaffold._umask()
 
 
-def test_the_new_package_passes_its_own_tests_and_ruff(tmp_path):
-    target = scaffold.new_property("curvature", tmp_path, NOTHING)
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=target)
+def test_the_new_packages_pass_their_own_tests(packages):
+    """One process for all five; each with its own settings is in the slow test below."""
+    folder = packages["model"].parent
+    sources = [package / "src" for package in packages.values()]
+    options = ["-v", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", "."]
+    done = run("-m", "pytest", *options, *(f"{p.name}/tests" for p in packages.values()), cwd=folder, path=sources)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
-    ruff = run("-m", "ruff", "check", "--isolated", "--line-length", "110", ".", cwd=target)
-    assert ruff.returncode == 0, ruff.stdout
+    assert all(f"{package.name}/tests" in done.stdout for package in packages.values())
+    assert "skipped" not in done.stdout and "warning" not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("name", ["x", "own", "a_name_that_is_rather_long"])
+def test_the_new_packages_pass_ruff_whatever_their_name(tmp_path, name):
+    for kind in scaffold.KINDS:
+        (tmp_path / kind).mkdir()
+        scaffold.new_package(kind, name, tmp_path / kind, NOTHING)
+    for words in (["check"], ["format", "--check", "--diff"]):
+        done = run("-m", "ruff", *words, ".", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", IMPLEMENTATIONS)
+def test_each_new_package_passes_alone_and_with_mypy(packages, kind):
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=packages[kind])
+    assert done.returncode == 0, done.stdout + done.stderr
+    mypy = run("-m", "mypy", cwd=packages[kind])
+    assert mypy.returncode == 0, mypy.stdout
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("class", "word of the Python language"),
+        ("statistics", "module of Python's standard library"),
         ("My-Property", "e.g. my_property"),
         ("2fast", "starting with a letter"),
         ("", "no name for a property"),
@@ -74,14 +117,33 @@ def test_the_new_package_passes_its_own_tests_and_ruff(tmp_path):
         ("größe", "no name for a property"),
         ("../escape", "e.g. escape"),
         ("taken", "already provided by some-dist 1.0"),
+        ("loaded", "already provided by plugin loaded of other-dist 2"),
         ("expansivity", "can already be imported"),
     ],
 )
 def test_bad_names_write_nothing(tmp_path, name, message):
     taken = Component("property", "taken", "a:b", "x", distribution="some-dist", version="1.0")
+    record = PluginRecord("loaded", "x", "other-dist", "2")
     with pytest.raises(UsageProblem, match=message) as raised:
-        scaffold.new_property(name, tmp_path, Registry(PluginHost(components=[taken])))
+        scaffold.new_package("property", name, tmp_path, Registry(PluginHost([record], [taken])))
     assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "owner"),
+    [
+        ("command", "evaluate", "stabilitykit"),
+        ("command", "long_name", "c-dist"),
+        ("section", "summary", "stabilitykit"),
+        ("section", "margins", "s-dist"),
+    ],
+)
+def test_names_of_commands_and_sections_are_taken_too(tmp_path, kind, name, owner):
+    commands = [Command("long-name", "a:b", "x", "c-dist")]
+    sections = [ReportSection("margins", "Margins", "a:b", distribution="s-dist")]
+    with pytest.raises(UsageProblem, match=f"already provided by {owner};"):
+        scaffold.new_package(kind, name, tmp_path, Registry(PluginHost(commands=commands, sections=sections)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,7 +157,7 @@ def test_an_existing_target_is_left_alone(tmp_path, kind):
     else:
         target.symlink_to(tmp_path / "nowhere")
     with pytest.raises(UsageProblem, match="exists already"):
-        scaffold.new_property("curvature", tmp_path, NOTHING)
+        scaffold.new_package("property", "curvature", tmp_path, NOTHING)
     assert list(tmp_path.iterdir()) == [target]
     assert kind != "file" or target.read_text() == "mine"
     assert kind != "folder" or not list(target.iterdir())
@@ -103,7 +165,7 @@ def test_an_existing_target_is_left_alone(tmp_path, kind):
 
 def test_a_missing_parent_is_not_made(tmp_path):
     with pytest.raises(UsageProblem, match="is no folder"):
-        scaffold.new_property("curvature", tmp_path / "deep", NOTHING)
+        scaffold.new_package("property", "curvature", tmp_path / "deep", NOTHING)
     assert not (tmp_path / "deep").exists()
 
 
@@ -118,7 +180,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(UsageProblem, match="No space left on device"):
-        scaffold.new_property("curvature", tmp_path, NOTHING)
+        scaffold.new_package("property", "curvature", tmp_path, NOTHING)
     assert written and list(tmp_path.iterdir()) == []
 
 
@@ -128,7 +190,7 @@ def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scaffold, "os", SimpleNamespace(rename=rename, umask=os.umask))
     with pytest.raises(KeyboardInterrupt):
-        scaffold.new_property("curvature", tmp_path, NOTHING)
+        scaffold.new_package("property", "curvature", tmp_path, NOTHING)
     assert list(tmp_path.iterdir()) == []
 
 

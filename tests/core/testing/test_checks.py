@@ -108,6 +108,11 @@ class DoublePreprocessing(TinyModel):
         return super().preprocess(images).double()
 
 
+class BlindFingerprint(TinyModel):
+    def fingerprint(self):
+        return "0" * 64
+
+
 class ForeignBlocks(TinyModel):
     def block_modules(self, t):
         return (torch.nn.Linear(1, 1),)
@@ -132,6 +137,7 @@ MODELS = {
     NanWeight: "finite weights",
     Learning: "running it changes no weight",
     DoublePreprocessing: "preprocess gives one float32 batch",
+    BlindFingerprint: "fingerprint changes with the weights",
     ForeignBlocks: "blocks name modules of the model",
     UnplainDescription: "describe and preprocessing are plain data",
 }
@@ -206,6 +212,12 @@ class UnstableFingerprint(TinyDataset):
         return super().fingerprint()[:-1] + str(self.calls % 10)
 
 
+class Nameless(TinyDataset):
+    @property
+    def class_names(self):
+        return ["class0", "", "class2"]
+
+
 class OrdersFromOne(TinyDataset):
     @property
     def order_in_class(self):
@@ -222,6 +234,7 @@ DATASETS = {
     FloatLabels: "labels and class names fit together",
     ShortLabels: "labels and class names fit together",
     UnstableFingerprint: "fingerprint is stable",
+    Nameless: "classes have names",
     OrdersFromOne: "order in class counts from 0 in dataset order",
 }
 
