@@ -156,11 +156,13 @@ def tiny_context(
     results: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     limit: int | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Context:
     """A context over ``model`` and ``dataset`` (default: the tiny ones) with the head readout, on the CPU.
 
     Arguments:
         limit: evaluate the first ``limit`` images only.
+        indices: evaluate these images, in ascending order, instead.
         options, results: what the property is given.
     """
     import torch
@@ -173,22 +175,24 @@ def tiny_context(
     dataset = dataset or TinyDataset()
     readout = HeadReadout(model)
     extraction = Extraction(space=space, batch_size=batch_size)
-    indices = np.arange(len(dataset) if limit is None else min(limit, len(dataset)))
+    chosen = np.arange(len(dataset) if limit is None else min(limit, len(dataset)))
+    if indices is not None:
+        chosen = np.asarray(indices, dtype=np.int64)
     made: list[Trajectory] = []
 
     def trajectory() -> Trajectory:
         if not made:
-            logits = np.empty((model.num_blocks + 1, len(indices), model.num_classes), dtype=model.readout_dtype)
-            extract(model, readout, dataset, indices, logits, extraction)
-            labels = np.asarray(dataset.labels)[indices]
+            logits = np.empty((model.num_blocks + 1, len(chosen), model.num_classes), dtype=model.readout_dtype)
+            extract(model, readout, dataset, chosen, logits, extraction)
+            labels = np.asarray(dataset.labels)[chosen]
             names = [str(name) for name in dataset.class_names]
-            made.append(Trajectory(logits, labels, indices, space, names))
+            made.append(Trajectory(logits, labels, chosen, space, names))
         return made[0]
 
     return Context(
         model,
         dataset,
-        indices,
+        chosen,
         readout,
         extraction,
         torch.device("cpu"),

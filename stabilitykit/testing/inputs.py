@@ -17,6 +17,7 @@ from stabilitykit.dynamics.model import Model
 from stabilitykit.evaluation.context import Context
 from stabilitykit.plugins.component import Component
 from stabilitykit.plugins.registry import Registry
+from stabilitykit.runs.folder import load_run
 from stabilitykit.testing.fixtures import tiny_context
 
 
@@ -45,6 +46,15 @@ class Inputs:
             if whose == component.name or (not whose and (name in names or component.free)):
                 found[name] = value
         return found
+
+    def require_readable(self, registry: Registry) -> None:
+        """UsageProblem where the model, the dataset or the run cannot be had."""
+        if self.model is not None:
+            registry.create("model", self.model)
+        if self.dataset is not None:
+            registry.create("dataset", self.dataset)
+        if self.run is not None:
+            load_run(self.run)
 
     def require_used(self, components: Sequence[Component]) -> None:
         """UsageProblem where an option is of no component, or a property would lack a model or a dataset."""
@@ -110,4 +120,11 @@ def own_context(registry: Registry | None, inputs: Inputs) -> Callable[..., Cont
 
 def _context(model: Model, own: Dataset, limit: int, dataset: Dataset | None = None, **given: Any) -> Context:
     """``dataset``, tiny images of one class, stands for such images of ``own``."""
-    return tiny_context(model, own if dataset is None else _OneClass(own), limit=limit, **given)
+    if dataset is not None:
+        return tiny_context(model, _OneClass(own), **given)
+    return tiny_context(model, own, indices=spread(len(own), limit), **given)
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """At most ``limit`` of 0 .. count - 1, ascending and evenly spread: files are often sorted by class."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(limit, count)).astype(np.int64))]

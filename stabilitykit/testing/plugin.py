@@ -21,7 +21,7 @@ from stabilitykit.plugins.registry import Registry, Spec
 from stabilitykit.testing.checks import Check, Checklist, require
 from stabilitykit.testing.command import check_command
 from stabilitykit.testing.dataset import check_dataset
-from stabilitykit.testing.inputs import Inputs, own_context
+from stabilitykit.testing.inputs import Inputs, own_context, spread
 from stabilitykit.testing.model import check_model
 from stabilitykit.testing.property import check_property
 from stabilitykit.testing.section import check_section
@@ -57,6 +57,7 @@ def check_plugin(name: str, registry: Registry | None = None, inputs: Inputs | N
 
     components = [c for c in host.components if chosen(c.kind, c)]
     inputs.require_used(components)
+    inputs.require_readable(registry)
     found: list[Check] = []
     for record in records:
         found += _about(f"plugin {record.name}", record.owner, partial(_check_loading, record, host))
@@ -143,7 +144,7 @@ def _images(registry: Registry | None, inputs: Inputs) -> Sequence[Any] | None:
         return None
     assert registry is not None
     dataset = registry.create("dataset", inputs.dataset)
-    return list(dataset.images(range(min(inputs.limit, len(dataset)))))
+    return list(dataset.images(spread(len(dataset), inputs.limit)))
 
 
 def _check_section(

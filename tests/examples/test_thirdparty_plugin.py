@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -129,10 +130,35 @@ def test_its_own_tests_pass_against_the_installed_package(environment, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_new_property_package_installs_and_is_found(environment, tmp_path):
-    done = environment.run("-m", "stabilitykit", "new", "property", "curvature", "--directory", str(tmp_path))
+@pytest.mark.parametrize("kind", ["property", "model", "dataset", "command", "section"])
+def test_a_new_package_installs_is_found_and_keeps_the_contract(environment, tmp_path, kind):
+    done = environment.run("-m", "stabilitykit", "new", kind, f"new_{kind}", "--directory", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    environment.install(tmp_path / "stabilitykit-curvature")
-    assert "curvature" in [p["name"] for p in environment.listed("properties")]
-    checked = environment.run("-m", "stabilitykit", "plugins", "check", "curvature", cwd=tmp_path)
+    environment.install(tmp_path / f"stabilitykit-new-{kind}")
+    plugins = {p["name"]: p for p in environment.listed("plugins")}
+    assert plugins[f"new_{kind}"]["status"] == "loaded" and len(plugins[f"new_{kind}"]["provides"]) == 1
+    checked = environment.run("-m", "stabilitykit", "plugins", "check", f"new_{kind}", cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.slow
+def test_exporters_hear_of_a_run_after_pip_install_alone(environment, tmp_path, monkeypatch):
+    names = ["jsonlines"]
+    if importlib.util.find_spec("mlflow") is not None:
+        names.append("mlflow")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for name in names:
+        source = tmp_path / name
+        shutil.copytree(REPOSITORY / "examples" / f"{name}-exporter", source)
+        environment.install(source)
+    monkeypatch.setenv("STABILITYKIT_JSONLINES", str(tmp_path / "all.jsonl"))
+    words = ["evaluate", "--limit", "20", "-q", "--report", "--output", "run", "--format", "json"]
+    done = environment.run("-m", "stabilitykit", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)["cells"][0]["result"]["measurements"]
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["value"]) for row in rows] == [(m["name"], m["value"]) for m in measured]
+    if "mlflow" in names:
+        assert "warning: plugin mlflow" not in done.stderr, done.stderr
+        assert list((tmp_path / "mlruns").rglob("report.html")), done.stderr
