@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -42,7 +44,8 @@ def test_every_page_is_in_the_navigation_and_the_other_way_round():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", prose):
         assert (page.parent / target).exists(), target
 
 
@@ -80,7 +83,7 @@ def test_plugin_page_holds_a_plugin_that_keeps_the_contract(tmp_path, monkeypatc
     from stabilitykit.runs.folder import Cell
     from stabilitykit.testing import check_component, failures, tiny_context
 
-    register, measure, section, offer = code("plugin.md", "python")
+    register, measure, section, offer = code("plugin.md", "python")[:4]  # what follows is included from files
     package = tmp_path / "stabilitykit_confidence"
     package.mkdir()
     (package / "__init__.py").write_text(register + offer)
@@ -98,6 +101,19 @@ def test_plugin_page_holds_a_plugin_that_keeps_the_contract(tmp_path, monkeypatc
     host = PluginHost([PluginRecord("confidence", "", "d", "1")], sections=plugin.stabilitykit_report_sections())
     page = render(RunData(tmp_path, {"status": "complete"}, [cell]), host)
     assert "margin, probability" in page and "failed" not in page.partition('<section id="confidence">')[2][:4000]
+
+
+def test_plugin_page_shows_what_new_writes_and_what_examples_hold():
+    """The packages and examples have tests of their own. When this fails: python docs/generate_plugin.py"""
+    done = subprocess.run(
+        [sys.executable, str(DOCS / "generate_plugin.py"), "--check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    text = (DOCS / "plugin.md").read_text(encoding="utf-8")
+    included = re.findall(r"^<!-- (?:new|file) [^\n]* -->\n\n```python\n(.*?)^```", text, re.M | re.S)
+    assert len(included) == len(code("plugin.md", "python")) - 4 and all(included)
+    for kind in ("model", "dataset", "command", "section"):
+        assert f"<!-- new {kind} " in text
 
 
 def test_tutorial_python_runs(tmp_path, monkeypatch):

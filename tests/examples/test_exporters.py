@@ -55,5 +55,5 @@ def test_json_lines_are_written_while_a_run_goes_on(tmp_path):
     assert [(row["property"], row["name"], row["value"]) for row in rows] == [(name, "x", 1.5) for name in "abc"]
     # A file that cannot be written costs a warning.
     shutil.rmtree(tmp_path / "run")
-    code, _, err = test_hooks.run(tmp_path, {}, STABILITYKIT_JSONLINES=str(tmp_path / "no" / "where.jsonl"))
-    assert code == 0 and "stabilitykit_cell_finished failed: " in err and "where.jsonl" in err
+    code, _, err = test_hooks.run(tmp_path, {}, STABILITYKIT_JSONLINES=str(path / "in-a-file.jsonl"))
+    assert code == 0 and "stabilitykit_cell_finished failed: " in err and "all.jsonl" in err
