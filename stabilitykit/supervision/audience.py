@@ -48,6 +48,10 @@ class Audience:
         """Tell these plugins of events from now on: key of the entry point -> culprit."""
         self._hearers = [Hearer(key, culprit) for key, culprit in listeners.items()]
 
+    def __bool__(self) -> bool:
+        """Whether anybody is to be told."""
+        return bool(self._hearers)
+
     def tell(self, event: Event) -> None:
         """Something finished; returns at once."""
         for hearer in self._hearers:

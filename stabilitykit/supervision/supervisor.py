@@ -234,7 +234,7 @@ class Supervisor:
         if self._recorder is not None:
             kept = Cell.from_json(cell)
             self._recorder.finish(kept, info)
-            if self._earlier.get(kept.slug) != cell:  # one that --resume kept is no news
+            if self._audience and self._earlier.get(kept.slug) != cell:  # one that --resume kept is no news
                 self._audience.tell(Event.of_cell(cell, info, self._recorder.path))
 
     def _decide(self, decisions: dict[str, Any]) -> None:
@@ -303,8 +303,9 @@ class Supervisor:
                 code = max(code, Supervisor(follow, self._show, Inheritance(broken=self._inheritance.broken)).run())
                 self._listen()
         finally:
-            cells = [cell.to_json() for cell in recorder.cells]
-            self._audience.tell(Event.of_run(cells, recorder.content(), recorder.path))
+            if self._audience:
+                cells = [cell.to_json() for cell in recorder.cells]
+                self._audience.tell(Event.of_run(cells, recorder.content(), recorder.path))
         return code
 
     def _close_run(self) -> None:
