@@ -540,15 +540,16 @@ SUPERVISION += _of(
     ),
 )
 SUPERVISION += _of(
-    "stabilitykit/supervision/audience.py",
+    "stabilitykit/supervision/hearer.py",
     "core/test_hooks.py",
     ("self._child is not None and self._follows.overdue", "False", "a hook that hangs is waited for"),
     ("if text not in self._complaints:", "if True:", "a hook that fails warns at every cell"),
-    (
-        "self._asks = self._untold.popleft(), False",
-        "self._asks = self._untold.pop(), False",
-        "cells are told out of order",
-    ),
+    ("self._asks = self._untold.popleft(), False", "self._asks = self._untold.pop(), False", "cells told out of order"),
+    ("        if not self.done:\n", "        if False:\n", "a hook that Ctrl-C ended goes unnamed"),
+)
+SUPERVISION += _of(
+    "stabilitykit/supervision/audience.py",
+    "core/test_hooks.py",
     ("until = min(until, time.monotonic() + GRACE)", "pass", "Ctrl-C waits for hooks"),
 )
 SUPERVISION += _of(

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stabilitykit.plugins.listening import Event
-from stabilitykit.supervision.audience import Audience, say
+from stabilitykit.supervision.audience import Audience
 from stabilitykit.supervision.channel import JSON, Channel, Closed
 from stabilitykit.supervision.child import GRACE, Child
 from stabilitykit.supervision.death import how_it_ended
 from stabilitykit.supervision.inheritance import Inheritance
 from stabilitykit.supervision.listening import Listening
+from stabilitykit.supervision.saying import say
 
 if TYPE_CHECKING:
     from stabilitykit.runs.recorder import Recorder

@@ -177,14 +177,13 @@ def test_what_resume_keeps_is_not_told_again_and_a_lost_cell_is(tmp_path):
     ], err
 
 
-def test_a_slow_hook_holds_up_no_cell(tmp_path):
-    began = "open(tmp / 'began', 'a').write(f'{time.monotonic()}\\n')"
-    slow = hook("time.sleep(0.8)") + NOTES.replace("stabilitykit_cell_finished", "unused", 1).replace(
-        "@hookimpl", "", 1
-    )
-    run(tmp_path, {"slow": slow}, began)
-    times = [float(line) for line in (tmp_path / "began").read_text().split()]
-    assert times[-1] - times[0] < 0.8 and notes(tmp_path)[-1][0] == "run"
+def test_no_cell_waits_for_a_hook(tmp_path):
+    """The hook for the first cell ends only when the last one has begun."""
+    wait = "while not os.path.exists(os.environ['NOTES'] + '.go'): time.sleep(0.01)"
+    plugins = {"slow": NOTES.replace("    values =", f"    {wait}\n    values =", 1)}
+    during = "(tmp / 'notes.go').touch() if name == 'c' else None"
+    code, _, err = run(tmp_path, plugins, during, STABILITYKIT_HOOK_TIMEOUT="30")
+    assert (code, err) == (0, "") and [note[1] for note in notes(tmp_path)] == ["a", "b", "c", "complete"]
 
 
 def test_ctrl_c_does_not_wait_for_a_hook_and_the_run_is_not_finished(tmp_path):
@@ -192,12 +191,13 @@ def test_ctrl_c_does_not_wait_for_a_hook_and_the_run_is_not_finished(tmp_path):
     during = "(tmp / 'go').touch(), time.sleep(60)"
     process = start(tmp_path, plugins, f"({during}) if name == 'c' else None", (), STABILITYKIT_HOOK_TIMEOUT="50")
     until = time.monotonic() + 30
-    while not (tmp_path / "go").exists() and time.monotonic() < until:
+    while not ((tmp_path / "go").exists() and len(notes(tmp_path)) == 2) and time.monotonic() < until:
         time.sleep(0.02)
     before = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and time.monotonic() - before < 8, err
+    assert err.count("warning: ") == 1 and "plugin hears-hangs of dist-hangs 1: was ended before" in err
     assert [note[:2] for note in notes(tmp_path)] == [["cell", "a"], ["cell", "b"]]
     info, cells = load_run(tmp_path / "run")
     assert info["status"] == "interrupted" and [c.property for c in cells] == ["a", "b"]
