@@ -944,6 +944,10 @@ PROPERTIES += _of(
     "plugins/shadowing/test_blind.py",
     ("                trajectory.seen, labels=", "                values, labels=", "steps into blind depths are free"),
     ("lower_bounds(context.trajectory.seen,", "lower_bounds(context.trajectory.values,", "verified with blind depths"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_shadowing/digits.py",
+    "plugins/shadowing/test_blind.py",
     ("block = int(trajectory.seeing[number])", "block = int(number)", "the smallest jump is at another depth"),
 )
 PROPERTIES += _of(
