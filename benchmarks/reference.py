@@ -21,10 +21,11 @@ from reference_networks import NETWORKS, Network
 
 import stabilitykit
 from stabilitykit.base.text import csv_text
-from stabilitykit.reporting.reference import COLUMNS, PACKAGED
+from stabilitykit.reporting.reference import COLUMNS, PACKAGED, markdown, reference_table
 
 RESULTS = Path(__file__).parent / "results"
-PROPERTIES = ("expansivity", "shadowing", "lipschitz", "topological", "window", "outlying")
+# The constants need neither subsamples nor the nearest image of every image.
+PROPERTIES = ("expansivity:curve=0,nearest=never", "shadowing", "lipschitz", "topological", "window", "outlying")
 # What is placed; the others are variants of these or belong to one image.
 CONSTANTS = (
     "accuracy",
@@ -130,6 +131,8 @@ def _write(rows: list[dict[str, str]]) -> None:
     text = csv_text(COLUMNS, rows)
     for path in (RESULTS / "reference.csv", PACKAGED):
         path.write_text(text, encoding="utf-8")
+    about = "# Reference table\n\nWritten by `python benchmarks/reference.py`; all constants: reference.csv.\n\n"
+    (RESULTS / "reference.md").write_text(about + markdown(reference_table()), encoding="utf-8")
 
 
 if __name__ == "__main__":

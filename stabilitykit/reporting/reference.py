@@ -14,6 +14,21 @@ from stabilitykit.base.results import Kind
 
 PACKAGED = Path(__file__).with_name("reference.csv")
 COLUMNS = ("network", "about", "dataset", "N", "readout", "space", "constant", "value", "kind", "unit")
+# Constants of the table that people read, with the heads of its columns.
+SHOWN = {
+    "accuracy": "accuracy",
+    "expansive_constant.max": "expansive max",
+    "expansive_constant.min": "min",
+    "expansive_constant.mean": "mean",
+    "Sh_exact": "Sh_exact",
+    "Sh_profile": "Sh_profile",
+    "smallest_jump": "smallest jump",
+    "lipschitz": "Lip(g)",
+    "T_g.lower": "T_g.lower",
+    "window.ratio": "window",
+    "outlying.share": "outlying",
+}
+_MARKS = {Kind.LOWER: "≥", Kind.UPPER: "≤", Kind.ESTIMATE: "~"}
 # A lower bound stands beside no upper bound: neither says which of the two is larger.
 _OPPOSITE = {Kind.LOWER: Kind.UPPER, Kind.UPPER: Kind.LOWER}
 
@@ -78,6 +93,19 @@ def reference_table(path: Path = PACKAGED) -> list[Reference]:
 def _row(row: Mapping[str, str]) -> Reference:
     network, about, dataset, n, readout, space, constant, value, kind, unit = (row[name] for name in COLUMNS)
     return Reference(network, about, dataset, int(n), readout, space, constant, float(value), Kind(kind), unit)
+
+
+def markdown(table: Sequence[Reference]) -> str:
+    """A part of the table for people: a line per network and N, three digits, ``-`` where there is no value.
+
+    Bounds are marked ``≥`` (from below) and ``≤``, estimates ``~``.
+    """
+    values = {(row.network, row.n, row.constant): f"{_MARKS.get(row.kind, '')}{row.value:.3g}" for row in table}
+    lines = [" | ".join(("network", "images", "N", *SHOWN.values())), "|".join(["---"] * (len(SHOWN) + 3))]
+    for network, dataset, n in dict.fromkeys((row.network, row.dataset, row.n) for row in table):
+        shown = [values.get((network, n, constant), "-") for constant in SHOWN]
+        lines.append(" | ".join((network, dataset, f"{n:,}", *shown)))
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def place_of(
