@@ -979,7 +979,32 @@ PROPERTIES += _of(
     "plugins/shadowing/test_blind.py",
     ("                trajectory.seen, labels=", "                values, labels=", "steps into blind depths are free"),
     ("lower_bounds(context.trajectory.seen,", "lower_bounds(context.trajectory.values,", "verified with blind depths"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_shadowing/digits.py",
+    "plugins/shadowing/test_blind.py plugins/shadowing/test_digits.py",
     ("block = int(trajectory.seeing[number])", "block = int(number)", "the smallest jump is at another depth"),
+    ("delta - SUBTRACTION) if lost", "delta) if lost", "a lower bound above what subtraction knows"),
+    ('depth = int(np.argmax(orbit["jumps"])) + 1', "depth = 1", "digits of another jump"),
+)
+PROPERTIES += _of(
+    "stabilitykit/dynamics/digits.py",
+    "core/test_digits.py",
+    ("np.put_along_axis(others, largest, 0.0, axis=-1)", "pass", "log1p counts the largest term"),
+    ("SUBTRACTION = 2 * 24", "SUBTRACTION = 0 * 24", "subtraction loses nothing"),
+    ("NETWORK_ULPS = 4.0", "NETWORK_ULPS = 0.04", "the network rounds a hundredth of what it does"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_expansivity/constants.py",
+    "plugins/expansivity/test_digits.py",
+    ("np.flatnonzero(values < LIMIT)", "np.flatnonzero(values < 0.0)", "tables print what subtraction left"),
+    ("max(0.0, found.value - SUBTRACTION), value)", "found.value, value)", "the search tells all pairs apart"),
+)
+PROPERTIES += _of(
+    "stabilitykit/reporting/reference.py",
+    "core/test_reference.py",
+    ("and row.kind is not _OPPOSITE.get(kind)", "", "an upper bound is placed beside lower ones"),
+    ("(constant, n, readout, space)", "(constant, row.n, readout, space)", "values of another N are neighbours"),
 )
 PROPERTIES += _of(
     "plugins/stabilitykit_topological/theorem.py",

@@ -10,6 +10,15 @@ from functools import reduce
 import numpy as np
 
 from stabilitykit import Kind
+from stabilitykit.dynamics.digits import (
+    LIMIT,
+    SUBTRACTION,
+    digits_of,
+    distance_errors,
+    distances_from_logits,
+    trustworthy,
+)
+from stabilitykit.dynamics.space import Space, to_space
 from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.machine.distributed import World
 from stabilitykit.search import ClosestPair, closest_pairs, merge
@@ -34,7 +43,8 @@ class Constant:
     Attributes:
         reduction: how the T+1 distances of a pair become one: ``"max"``, ``"min"`` or ``"mean"``.
         value: float64, in units of the readout space.
-        kind: exact on the sample; an upper bound of the sample's minimum where values are stored in float32.
+        kind: exact on the sample; an upper bound of the sample's minimum where values are stored in float32, or where
+            pairs are nearer than subtracted probabilities tell.
         rows: the two rows of the trajectory.
         block: depth of the largest (max) or smallest (min, mean) distance, depths that do not count left out.
         distances: float64 (T+1,) of the pair.
@@ -91,15 +101,86 @@ def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reductio
     return reduce(merge, world.all_gather(part))
 
 
+def refined(
+    trajectory: Trajectory, first: np.ndarray, second: np.ndarray, found: np.ndarray, reduction: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reduced distances of pairs as they are reported: those below LIMIT from logits, where subtraction lost digits.
+
+    Arguments:
+        first, second: int64 (M,), rows. found: float64 (M,), what a search over ``trajectory.seen`` gave; NaN: none.
+
+    Returns:
+        Values float64 (M,) and depths int64 (M,); depth -1 where the value is as it was found.
+    """
+
+    values, depths = np.array(found, dtype=np.float64), np.full(len(found), -1, dtype=np.int64)
+    lost = np.flatnonzero(values < LIMIT) if trajectory.space == "probabilities" else depths[:0]
+    for start in range(0, len(lost), 4096):
+        part = lost[start : start + 4096]
+        a, b = (trajectory.logits[trajectory.seeing][:, rows[part]] for rows in (first, second))
+        apart = np.sqrt(np.square(to_space(a, trajectory.space) - to_space(b, trajectory.space)).sum(axis=-1))
+        apart = np.where(apart < LIMIT, distances_from_logits(a, b, trajectory.space), apart)
+        at = apart.argmax(axis=0) if reduction == "max" else apart.argmin(axis=0)
+        depths[part] = trajectory.seeing[at]
+        values[part] = apart.mean(axis=0) if reduction == "mean" else np.take_along_axis(apart, at[None], 0)[0]
+    return values, depths
+
+
+def told_distances(logits: np.ndarray, space: Space) -> tuple[float, ...]:
+    """The T+1 distances of a pair as a witness shows them: those below LIMIT from logits, the others subtracted.
+
+    Arguments:
+        logits: (T+1, 2, K), float32 or float64.
+    """
+
+    apart = pair_distances(to_space(np.ascontiguousarray(logits), space))
+    if space == "logits" or min(apart) >= LIMIT:
+        return apart
+    again = distances_from_logits(logits[:, 0], logits[:, 1], space).tolist()
+    return tuple(fine if coarse < LIMIT else coarse for coarse, fine in zip(apart, again, strict=True))
+
+
+def told_value(logits: np.ndarray, space: Space, reduction: str, left_out: Collection[int] = ()) -> tuple[float, int]:
+    """(constant of a pair as it is reported, depth), logits (T+1, 2, K): see :func:`refined`."""
+
+    value, block = reduce_distances(pair_distances(to_space(np.ascontiguousarray(logits), space)), reduction, left_out)
+    if space == "logits" or value >= LIMIT:
+        return value, block
+    return reduce_distances(told_distances(logits, space), reduction, left_out)
+
+
+def digits(logits: np.ndarray, space: Space, reduction: str, left_out: Collection[int], dtype: str) -> int | None:
+    """Trustworthy digits of a constant at its pair, logits (T+1, 2, K); None where all its readouts are equal.
+
+    Arguments:
+        dtype: of the pass through the network.
+    """
+
+    value, block = told_value(logits, space, reduction, left_out)
+    if reduction != "mean":
+        return digits_of(logits[block, 0], logits[block, 1], space, dtype)
+    counted = np.setdiff1d(np.arange(len(logits)), list(left_out))
+    if np.array_equal(logits[counted, 0], logits[counted, 1]):
+        return None
+    return trustworthy(value, float(distance_errors(logits[counted, 0], logits[counted, 1], space, dtype).mean()))
+
+
 def constant(trajectory: Trajectory, found: ClosestPair, reduction: str) -> Constant:
-    """The constant at the closest pair ``found``, its distances recomputed from the logits in float64."""
-    from stabilitykit.dynamics.space import to_space
+    """The constant at the closest pair ``found``, its distances recomputed from the logits in float64.
+
+    Below LIMIT the search, which subtracts probabilities, may have taken a pair for nearer than another that is: then
+    the value is an upper bound of the sample's minimum, and the interval says how far below it that may lie.
+    """
 
     rows = (found.first, found.second)
     logits = np.ascontiguousarray(trajectory.logits[:, list(rows)])
-    distances = pair_distances(to_space(logits, trajectory.space))
-    value, block = reduce_distances(distances, reduction, trajectory.excluded)
-    if not trajectory.rounded:
-        return Constant(reduction, found.value, Kind.EXACT, rows, int(trajectory.seeing[found.block]), distances)
-    lower = max(0.0, found.value - FLOAT32_SLACK)
-    return Constant(reduction, value, Kind.UPPER, rows, block, distances, (lower, value))
+    distances = told_distances(logits, trajectory.space)
+    value, block = told_value(logits, trajectory.space, reduction, trajectory.excluded)
+    if trajectory.rounded:
+        return Constant(
+            reduction, value, Kind.UPPER, rows, block, distances, (max(0.0, found.value - FLOAT32_SLACK), value)
+        )
+    if trajectory.space == "probabilities" and value > 0 and found.value < LIMIT:
+        lower = min(max(0.0, found.value - SUBTRACTION), value)
+        return Constant(reduction, value, Kind.UPPER, rows, block, distances, (lower, value))
+    return Constant(reduction, found.value, Kind.EXACT, rows, int(trajectory.seeing[found.block]), distances)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.search import ClosestPair, closest_pair
-from stabilitykit_expansivity.constants import REDUCTIONS
+from stabilitykit_expansivity.constants import REDUCTIONS, refined
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,20 @@ def curve(
                 pair, at = closest_pair(values[:, rows], groups[rows], reduction), rows
             ends = (int(at[pair.first]), int(at[pair.second]))
             found.append(CurvePoint(len(rows), reduction, pair.value, ends, pair.block))
+    return found
+
+
+def told(trajectory: Trajectory, points: list[CurvePoint]) -> list[CurvePoint]:
+    """The points as they are reported: see :func:`~stabilitykit_expansivity.constants.refined`."""
+    found = []
+    for point in points:
+        if point.rows is not None and point.value is not None:
+            first, second = np.array(point.rows)[:, None]
+            values, depths = refined(trajectory, first, second, np.array([point.value]), point.reduction)
+            if depths[0] >= 0:
+                block = int(np.searchsorted(trajectory.seeing, depths[0]))
+                point = replace(point, value=float(values[0]), block=block)
+        found.append(point)
     return found
 
 

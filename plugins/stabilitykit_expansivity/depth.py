@@ -9,6 +9,7 @@ import numpy as np
 
 from stabilitykit.dynamics.decisions import decisions_along_depth as decisions
 from stabilitykit.dynamics.decisions import prediction_depth
+from stabilitykit.dynamics.digits import LIMIT, distances_from_logits
 from stabilitykit.dynamics.trajectory import Trajectory
 from stabilitykit.search import ClosestPair, MedianDistance, closest_pair, median_cross_distance
 
@@ -29,11 +30,19 @@ def depths(trajectory: Trajectory, groups: np.ndarray, seed: int, median_pairs: 
     return [
         Depth(
             t,
-            closest_pair(trajectory.values[t : t + 1], groups, "min"),
+            _told(trajectory, t, closest_pair(trajectory.values[t : t + 1], groups, "min")),
             median_cross_distance(trajectory.values[t], groups, seed, max_pairs=median_pairs),
         )
         for t in range(trajectory.depth + 1)
     ]
+
+
+def _told(trajectory: Trajectory, t: int, pair: ClosestPair) -> ClosestPair:
+    """The closest pair of depth ``t`` with its distance from logits where subtracted probabilities lost its digits."""
+    if trajectory.space == "logits" or not pair.value < LIMIT:
+        return pair
+    first, second = trajectory.logits[t, pair.first], trajectory.logits[t, pair.second]
+    return pair._replace(value=float(distances_from_logits(first, second, trajectory.space)))
 
 
 def scale(medians: list[float], reduction: str, block: int, left_out: Collection[int] = ()) -> float:

@@ -10,14 +10,24 @@ import numpy as np
 from stabilitykit import Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.base.results import to_plain
 from stabilitykit.base.text import place_text
+from stabilitykit.dynamics.digits import SUBTRACTION, digits_note
 from stabilitykit.dynamics.trajectory import ALL_BLIND, Trajectory
 from stabilitykit.evaluation.context import Context
-from stabilitykit.search import closest_pair, median_cross_distance
+from stabilitykit.search import ClosestPair, closest_pair, median_cross_distance
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute
-from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES, Constant, constant, search
+from stabilitykit_expansivity.constants import (
+    PREFIX,
+    REDUCTIONS,
+    REFERENCES,
+    Constant,
+    constant,
+    digits,
+    refined,
+    search,
+)
 from stabilitykit_expansivity.groups import READINGS, Groups, choose_groups
 from stabilitykit_expansivity.per_image import nearest_columns
 
@@ -25,6 +35,10 @@ from stabilitykit_expansivity.per_image import nearest_columns
 SUBSET_PAIRS = 20_000
 # A comparison measures at least about so many subsamples: the search that is faster each time repays its start.
 SUBSETS = 10
+NEARER = (
+    f"Of pairs whose distances differ by less than {SUBTRACTION:.1g} the search, which subtracts probabilities, may "
+    "have taken the farther one; the interval says by how much at most"
+)
 OVER_SAMPLE = "over the sample: an upper bound of the infimum over the whole space, falling with N"
 
 
@@ -84,6 +98,7 @@ class Expansivity(Property):
         constants = {r: constant(trajectory, whole[r], r) for r in REDUCTIONS}
         profile = profiles.depths(trajectory, groups.ids, context.seed, self.median_pairs)
         points = curves.curve(trajectory.seen, groups.ids, whole, self.curve, context.seed, context.progress)
+        points = curves.told(trajectory, points)
 
         result = PropertyResult([_measurement(context, trajectory, groups, c) for c in constants.values()])
         result.measurements += [_normalised(context, result, c, profile) for c in constants.values()]
@@ -157,8 +172,9 @@ class Expansivity(Property):
         pairs = {r: closest_pair(values, groups, r, searches=SUBSETS) for r in REDUCTIONS}
         medians = [median_cross_distance(v, groups, context.seed, max_pairs=SUBSET_PAIRS).value for v in values]
         scales = {r: profiles.scale(medians, r, pair.block) for r, pair in pairs.items()}
-        found = {PREFIX + r: pair.value for r, pair in pairs.items()}
-        return found | {f"{PREFIX}{r}.normalised": pairs[r].value / scales[r] for r in REDUCTIONS if scales[r] > 0}
+        found = {PREFIX + r: _told(context.trajectory, rows, pair, r) for r, pair in pairs.items()}
+        normalised = {f"{PREFIX}{r}.normalised": found[PREFIX + r] / scales[r] for r in REDUCTIONS if scales[r] > 0}
+        return found | normalised
 
     def _class_pairs(
         self, context: Context, groups: Groups, matrices: Mapping[str, ClosestPairs], notes: list[str]
@@ -169,7 +185,10 @@ class Expansivity(Property):
         rows: list[list[Any]] = []
         for reduction, matrix in matrices.items():
             a, b = np.nonzero(np.triu(matrix.first >= 0, 1))
-            nearest = np.argsort(matrix.value[a, b], kind="stable")
+            values, depths = refined(
+                context.trajectory, matrix.first[a, b], matrix.second[a, b], matrix.value[a, b], reduction
+            )
+            nearest = np.argsort(values, kind="stable")
             if len(nearest) > self.table_rows:
                 notes.append(
                     f"class_pairs keeps the {self.table_rows} closest of {len(nearest)} class pairs "
@@ -180,13 +199,12 @@ class Expansivity(Property):
                 if groups.ids[first] != a[p]:
                     first, second = second, first
                 i, j = int(context.indices[first]), int(context.indices[second])
-                at = (a[p], b[p])
-                block = int(seeing[matrix.block[at]])
+                block = int(depths[p] if depths[p] >= 0 else seeing[matrix.block[a[p], b[p]]])
                 row = [
                     groups.names[a[p]],
                     groups.names[b[p]],
                     reduction,
-                    matrix.value[at],
+                    values[p],
                     i,
                     j,
                     orders[i],
@@ -223,6 +241,12 @@ class Expansivity(Property):
         return [int(context.indices[row]) for row in dict.fromkeys(rows)]
 
 
+def _told(trajectory: Trajectory, rows: np.ndarray, pair: ClosestPair, reduction: str) -> float:
+    """The reduced distance of a pair of ``rows`` as it is reported."""
+    first, second = rows[[pair.first]], rows[[pair.second]]
+    return float(refined(trajectory, first, second, np.array([pair.value]), reduction)[0][0])
+
+
 def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found: Constant) -> Measurement:
     witness: dict[str, Any] = context.describe_images(context.indices[list(found.rows)])
     if groups.by == "predictions":
@@ -233,7 +257,15 @@ def _measurement(context: Context, trajectory: Trajectory, groups: Groups, found
         witness["left_out"] = list(trajectory.excluded)
         note += "; " + trajectory.left_out(context.depth_names)
     if found.kind is not Kind.EXACT:
-        note += "; searched in float32 copies (over 1 GiB), the witness recomputed in float64"
+        note += (
+            "; searched in float32 copies (over 1 GiB), the witness recomputed in float64"
+            if trajectory.rounded
+            else f"; computed from logits. {NEARER}"
+        )
+    logits = np.ascontiguousarray(trajectory.logits[:, list(found.rows)])
+    known = digits(logits, trajectory.space, found.reduction, trajectory.excluded, context.extraction.dtype)
+    if flag := digits_note(known, context.extraction.dtype):
+        witness["digits"], note = known, f"{note}; {flag}"
     return Measurement(
         PREFIX + found.reduction,
         found.value,
@@ -261,6 +293,8 @@ def _normalised(
     note = f"divided by the median cross-class distance {where}, {median:.6g}, of {pairs} pairs"
     if trajectory.excluded:
         note += "; " + trajectory.left_out(names)
+    if flag := digits_note(result[PREFIX + found.reduction].witness.get("digits"), context.extraction.dtype):
+        note += f"; {flag}"
     value = found.value / median if median > 0 else None
     witness = dict(result[PREFIX + found.reduction].witness) | {"median": median}
     return Measurement(

@@ -8,7 +8,7 @@ import numpy as np
 
 from stabilitykit.evaluation.context import Context
 from stabilitykit.search import nearest_of_other_groups
-from stabilitykit_expansivity.constants import REDUCTIONS
+from stabilitykit_expansivity.constants import REDUCTIONS, refined
 
 # Products of two numbers up to which the search is done unasked: minutes on one core.
 WORK = 2e12
@@ -38,6 +38,7 @@ def nearest_columns(context: Context, groups: np.ndarray, mode: str) -> tuple[di
     found = nearest_of_other_groups(values, groups, REDUCTIONS)
     for reduction in REDUCTIONS:
         rows, distance = found[reduction]
+        distance, _ = refined(trajectory, np.arange(len(rows)), rows, distance, reduction)
         columns[f"nearest_{reduction}"] = context.indices[rows]
         columns[f"nearest_{reduction}_distance"] = distance
     return columns, []

@@ -11,7 +11,7 @@ import numpy as np
 from stabilitykit import Measurement, PropertyResult, Table
 from stabilitykit.evaluation.context import Context
 from stabilitykit.search import median_cross_distance
-from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, pair_distances, reduce_distances
+from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, reduce_distances, told_distances, told_value
 from stabilitykit_expansivity.depth import decisions, prediction_depth, scale
 
 # Two images of a blind depth may be farther apart when they are run in another batch.
@@ -34,23 +34,21 @@ def constants(context: Context, result: PropertyResult, first: int = 0) -> Verdi
             found[m.name] = None
             continue
         rows = context.rows_of(m.witness["indices"])
-        distances = pair_distances(context.readouts(rows))
         left_out = m.witness.get("left_out", ())
-        logits = context.logits(rows) if left_out else ()
+        logits = context.logits(rows)
         seen = [t for t in left_out if not 0 <= t < len(logits) or (t >= first and not coincide(logits[t], SLACK))]
-        if seen or len(left_out) >= len(distances):
+        if seen or len(left_out) >= len(logits):
             found[m.name] = f"the witness leaves out depths {list(left_out)}, which tell its images apart"
             continue
-        value, _ = reduce_distances(distances, reduction, left_out)
-        found[m.name] = _of_witness(context, m, distances, reduction) or value
+        value, _ = told_value(logits, context.space, reduction, left_out)
+        found[m.name] = _of_witness(context, m, told_distances(logits, context.space), reduction, value) or value
     return found
 
 
-def _of_witness(context: Context, m: Measurement, distances: tuple[float, ...], reduction: str) -> str:
+def _of_witness(context: Context, m: Measurement, distances: tuple[float, ...], reduction: str, value: float) -> str:
     """What is wrong about the depth or the distances of a witness whose value stands."""
     stored, block = m.witness.get("distances", distances), m.witness.get("block", 0)
     left_out = m.witness.get("left_out", ())
-    value, _ = reduce_distances(distances, reduction, left_out)
     tolerance = context.rerun.tolerance
     if m.value is None or not _close(m.value, value, tolerance):
         return ""  # the value itself is compared by the caller
@@ -75,8 +73,6 @@ def _is_extreme(
 
 def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_pairs: int) -> Verdicts:
     """Normalised values, accuracy and prediction depth from all images; a text per wrong number of a table."""
-    from stabilitykit.dynamics.space import to_space
-
     values = context.trajectory.values
     medians = [median_cross_distance(v, groups, context.seed, max_pairs=median_pairs).value for v in values]
     chosen, left_out = decisions(context.trajectory), context.trajectory.excluded
@@ -89,19 +85,18 @@ def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_
         if m is None or m.value is None:
             continue
         logits = np.ascontiguousarray(context.trajectory.logits[:, context.rows_of(m.witness["indices"])])
-        distances = pair_distances(to_space(logits, context.trajectory.space))
-        value, block = reduce_distances(distances, reduction, left_out)
+        value, block = told_value(logits, context.trajectory.space, reduction, left_out)
         found[name] = value / scale(medians, reduction, block, left_out)
     for m in result.measurements:
         if tuple(m.witness.get("left_out", ())) != (left_out if "distances" in m.witness else ()):
             found[m.name] = f"it leaves out depths {m.witness.get('left_out', [])}; {list(left_out)} do not count"
     shares = [(chosen == chosen[-1]).mean(axis=1), np.array([(settled <= t).mean() for t in range(len(chosen))])]
     checks = {
-        "class_pairs": lambda row: _pair_value(context, values, row, "a", "b"),
-        "curve": lambda row: _pair_value(context, values, row, "i", "j"),
+        "class_pairs": lambda row: _pair_value(context, row, "a", "b"),
+        "curve": lambda row: _pair_value(context, row, "i", "j"),
         "depth": lambda row: {
             "median": medians[row["block"]],
-            "closest": _apart(context, values, row, "i", "j")[row["block"]],
+            "closest": told_distances(_logits(context, row, "i", "j"), context.trajectory.space)[row["block"]],
         },
         "accuracy": lambda row: {
             "accuracy": right[row["block"]],
@@ -129,18 +124,20 @@ def _wrong(name: str, table: Table, check: Any, tolerance: tuple[float, float]) 
                 yield f"table {name}, row {number}: {column}", f"{row[column]!r} is reported, {value!r} recomputed"
 
 
-def _apart(context: Context, values: np.ndarray, row: Mapping[str, Any], a: str, b: str) -> tuple[float, ...]:
+def _logits(context: Context, row: Mapping[str, Any], a: str, b: str) -> np.ndarray:
+    """Logits (T+1, 2, K) of the two images that a row of a table names."""
     both = context.rows_of([row[f"index_{a}"], row[f"index_{b}"]])
-    return pair_distances(np.ascontiguousarray(values[:, both], dtype=np.float64))
+    return np.ascontiguousarray(context.trajectory.logits[:, both])
 
 
-def _pair_value(context: Context, values: np.ndarray, row: Mapping[str, Any], a: str, b: str) -> dict[str, Any]:
+def _pair_value(context: Context, row: Mapping[str, Any], a: str, b: str) -> dict[str, Any]:
     if row["value"] is None:
         return {}
-    distances = _apart(context, values, row, a, b)
-    left_out = context.trajectory.excluded
-    value = reduce_distances(distances, row["reduction"], left_out)[0]
-    fits = _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance, left_out)
+    trajectory = context.trajectory
+    logits = _logits(context, row, a, b)
+    value = told_value(logits, trajectory.space, row["reduction"], trajectory.excluded)[0]
+    distances = told_distances(logits, trajectory.space)
+    fits = _is_extreme(distances, row["block"], row["reduction"], context.rerun.tolerance, trajectory.excluded)
     return {"value": value} if fits else {"value": value, "block": None}
 
 

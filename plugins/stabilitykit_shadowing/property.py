@@ -14,10 +14,11 @@ from stabilitykit.dynamics.trajectory import ALL_BLIND
 from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import lower_bounds
 from stabilitykit_shadowing.classes import of_another_class, one_class
+from stabilitykit_shadowing.digits import JUMP, at_least, flagged, pair_distance, smallest_jump
 from stabilitykit_shadowing.exact_result import NAME as EXACT
 from stabilitykit_shadowing.exact_result import ExactResult
 from stabilitykit_shadowing.measure import Shadowed, bracket_of, shadow
-from stabilitykit_shadowing.orbits import PseudoOrbits, distances, nearest_orbits, over_all_depths, path_jumps
+from stabilitykit_shadowing.orbits import PseudoOrbits, nearest_orbits, over_all_depths, path_jumps
 from stabilitykit_shadowing.report import Witnesses, bracket_table, constants_table, profile_table
 from stabilitykit_shadowing.tracing import tracing_distances
 
@@ -91,6 +92,7 @@ class Shadowing(Property):
         if self.bracket:
             self._add_bracket(context, values, data, result)
         result.measurements.append(of_another_class(context, data, _cautions(context)))
+        result.measurements = flagged(context, result.measurements)
         result.tables["orbits"] = witnesses.table(result)
         result.images = witnesses.images(result)
         result.per_image = _per_image(len(trajectory), shadowed)
@@ -186,22 +188,7 @@ class Shadowing(Property):
         )
         result.tables["bracket"] = bracket_table(bounds, data.profile, trajectory.unit)
         below, above = (Kind.ESTIMATE,) * 2 if trajectory.rounded else (Kind.LOWER, Kind.UPPER)
-        number, *rows = bounds.lower.nearest
-        block = int(trajectory.seeing[number])
-        apart = distances(values[:, rows[0]], values[:, rows[1]])
-        result.measurements.append(
-            Measurement(
-                "smallest_jump",
-                bounds.lower.smallest,
-                below,
-                len(trajectory),
-                trajectory.unit,
-                context.describe_images(context.indices[rows]) | context.at(block) | {"distances": apart.tolist()},
-                "Definition 2",
-                note="no pseudo-orbit through sample states but the true ones has a smaller delta "
-                "(rounded down by 1e-12)" + _cautions(context),
-            )
-        )
+        result.measurements.append(smallest_jump(context, bounds.lower, _cautions(context)))
         eps = result["Sh_profile"].witness.get("eps")
         if not eps:
             return
@@ -219,11 +206,11 @@ class Shadowing(Property):
         result.measurements += [
             Measurement(
                 "Sh_all.lower",
-                lower / eps,
+                at_least(context, lower) / eps,
                 below,
                 len(trajectory),
                 "ratio",
-                {"eps": eps, "delta": lower},
+                {"eps": eps, "delta": at_least(context, lower)},
                 "Definition 2",
                 note=about,
             ),
@@ -255,9 +242,9 @@ class Shadowing(Property):
                 # That the orbit escapes every eps-tracer needs the whole search; its delta needs the orbit alone.
                 found[measurement.name] = self._delta_again(context, witness["orbit"]) / witness["eps"]
                 continue
-            if measurement.name == "smallest_jump" and "block" in witness:
-                first, second = np.split(context.readouts(context.rows_of(witness["indices"])), 2, axis=1)
-                found[measurement.name] = float(distances(first[:, 0], second[:, 0])[witness["block"]])
+            if measurement.name == JUMP and "block" in witness:
+                logits = context.logits(context.rows_of(witness["indices"]))
+                found[measurement.name] = pair_distance(logits[witness["block"]], context.space)
                 continue
             if measurement.name == EXACT:
                 found[measurement.name] = self._exact_again(context, measurement)
@@ -285,16 +272,16 @@ class Shadowing(Property):
     def verify_sample(self, context: Context, result: PropertyResult) -> Mapping[str, float | str | None]:
         """The bounds from below, which no orbit witnesses, from all images."""
         names = {m.name: m for m in result.measurements}
-        if "smallest_jump" not in names:
+        if JUMP not in names:
             return {}
         lower = lower_bounds(context.trajectory.seen, start_tracer=self.start_tracer)
-        found: dict[str, float | str | None] = {"smallest_jump": lower.smallest}
+        found: dict[str, float | str | None] = {JUMP: smallest_jump(context, lower, "").value}
         if "Sh_all.lower" in names:
             eps = names["Sh_all.lower"].witness["eps"]
             if eps != names["Sh_profile"].witness.get("eps"):
                 found["Sh_all.lower"] = f"its eps {eps!r} is not that of Sh_profile"
             else:
-                found["Sh_all.lower"] = lower(eps) / eps
+                found["Sh_all.lower"] = at_least(context, lower(eps)) / eps
         if EXACT in names and names[EXACT].value is not None and self.verify(context, result).get(EXACT) is None:
             found[EXACT] = self.evaluate(context)[EXACT].value
         return found

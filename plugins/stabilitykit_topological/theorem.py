@@ -45,7 +45,10 @@ def quotient(
         kind = divide_bounds(sh.kind, lip.kind)
         value = sh.value / lip.value
     note = "; ".join(part for part in (about, reason or _direction(kind, sh, lip)) if part)
-    witness = {"shadowing": _record(sh), "lipschitz": _record(lip)}
+    witness: dict[str, object] = {"shadowing": _record(sh), "lipschitz": _record(lip)}
+    if value is not None and sh is not None and sh.witness.get("digits") is not None:
+        witness["digits"] = sh.witness["digits"]
+        note += f"; of Sh about {sh.witness['digits']} digits are trustworthy"
     # Sh is a ratio of two distances, so T_g has the inverse unit of Lip(g).
     unit = " per ".join(reversed(lip.unit.split(" per "))) if lip is not None and " per " in lip.unit else "ratio"
     return Measurement(name, value, kind, n, unit, witness, "Theorem 1; Table 2", note=note)

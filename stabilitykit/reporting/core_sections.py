@@ -24,6 +24,7 @@ from stabilitykit.reporting.html import (
     table,
     tag,
 )
+from stabilitykit.reporting.reference import Reference, place_of, reference_table
 from stabilitykit.reporting.rundata import PairData, RunData
 from stabilitykit.reporting.screen import sentences
 from stabilitykit.reporting.terminal import witness_images, witness_text
@@ -106,7 +107,10 @@ def _pair_summary(run: RunData, pair: PairData) -> Markup:
         f"{text}{record[key]}" if key in record else ""
         for key, text in (("n", "N = "), ("readout", "readout "), ("space", ""))
     ]
-    body = [row for cell in pair.cells if cell.result for row in _cell_rows(run, cell, cell.result.measurements)]
+    references = reference_table()
+    body = [
+        row for cell in pair.cells if cell.result for row in _cell_rows(run, cell, cell.result.measurements, references)
+    ]
     head = tag("tr", *(tag("th", name, scope="col") for name in COLUMNS))
     shown = (
         tag("div", tag("table", tag("thead", head), tag("tbody", *body), class_="stacked"), class_="scroll")
@@ -116,8 +120,10 @@ def _pair_summary(run: RunData, pair: PairData) -> Markup:
     return Markup("").join([pair_heading(pair.model, pair.dataset, " · ".join(f for f in facts if f)), shown])
 
 
-def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) -> list[Markup]:
-    """Table rows of one cell: its property, its measurements, its notes."""
+def _cell_rows(
+    run: RunData, cell: Cell, measurements: Sequence[Measurement], references: Sequence[Reference]
+) -> list[Markup]:
+    """Table rows of one cell: its property, its measurements and their places among ``references``, its notes."""
     rows = [tag("tr", tag("th", cell.property, colspan=len(COLUMNS), scope="colgroup"), class_="group")]
     for m in measurements:
         value = tag(
@@ -125,7 +131,7 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
             tag("strong", number(m.value)),
             tag("span", " ".join(p for p in (interval(m), m.unit) if p), class_="unit"),
         )
-        remark = " — ".join(part for part in (m.reference, m.note) if part)
+        remark = " — ".join(part for part in (m.reference, m.note, _place(cell, m, references)) if part)
         name = tag(
             "div", tag("span", dotted(m.name), class_="name"), tag("span", remark, class_="remark") if remark else None
         )
@@ -142,6 +148,14 @@ def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) ->
         listed = tag("ul", *(tag("li", text) for text in cell.result.notes), class_="notes")
         rows.append(tag("tr", tag("td", listed, colspan=len(COLUMNS))))
     return rows
+
+
+def _place(cell: Cell, m: Measurement, references: Sequence[Reference]) -> str:
+    readout, space = (str(cell.record.get(key)) for key in ("readout", "space"))
+    if m.value is None:
+        return ""
+    place = place_of(m.name, m.value, m.kind, n=m.n, readout=readout, space=space, table=references)
+    return place.sentence if place else ""
 
 
 def _witness(run: RunData, cell: Cell, m: Measurement) -> Markup | str:

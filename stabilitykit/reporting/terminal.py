@@ -77,6 +77,14 @@ def interval_text(measurement: Measurement) -> str:
     return f" [{'-' if low is None else format_value(low)}, {'-' if high is None else format_value(high)}]"
 
 
+def digits_text(measurement: Measurement) -> str:
+    """``(2 digits)`` where a number has fewer trustworthy ones than are shown; else nothing."""
+    count = measurement.witness.get("digits")
+    if not isinstance(count, int):
+        return ""
+    return f" ({count} digit{'' if count == 1 else 's'})"
+
+
 def _effects(cell: Cell) -> dict[str, str]:
     """What faster extraction did to each measurement on the images where both ways were run, relative where it can."""
     table = cell.result.tables.get(EXTRACTION_EFFECT) if cell.result else None
@@ -133,7 +141,7 @@ def print_cells(
                 table.add_row(
                     escape(cell.property) if number == 0 else "",
                     escape(m.name),
-                    format_value(m.value) + interval_text(m),
+                    format_value(m.value) + interval_text(m) + digits_text(m),
                     str(m.kind),
                     str(m.n),
                     *(effects[cell.property].get(m.name, "") for _ in shown),
