@@ -78,7 +78,10 @@ def extrapolation(values: np.ndarray, labels: np.ndarray, count: int, samples: i
             covered, ratio, low, high = np.array(one).T
             told = [f"{100 * covered.mean():.0f} %", f"{np.median(ratio):.2f}"]
             told += [f"{np.median(low):.2f} to {np.median(high):.2f}", f"{ratio.min():.2f} to {ratio.max():.2f}"]
-        lines.append(f"{reduction} | {count} | {factor}N | {np.median(exponents):.2f} | {refused}/{samples} | " + " | ".join(told))
+        lines.append(
+            f"{reduction} | {count} | {factor}N | {np.median(exponents):.2f} | {refused}/{samples} | "
+            + " | ".join(told)
+        )
     return lines
 
 
@@ -111,7 +114,7 @@ def ratios(trials: int, count: int = 800) -> list[str]:
         )
         covered["mean"].append(low <= right[1].mean() - right[0].mean() <= high)
     told = {
-        "blocks": f"ratio of constants over {BLOCKS} disjoint blocks of {count // BLOCKS} images | their mean ratio at that size",
+        "blocks": f"ratio of constants, {BLOCKS} disjoint blocks of {count // BLOCKS} images | their mean at that size",
         "halves": f"ratios over random halves of {count} images | the ratio over a fresh sample of {count}",
         "mean": f"difference of two accuracies, paired bootstrap over {count} images | the population's",
     }
@@ -127,7 +130,10 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     lines = ["| interval | of | covered | trials |", "|---|---|---|---|", *ratios(options.trials), ""]
-    lines += ["| population | constant | N | to | falls as N^- | refused | covered | foretold/true | interval/foretold | foretold/true, range |"]
+    lines += [
+        "| population | constant | N | to | falls as N^- | refused | covered | foretold/true | "
+        "interval/foretold | foretold/true, range |"
+    ]
     lines += ["|---|---|---|---|---|---|---|---|---|---|"]
     for name, make in POPULATIONS.items():
         values, labels = make()

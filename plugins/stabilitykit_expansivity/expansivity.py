@@ -18,6 +18,7 @@ from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES, Constant, constant, search
+from stabilitykit_expansivity.foretold import add_foretold
 from stabilitykit_expansivity.groups import READINGS, Groups, choose_groups
 from stabilitykit_expansivity.per_image import nearest_columns
 
@@ -47,6 +48,7 @@ class Expansivity(Property):
         show: int = 6,
         nearest: str = "auto",
         first_depth: int = 0,
+        extrapolate: int = 0,
     ) -> None:
         """See the options of the component.
 
@@ -59,6 +61,7 @@ class Expansivity(Property):
             show: closest class pairs (min) whose images are listed in ``result.images``.
             nearest: search for every image's nearest one of another class: ``"auto"``, ``"always"`` or ``"never"``.
             first_depth: depths before it are left out, like blind ones.
+            extrapolate: N that max and mean are extrapolated to; 0: 2N, 4N and 10N.
         """
         self.pairs = pairs
         self.curve = curve
@@ -67,6 +70,7 @@ class Expansivity(Property):
         self.show = show
         self.nearest = nearest
         self.first_depth = first_depth
+        self.extrapolate = extrapolate
 
     def evaluate(self, context: Context) -> PropertyResult:
         """Measure; CellProblem unless at least two classes have an image."""
@@ -96,6 +100,7 @@ class Expansivity(Property):
             result.notes += [
                 f"{r}: falls about as N^{a:.3f} over the subsample curve" for r, a in slopes.items() if a is not None
             ]
+        add_foretold(context, result, groups.ids, whole, self.extrapolate)
         _add_decisions(context, trajectory, result)
         result.per_image, notes = nearest_columns(context, groups.ids, self.nearest)
         result.notes += notes

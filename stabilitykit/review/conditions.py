@@ -74,7 +74,8 @@ def subset(column: Column) -> str:
 def _settings(first: Column, other: Column) -> Iterator[tuple[str, Any, Any]]:
     """(name, value in ``first``, value in ``other``) of what was set, where both columns mention it."""
     for what, part, key in (("preprocessing", "model", "preprocessing"), ("transforms", "dataset", "transforms")):
-        yield what, *((c.record.get(part) or {}).get(key) for c in (first, other))
+        mine, theirs = ((c.record.get(part) or {}).get(key) for c in (first, other))
+        yield what, mine, theirs
     if subset(first) == subset(other):  # else the warning about images names the seeds
         yield "seed", first.record.get("seed"), other.record.get("seed")
     requests = [c.info.get("request") or {} for c in (first, other)]
@@ -102,4 +103,5 @@ def _machines(first: Column, other: Column) -> Iterator[tuple[str, Any, Any]]:
     yield "device", first.record.get("device"), other.record.get("device")
     provenance = [c.info.get("provenance") or {} for c in (first, other)]
     if provenance[0] is not provenance[1] and all("packages" in p for p in provenance):
-        yield "version of", *({name: p["packages"].get(name) for name in ("stabilitykit", "torch")} for p in provenance)
+        mine, theirs = ({name: p["packages"].get(name) for name in ("stabilitykit", "torch")} for p in provenance)
+        yield "version of", mine, theirs

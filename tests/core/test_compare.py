@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.cli import run as run_cli
 from stabilitykit.review.compare import compare
-from stabilitykit.review.comparison import Entry, Row
-from stabilitykit.review.resampling import bootstrap_difference
+from stabilitykit.review.comparison import Entry, Interval, Row
+from stabilitykit.review.resampling import block_interval, bootstrap_difference, judge
 from stabilitykit.runs.folder import RunFolder, load_run
 from tests.core.report_runs import make_run
 
@@ -165,6 +165,9 @@ def test_paired_intervals_on_real_runs(tmp_path):
     assert (accuracy.low, accuracy.high, accuracy.of, accuracy.method) == (0.0, 0.0, "difference", "bootstrap")
     normalised = row(found, "expansive_constant.min.normalised", label).entries[1].interval
     assert (normalised.low, normalised.high, normalised.of) == (1.0, 1.0, "ratio")
+    assert "not a confidence interval" in constant.covers and "N/2 = 40" in constant.covers
+    assert row(found, "accuracy", label).entries[1].change.real is False
+    assert "too few images" in row(found, "expansive_constant.min", label).entries[1].change.rule
     stabilitykit.evaluate(
         "resnet18-digits",
         "digits",
@@ -177,3 +180,57 @@ def test_paired_intervals_on_real_runs(tmp_path):
     unpaired = row(found, "accuracy", label).entries[1].interval
     assert not unpaired.paired and unpaired.low < unpaired.high and math.isfinite(unpaired.high)
     assert any("not paired" in w for w in found.warnings)
+    assert row(found, "accuracy", label).entries[1].change.rule.startswith("not comparable: other N, images")
+
+
+def changed(run, edit):
+    folder = RunFolder(run)
+    for cell in folder.read_cells():
+        edit(cell.record)
+        folder.write_cell(cell)
+
+
+def test_any_setting_that_differs_is_said(tmp_path):
+    runs = [make_run(tmp_path / name, failed=False) for name in ("a", "b")]
+    assert compare(runs).warnings == []
+    for run, pairs in zip(runs, ("labels", "distinct")):
+        options = {"pairs": pairs, "show": 6}
+        changed(run, lambda r, o=options: r.update(property={"name": "expansivity", "options": o}))
+    [text] = compare(runs).warnings
+    assert "options of expansivity (pairs) differs" in text and "labels against distinct" in text
+    assert compare(runs).obstacle(1) == "not comparable: other options of expansivity (pairs)"
+    changed(runs[1], lambda r: r.update(device="cuda", model={**r["model"], "preprocessing": {"resize": 64}}))
+    found = compare(runs)
+    assert any(w.startswith("preprocessing") for w in found.warnings) and "preprocessing" in found.obstacle(1)
+    assert any("device differs" in w and "1e-6" in w for w in found.warnings) and "device" not in found.obstacle(1)
+
+
+def test_a_change_is_real_where_its_interval_leaves_out_no_change():
+    def interval(of, low, high):
+        return Interval(of, low, high, "m", 16, True, "a 95 % confidence interval of it")
+
+    assert judge(interval("ratio", 1.1, 1.3)).real is True
+    assert judge(interval("ratio", 0.9, 1.3)).real is False
+    assert judge(interval("difference", 0.9, 1.3)).real is True
+    assert judge(interval("difference", -0.9, 1.3)).words == "within chance"
+    stopped = judge(interval("ratio", 1.1, 1.3), "not comparable: other N")
+    assert stopped.real is None and stopped.rule == "not comparable: other N"
+    assert judge(None).real is None and "too few images" in judge(None).rule
+    assert "confidence interval of it" in judge(interval("ratio", 2, 3)).rule
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(3, 20), st.integers(0, 2**32 - 1), st.floats(0.1, 10))
+def test_block_interval_laws(count, seed, factor):
+    logs = np.random.default_rng(seed).normal(size=count)
+    low, high = block_interval(logs)
+    assert low < np.exp(logs.mean()) < high
+    assert block_interval(-logs) == pytest.approx((1 / high, 1 / low))
+    assert block_interval(logs + np.log(factor)) == pytest.approx((factor * low, factor * high))
+
+
+def test_block_interval_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    logs = np.log(rng.exponential(size=(400, 16)) / rng.exponential(size=(400, 16))) / 5  # of minima; their mean is 0
+    covered = sum(low <= 1 <= high for low, high in map(block_interval, logs))
+    assert 0.9 * 400 <= covered <= 0.99 * 400
