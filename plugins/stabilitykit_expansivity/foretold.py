@@ -15,8 +15,8 @@ from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES
 # The measurement, where no N is asked for, is of so many times N images.
 FACTOR = 4
 REFUSED = (
-    "not extrapolated: a minimum over depths is decided by single images (outliers, readouts that saturate), of which a "
-    "sample says nothing about the next ones (from 4,000 MNIST images it was foretold 10 times too small for 60,000), "
+    "not extrapolated: a minimum over depths is decided by single images (outliers, readouts that saturate), of which "
+    "a sample says nothing about the next ones (from 4,000 MNIST images it is foretold 10 times too small for 60,000), "
     "and a bootstrap of a minimum is invalid"
 )
 COVERS = (
