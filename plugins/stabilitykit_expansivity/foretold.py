@@ -20,9 +20,10 @@ REFUSED = (
     "and a bootstrap of a minimum is invalid"
 )
 COVERS = (
-    "median and 95 % prediction interval of the constant of another sample of {size} images of the same distribution, "
-    "if the law N^-{exponent:.3f} that disjoint halves and quarters of these {count} follow goes on; how often such "
-    "intervals hold is in benchmarks/results/coverage_intervals.md"
+    "median and nominal 95 % range (its coverage is not yet checked: no prediction interval) of the "
+    "constant of another sample of {size} images of the same distribution, "
+    "if the law N^-{exponent:.3f} that disjoint halves and quarters of these {count} follow goes on; what was "
+    "simulated is in benchmarks/results/coverage_intervals.md"
 )
 
 
@@ -60,7 +61,7 @@ def add_foretold(
         result.tables["larger"] = Table(
             ["N", "reduction", "value", "low", "high", "exponent", "from N"],
             rows,
-            "Constants foretold for larger samples, with 95 % prediction intervals",
+            "Constants foretold for larger samples, with nominal 95 % ranges",
         )
 
 

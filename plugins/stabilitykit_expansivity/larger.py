@@ -67,7 +67,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Extrapolated:
-    """A constant foretold for ``size`` images: median and 95 % prediction interval of another sample of that size."""
+    """A constant foretold for ``size`` images: median and nominal 95 % range of another sample of that size."""
 
     size: int
     value: float

@@ -3,7 +3,7 @@
 A mean over images is bootstrapped. A minimum over pairs is not smooth, so a bootstrap says nothing about it. Its ratio
 between two models is computed over random halves of the images, which share images and show a spread only, and over
 disjoint blocks, which are independent samples: the mean of their log ratios has a confidence interval, at the blocks'
-size. How often these hold the truth is measured in benchmarks/results/coverage_intervals.md.
+size. What was simulated of that is in benchmarks/results/coverage_intervals.md.
 """
 
 from __future__ import annotations

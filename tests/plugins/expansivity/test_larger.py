@@ -103,7 +103,7 @@ def test_measurements_name_their_n_and_min_is_refused(context_of):
         found = result[f"expansive_constant.{reduction}.larger"]
         assert found.kind is Kind.ESTIMATE and found.n == 400 and found.witness["N"] == 1600
         assert found.interval[0] < found.value < found.interval[1]
-        assert "prediction interval" in found.note and "1600" in found.note
+        assert "coverage is not yet checked" in found.note and "1600" in found.note
     refused = result["expansive_constant.min.larger"]
     assert refused.value is None and refused.interval is None and "bootstrap of a minimum is invalid" in refused.note
     assert [row[:2] for row in result.tables["larger"].rows if row[1] == "max"] == [
