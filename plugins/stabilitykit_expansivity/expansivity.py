@@ -18,7 +18,7 @@ from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
 from stabilitykit_expansivity import recompute
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES, Constant, constant, search
-from stabilitykit_expansivity.foretold import add_foretold
+from stabilitykit_expansivity.foretold import foretold
 from stabilitykit_expansivity.groups import READINGS, Groups, choose_groups
 from stabilitykit_expansivity.per_image import nearest_columns
 
@@ -61,7 +61,7 @@ class Expansivity(Property):
             show: closest class pairs (min) whose images are listed in ``result.images``.
             nearest: search for every image's nearest one of another class: ``"auto"``, ``"always"`` or ``"never"``.
             first_depth: depths before it are left out, like blind ones.
-            extrapolate: N that max and mean are extrapolated to; 0: 2N, 4N and 10N.
+            extrapolate: a larger N that max and mean are foretold for; 0: none.
         """
         self.pairs = pairs
         self.curve = curve
@@ -91,6 +91,8 @@ class Expansivity(Property):
 
         result = PropertyResult([_measurement(context, trajectory, groups, c) for c in constants.values()])
         result.measurements += [_normalised(context, result, c, profile) for c in constants.values()]
+        if self.extrapolate:
+            result.measurements += foretold(context, groups.ids, whole, self.extrapolate)
         if matrices:
             result.tables["class_pairs"] = self._class_pairs(context, groups, matrices, result.notes)
         result.tables["depth"] = _depth_table(context, profile)
@@ -100,7 +102,6 @@ class Expansivity(Property):
             result.notes += [
                 f"{r}: falls about as N^{a:.3f} over the subsample curve" for r, a in slopes.items() if a is not None
             ]
-        add_foretold(context, result, groups.ids, whole, self.extrapolate)
         _add_decisions(context, trajectory, result)
         result.per_image, notes = nearest_columns(context, groups.ids, self.nearest)
         result.notes += notes

@@ -1,4 +1,4 @@
-"""Measurements and table of the constants foretold for a larger N; refused where nothing can be foretold."""
+"""Measurements of the constants foretold for a larger N; refused where nothing can be foretold."""
 
 from __future__ import annotations
 
@@ -6,63 +6,42 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stabilitykit import Kind, Measurement, PropertyResult, Table
+from stabilitykit import Kind, Measurement
 from stabilitykit.evaluation.context import Context
 from stabilitykit.search import ClosestPair
 from stabilitykit_expansivity import larger
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, REFERENCES
 
-# The measurement, where no N is asked for, is of so many times N images.
-FACTOR = 4
 REFUSED = (
     "not extrapolated: a minimum over depths is decided by single images (outliers, readouts that saturate), of which "
     "a sample says nothing about the next ones (from 4,000 MNIST images it is foretold 10 times too small for 60,000), "
     "and a bootstrap of a minimum is invalid"
 )
 COVERS = (
-    "median and nominal 95 % range (its coverage is not yet checked: no prediction interval) of the "
-    "constant of another sample of {size} images of the same distribution, "
-    "if the law N^-{exponent:.3f} that disjoint halves and quarters of these {count} follow goes on; what was "
-    "simulated is in benchmarks/results/coverage_intervals.md"
+    "foretold: median and 95 % prediction interval of the constant of another sample of {size} images of the same "
+    "distribution, if the law N^-{exponent:.3f} that disjoint halves and quarters of these {count} follow goes on"
 )
 
 
-def add_foretold(
-    context: Context, result: PropertyResult, groups: np.ndarray, whole: Mapping[str, ClosestPair], size: int
-) -> None:
-    """Add ``expansive_constant.REDUCTION.larger`` and the table ``larger`` to ``result``.
+def foretold(context: Context, groups: np.ndarray, whole: Mapping[str, ClosestPair], size: int) -> list[Measurement]:
+    """``expansive_constant.REDUCTION.larger`` for each reduction, undefined with the reason where it is refused.
 
     Arguments:
         groups: int64 (N,), the class of each image.
         whole: the closest pair by reduction.
-        size: the N asked for; 0: 2N, 4N and 10N in the table, 4N in the measurement.
+        size: the N asked for.
     """
-    count = len(groups)
-    wanted = size or FACTOR * count
-    rows = []
+    count, simulated, found = len(groups), larger.simulate(), []
     for reduction in REDUCTIONS:
-        laid_down = _law(context, groups, whole[reduction], reduction, wanted)
-        value, interval, note = None, None, laid_down if isinstance(laid_down, str) else ""
-        if not isinstance(laid_down, str):
-            pairs, exponent = larger.cross_pairs(groups), laid_down.exponent
-            for n in [size] if size else [f * count for f in larger.FACTORS]:
-                found = larger.extrapolate(laid_down, pairs, count, n)
-                rows.append([n, reduction, found.value, found.low, found.high, exponent, count])
-                if n == wanted:
-                    value, interval = found.value, (found.low, found.high)
-            note = COVERS.format(size=wanted, exponent=exponent, count=count)
-        name, unit = f"{PREFIX}{reduction}.larger", context.trajectory.unit
-        result.measurements.append(
-            Measurement(
-                name, value, Kind.ESTIMATE, count, unit, {"N": wanted}, REFERENCES[reduction], interval, note=note
-            )
-        )
-    if rows:
-        result.tables["larger"] = Table(
-            ["N", "reduction", "value", "low", "high", "exponent", "from N"],
-            rows,
-            "Constants foretold for larger samples, with nominal 95 % ranges",
-        )
+        law = _law(context, groups, whole[reduction], reduction, size)
+        value, interval, note = None, None, law if isinstance(law, str) else ""
+        if not isinstance(law, str):
+            value, *interval = larger.extrapolate(law, simulated, larger.cross_pairs(groups), count, size)
+            note = COVERS.format(size=size, exponent=law.exponent, count=count)
+        name, unit, reference = f"{PREFIX}{reduction}.larger", context.trajectory.unit, REFERENCES[reduction]
+        ends = None if interval is None else (interval[0], interval[1])
+        found.append(Measurement(name, value, Kind.ESTIMATE, count, unit, {"N": size}, reference, ends, note=note))
+    return found
 
 
 def _law(context: Context, groups: np.ndarray, whole: ClosestPair, reduction: str, size: int) -> larger.Law | str:

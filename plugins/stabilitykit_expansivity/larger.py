@@ -5,13 +5,13 @@ it exceeds x with probability exp(-c P x^k). With P growing as N^2 the constant 
 scatters about that line by 1.28/k: spread and slope are one parameter. Blocks of the sample (halves of halves) show
 both. A block's closest pair either joins its two halves, or is the closest pair of one of them and only says that no
 pair between the halves is closer; so every block tells of pairs that no other one of its cut has looked at.
+(scipy.stats.weibull_min fits censored data too, but one scale for all of it; here each block has its own P.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +26,6 @@ SMALLEST = 400
 STEEPEST = 0.5
 # The fall slows down on the way to a larger N; the upper end of the interval allows for a quarter of it.
 SLOWER = 0.25
-FACTORS = (2, 4, 10)
 LEVEL = 0.95
 # Simulated samples behind the interval's quantiles, and the closest pairs drawn for each of them.
 SIMULATED = 2_000
@@ -66,13 +65,24 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Extrapolated:
-    """A constant foretold for ``size`` images: median and nominal 95 % range of another sample of that size."""
+class Simulated:
+    """Samples of one pair under the law of shape 1 and log rate 0: what was fitted to each, and a new constant.
 
-    size: int
-    value: float
-    low: float
-    high: float
+    Shape and scale transform with the distances. So shape times (log of a new sample's constant - foretold log scale)
+    is distributed alike whatever the true law is, and its quantiles here are those of any sample.
+
+    Attributes:
+        shapes, log_rates, fresh: float64 (S,).
+    """
+
+    shapes: np.ndarray
+    log_rates: np.ndarray
+    fresh: np.ndarray
+
+    def quantiles(self, factor: float) -> np.ndarray:
+        """Low, middle and high error, in units of 1/shape, where the new sample has ``factor`` times the pairs."""
+        errors = np.log(self.fresh / factor) * self.shapes + np.log(factor) + self.log_rates
+        return np.quantile(errors, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
 
 
 def halves(count: int, seed: int, cut: int) -> list[list[np.ndarray]]:
@@ -122,7 +132,10 @@ def measure(
             for number, rows in enumerate(blocks):
                 if len(np.unique(groups[rows])) < 2:
                     return f"a block of {len(rows)} images holds one class only: it takes more images"
-                pair = whole if level == 0 else closest_pair(values[:, rows], groups[rows], reduction, searches=CUTS)
+                searches = CUTS * 2**level
+                pair = (
+                    whole if level == 0 else closest_pair(values[:, rows], groups[rows], reduction, searches=searches)
+                )
                 if pair.value <= 0:
                     return "images of different class coincide: the constant is 0, and stays so at any larger N"
                 pairs, own = cross_pairs(groups[rows]), True
@@ -145,54 +158,23 @@ def fit(blocks: Sequence[Block]) -> Law:
     return Law(float(shape[0]), float(rate[0]))
 
 
-def extrapolate(law: Law, pairs: int, count: int, size: int) -> Extrapolated:
-    """The constant of another sample of ``size`` images.
+def extrapolate(law: Law, simulated: Simulated, pairs: int, count: int, size: int) -> tuple[float, float, float]:
+    """The constant of another sample of ``size`` images: (median, low, high), 95 % of such samples between the latter.
 
     Arguments:
         law: fitted to blocks of ``count`` images, among which ``pairs`` pairs are of different class.
     """
     factor = (size / count) ** 2
-    low, middle, high = np.quantile(_errors(factor), [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
     scale, slower = law.log_scale(pairs * factor), SLOWER * law.exponent * np.log(size / count)
-    value, below, above = (float(np.exp(scale + q / law.shape)) for q in (middle, low, high))
-    return Extrapolated(size, value, below, above * float(np.exp(slower)))
+    low, middle, high = np.exp(scale + simulated.quantiles(factor) / law.shape).tolist()
+    return middle, low, high * float(np.exp(slower))
 
 
-def _likeliest(log_values: np.ndarray, pairs: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(shape, log rate), float64 (S,) each, of S sets of n blocks, float64 (S, n) each; the shape by bisection."""
-    top = log_values.max(axis=1, keepdims=True)
-    y, events = log_values - top, own.sum(axis=1)
-    own_sum = (own * y).sum(axis=1)
-    low, high = np.full(len(y), 1e-3), np.full(len(y), 1e4)
-    for _ in range(50):
-        shape = np.sqrt(low * high)
-        weights = pairs * np.exp(shape[:, None] * y)
-        rises = events / shape + own_sum > events * (weights * y).sum(axis=1) / weights.sum(axis=1)
-        low, high = np.where(rises, shape, low), np.where(rises, high, shape)
-    shape = np.sqrt(low * high)
-    total = (pairs * np.exp(shape[:, None] * y)).sum(axis=1)
-    return shape, np.log(events / total) - shape * top[:, 0]
-
-
-def _errors(factor: float) -> np.ndarray:
-    """float64 (SIMULATED,): shape times (log of a new sample's constant - foretold scale), whatever the true law is.
-
-    Shape and scale transform with the distances, so the error in units of 1/shape has one distribution for all laws.
-
-    Arguments:
-        factor: pairs of the new sample over those of the one fitted to.
-    """
-    shapes, rates, fresh = _simulated()
-    errors: np.ndarray = np.log(fresh / factor) * shapes + np.log(factor) + rates
-    return errors
-
-
-@lru_cache(maxsize=1)
-def _simulated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits (shape, log rate) to simulated samples of shape 1, rate 1 and one pair, and constants of new such samples.
+def simulate() -> Simulated:
+    """Simulated samples, cut into halves and quarters and fitted as real ones are; always the same ones.
 
     The closest distances of a sample arrive as a Poisson process; both ends of a pair fall into the quarters of each
-    cut independently. Float64 (SIMULATED,) each.
+    cut independently.
     """
     rng = np.random.default_rng(20_210_127)
     distances = np.cumsum(rng.exponential(size=(SIMULATED, ARRIVALS)), axis=1)
@@ -210,5 +192,23 @@ def _simulated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 log_values.append(np.log(np.take_along_axis(distances, first, 1)[:, 0]))
                 own.append(np.take_along_axis(split, first, 1)[:, 0])
                 pairs.append(0.25**level / (2 if level < LEVELS else 1))
-    shape, rate = _likeliest(np.stack(log_values, axis=1), np.array([pairs]), np.stack(own, axis=1).astype(np.float64))
-    return shape, rate, rng.exponential(size=SIMULATED)
+    shapes, rates = _likeliest(
+        np.stack(log_values, axis=1), np.array([pairs]), np.stack(own, axis=1).astype(np.float64)
+    )
+    return Simulated(shapes, rates, rng.exponential(size=SIMULATED))
+
+
+def _likeliest(log_values: np.ndarray, pairs: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(shape, log rate), float64 (S,) each, of S sets of n blocks, float64 (S, n) each; the shape by bisection."""
+    top = log_values.max(axis=1, keepdims=True)
+    y, events = log_values - top, own.sum(axis=1)
+    own_sum = (own * y).sum(axis=1)
+    low, high = np.full(len(y), 1e-3), np.full(len(y), 1e4)
+    for _ in range(50):
+        shape = np.sqrt(low * high)
+        weights = pairs * np.exp(shape[:, None] * y)
+        rises = events / shape + own_sum > events * (weights * y).sum(axis=1) / weights.sum(axis=1)
+        low, high = np.where(rises, shape, low), np.where(rises, high, shape)
+    shape = np.sqrt(low * high)
+    total = (pairs * np.exp(shape[:, None] * y)).sum(axis=1)
+    return shape, np.log(events / total) - shape * top[:, 0]

@@ -10,8 +10,8 @@ from typing import Any
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import Measurement, Table
-from stabilitykit.review.comparison import Column, Comparison, Entry, Row
-from stabilitykit.review.conditions import Unequal, unequal
+from stabilitykit.review.comparison import Column, Comparison, Entry, Row, Unequal
+from stabilitykit.review.conditions import unequal
 from stabilitykit.review.resampling import add_intervals
 from stabilitykit.runs.folder import cells_by_pair, load_run
 
@@ -46,8 +46,7 @@ def compare(
         raise UsageProblem("compare needs at least two models or datasets: give two runs, or one with several")
     rows = _rows(columns) + _common_n(columns)
     unlike = {k: list(unequal(columns[0], column)) for k, column in enumerate(columns) if k}
-    obstacles = {k: [one.what for one in found if one.decides] for k, found in unlike.items()}
-    found = Comparison(columns, rows, _warnings(columns, unlike), obstacles)
+    found = Comparison(columns, rows, _warnings(columns, unlike), unlike)
     if paired:
         found.warnings += add_intervals(
             found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache, progress=progress, trust=trust

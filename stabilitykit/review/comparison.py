@@ -42,9 +42,14 @@ class Column:
 class Interval:
     """The middle 95 % of one column against the first: of the ``difference`` or of the ``ratio`` of two values.
 
-    ``method`` says how: ``"bootstrap"`` (means over images), ``"subsamples of M images"`` or ``"B disjoint blocks of M
-    images"`` (minima, which a bootstrap cannot judge); ``paired``: both were computed over the same images each time;
-    ``covers``: of what it is an interval, and whether it is a confidence interval.
+    Attributes:
+        of: ``"difference"`` or ``"ratio"``.
+        method: ``"bootstrap"`` (means over images), ``"subsamples of M images"`` or ``"B disjoint blocks of M images"``
+            (minima, which a bootstrap cannot judge).
+        paired: both values were computed over the same images each time.
+        covers: in words, of what it is an interval, and whether it is a confidence interval.
+        confidence: whether it is one: 90 to 99 % of such intervals hold the truth
+            (benchmarks/results/coverage_intervals.md).
     """
 
     of: str
@@ -54,6 +59,7 @@ class Interval:
     resamples: int
     paired: bool
     covers: str = ""
+    confidence: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,23 @@ class Change:
     def words(self) -> str:
         """``real``, ``within chance`` or ``undecided``."""
         return "undecided" if self.real is None else "real" if self.real else "within chance"
+
+
+@dataclass(frozen=True)
+class Unequal:
+    """Something in which two columns differ.
+
+    Attributes:
+        what: in a word or two.
+        text: the warning.
+        decides: whether a change between the columns can then not be told from what differs.
+        property: the label of the property whose rows alone it concerns; empty: all rows.
+    """
+
+    what: str
+    text: str
+    decides: bool = True
+    property: str = ""
 
 
 @dataclass
@@ -110,17 +133,17 @@ class Row:
 class Comparison:
     """The outcome of :func:`~stabilitykit.review.compare.compare`.
 
-    ``obstacles``: per column what it differs in from the first so that no change can be called real.
+    ``unlike``: per column what it differs in from the first, beside the network.
     """
 
     columns: list[Column]
     rows: list[Row]
     warnings: list[str] = field(default_factory=list)
-    obstacles: dict[int, list[str]] = field(default_factory=dict)
+    unlike: Mapping[int, Sequence[Unequal]] = field(default_factory=dict)
 
-    def obstacle(self, column: int) -> str:
-        """Why a change of ``column`` against the first cannot be called real; empty where it can."""
-        found = self.obstacles.get(column, [])
+    def obstacle(self, column: int, label: str) -> str:
+        """Why a change of ``column`` against the first, in rows of the property ``label``, cannot be told; or ""."""
+        found = [u.what for u in self.unlike.get(column, ()) if u.decides and u.property in ("", label)]
         return f"not comparable: other {', '.join(found)}" if found else ""
 
     def to_json(self) -> dict[str, Any]:
