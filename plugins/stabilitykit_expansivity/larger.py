@@ -21,11 +21,11 @@ from stabilitykit.search import ClosestPair, closest_pair
 LEVELS = 2
 CUTS = 4
 # Images below which a quarter of the sample is too small to say how the whole one falls.
-SMALLEST = 400
-# A constant that falls faster than N^-0.5 is decided by few images, and the next ones cannot be foretold.
+SMALLEST = 1000
+# A constant falls faster where readouts saturate: the law does not hold there, and intervals hold too seldom.
 STEEPEST = 0.5
-# The fall slows down on the way to a larger N; the upper end of the interval allows for a quarter of it.
-SLOWER = 0.25
+# The fall slows down on the way to a larger N; the upper end of the interval allows for so much of it.
+SLOWER = 0.15
 LEVEL = 0.95
 # Simulated samples behind the interval's quantiles, and the closest pairs drawn for each of them.
 SIMULATED = 2_000

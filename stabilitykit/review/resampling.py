@@ -189,7 +189,7 @@ class _Both:
         return len(self.first[1].indices), len(self.other[1].indices)
 
     def _ratios(self, draws: Iterable[Sequence[np.ndarray]], what: str, count: int) -> dict[str, list[float]]:
-        """Other / first by measurement over each draw: rows of the first, and of the other where they are not the same."""
+        """Other / first by measurement over each draw: rows of the first, and of the other if not the same."""
         found: dict[str, list[float]] = {}
         for rows in self.progress(draws, what, count):
             pairs = zip((self.first, self.other), (rows[0], rows[-1]))
