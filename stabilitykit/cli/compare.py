@@ -84,13 +84,14 @@ def command(
     """Put the constants of several RUNs (or of one RUN with several models) side by side.
 
     The first column is what the others are compared with. A constant is a minimum over N images, so numbers of
-    different N, images, readout or any other setting are not comparable: a warning says so, and rows "at N = ..." read
-    the subsample curves at the same N. Normalised values (divided by the median cross-class distance) compare
+    different N, images, readout or any other recorded setting are not comparable: a warning says so, and rows "at N =
+    ..." read the subsample curves at the same N. Normalised values (divided by the median cross-class distance) compare
     different data.
 
-    With --paired a change is called real where a confidence interval of the paired difference (means over images) or of
-    the mean ratio over 16 disjoint blocks of the images (constants, at the blocks' size) leaves out "no change", N,
-    images and settings being equal. The spread over halves is not a confidence interval, and decides nothing.
+    With --paired a change is called real where a 95 % confidence interval leaves out "no change": of the difference
+    (means over images, bootstrap), or of the mean ratio over 16 disjoint blocks of the images (constants; at the size
+    of a block, not at N). Where the images are of another dataset or a setting differs it is undecided. The spread
+    over halves is no confidence interval, and decides nothing. Of 20 equal numbers about one is called real by chance.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ SMALLEST_BLOCK = 20
 # Fewer images that differ, all in one direction, are what chance gives once in twenty (the sign test: 2 / 2^6 < 0.05).
 FEWEST = 6
 MEAN = "a 95 % confidence interval of the difference of the means over all such images"
-FEW = f"a range: fewer than {FEWEST} images differ, too few for a confidence interval"
+FEW = f"a range: fewer than {FEWEST} images make the difference, too few for a confidence interval"
 SPREAD = "the spread at N/2 = {size} over halves of these images: not a confidence interval"
 BLOCK = "a 95 % confidence interval of the mean (geometric) ratio over {size} such images, not over N"
 RULE = "real where {neutral} lies outside {covers}; settings and source of the images are equal"
@@ -123,7 +123,7 @@ def _fill(
 ) -> None:
     """Intervals and verdicts of column ``number``; of a constant the spread is shown, and the blocks decide."""
     for label in (label for label in first.properties if label in other.properties):
-        both = _Both(first.properties[label], other.properties[label], same, seed, progress)
+        both = Both(first.properties[label], other.properties[label], same, seed, progress)
         shown = tests = both.means(resamples)
         shown, tests = shown | both.spread(subsamples), tests | both.over_blocks()
         obstacle = comparison.obstacle(number, label)
@@ -135,7 +135,7 @@ def _fill(
 
 
 @dataclass
-class _Both:
+class Both:
     """One property of two columns, over the same images (``same``) or over other ones."""
 
     first: tuple[Property, Context]

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from stabilitykit_expansivity import larger
+from stabilitykit_expansivity.constants import REDUCTIONS
 from stabilitykit_expansivity.expansivity import Expansivity
-from stabilitykit_expansivity.larger import Block, cross_pairs, extrapolate, fit, halves, measure
+from stabilitykit_expansivity.foretold import foretold
+from stabilitykit_expansivity.larger import Block, cross_pairs, extrapolate, fit, halves, measure, simulate
 
 from stabilitykit import Kind
 from stabilitykit.search import closest_pair
 
 
-def cloud(seed, images=400, classes=3):
+def cloud(seed, images=1000, classes=3):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(2, images, 3)), rng.integers(0, classes, images)
 
@@ -56,9 +59,8 @@ def test_distances_scaled_scale_what_is_foretold(scale):
     blocks = [Block(v, 10 * n, own) for v, n, own in [(1.0, 8, True), (1.2, 4, True), (1.0, 4, False), (1.9, 2, True)]]
     plain, scaled = fit(blocks), fit([Block(b.value * scale, b.pairs, b.own) for b in blocks])
     assert scaled.shape == pytest.approx(plain.shape)
-    a, b = (extrapolate(law, 140, 100, 400) for law in (plain, scaled))
-    assert [b.value, b.low, b.high] == pytest.approx([scale * a.value, scale * a.low, scale * a.high])
-    assert a.low < a.value < a.high
+    a, b = (np.array(extrapolate(law, simulate(), 140, 100, 400)) for law in (plain, scaled))
+    assert b == pytest.approx(scale * a) and a[1] < a[0] < a[2]
 
 
 def test_the_fit_is_the_maximum_of_the_likelihood():
@@ -78,7 +80,7 @@ def test_the_fit_is_the_maximum_of_the_likelihood():
 def test_the_interval_holds_as_often_as_it_says_where_the_law_is_true(monkeypatch):
     """Half of the simulated samples give the quantiles, samples of another seed are covered."""
     monkeypatch.setattr(larger, "SLOWER", 0.0)
-    rng = np.random.default_rng(1)
+    rng, simulated = np.random.default_rng(1), simulate()
     inside = []
     for _ in range(150):
         arrivals = np.cumsum(rng.exponential(size=400)) ** (1 / 5)  # shape 5, one pair
@@ -90,38 +92,65 @@ def test_the_interval_holds_as_often_as_it_says_where_the_law_is_true(monkeypatc
                     first = int(((a // width == number) & (b // width == number)).argmax())
                     own = width == 1 or 2 * a[first] // width != 2 * b[first] // width
                     blocks.append(Block(arrivals[first], 0.25**level / (1 if width == 1 else 2), bool(own)))
-        e = extrapolate(fit(blocks), 1, 100, 400)
+        _, low, high = extrapolate(fit(blocks), simulated, 1, 100, 400)
         new = (rng.exponential(size=50) / 16) ** (1 / 5)
-        inside.append(((e.low <= new) & (new <= e.high)).mean())
+        inside.append(((low <= new) & (new <= high)).mean())
     assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_the_law_of_uncensored_blocks_of_one_size_is_scipys():
+    """Blocks of as many pairs, each with its own closest one, are a plain Weibull sample."""
+    values = stats.weibull_min(3, scale=0.2).rvs(30, random_state=0)
+    shape, _, scale = stats.weibull_min.fit(values, floc=0)
+    law = fit([Block(v, 50, True) for v in values])
+    assert law.shape == pytest.approx(shape, rel=1e-3)
+    assert law.log_scale(50) == pytest.approx(np.log(scale), abs=1e-3)
+
+
+def test_censored_blocks_are_those_of_scipy():
+    values = stats.weibull_min(3, scale=0.2).rvs(30, random_state=1)
+    data = stats.CensoredData.right_censored(values, np.arange(30) % 3 == 0)
+    shape, _, scale = stats.weibull_min.fit(data, floc=0)
+    law = fit([Block(v, 1, k % 3 != 0) for k, v in enumerate(values)])
+    assert law.shape == pytest.approx(shape, rel=1e-3)
+    assert law.log_scale(1) == pytest.approx(np.log(scale), abs=1e-3)
 
 
 def test_measurements_name_their_n_and_min_is_refused(context_of):
     logits, labels = cloud(1)
-    result = Expansivity(curve=0, nearest="never").evaluate(context_of(logits, labels))
+    context = context_of(logits, labels)
+    whole = {r: closest_pair(logits.astype(np.float32), labels, r) for r in ("max", "min", "mean")}
+    found = {m.name.split(".")[1]: m for m in foretold(context, labels, whole, 4000)}
     for reduction in ("max", "mean"):
-        found = result[f"expansive_constant.{reduction}.larger"]
-        assert found.kind is Kind.ESTIMATE and found.n == 400 and found.witness["N"] == 1600
-        assert found.interval[0] < found.value < found.interval[1]
-        assert "coverage is not yet checked" in found.note and "1600" in found.note
-    refused = result["expansive_constant.min.larger"]
+        one = found[reduction]
+        assert one.kind is Kind.ESTIMATE and one.n == 1000 and one.witness["N"] == 4000
+        assert one.interval[0] < one.value < one.interval[1]
+        assert "prediction interval" in one.note and "another sample of 4000 images" in one.note
+    refused = found["min"]
     assert refused.value is None and refused.interval is None and "bootstrap of a minimum is invalid" in refused.note
-    assert [row[:2] for row in result.tables["larger"].rows if row[1] == "max"] == [
-        [n, "max"] for n in (800, 1600, 4000)
-    ]
-    asked = Expansivity(curve=0, nearest="never", extrapolate=1600).evaluate(context_of(logits, labels))
-    assert asked["expansive_constant.max.larger"] == result["expansive_constant.max.larger"]
-    assert [row[0] for row in asked.tables["larger"].rows] == [1600, 1600]
+
+
+def test_nothing_is_foretold_unless_asked_for(context_of):
+    logits, labels = cloud(3, images=60)
+    plain, asked = (
+        Expansivity(curve=0, nearest="never", extrapolate=n).evaluate(context_of(logits, labels)) for n in (0, 400)
+    )
+    names = [m.name for m in asked.measurements if m.name.endswith(".larger")]
+    assert names == [f"expansive_constant.{r}.larger" for r in ("max", "min", "mean")]
+    assert [m for m in asked.measurements if m.name not in names] == plain.measurements
 
 
 @pytest.mark.parametrize(
-    ("change", "extrapolate", "reason"),
-    [("few", 0, "too few"), ("twins", 0, "coincide"), ("", 400, "no larger sample")],
+    ("change", "size", "reason"),
+    [("few", 4000, "too few"), ("twins", 4000, "coincide"), ("", 1000, "no larger sample"), ("steep", 4000, "faster")],
 )
-def test_undefined_with_the_reason(context_of, change, extrapolate, reason):
-    logits, labels = cloud(2, images=60 if change == "few" else 400)
+def test_undefined_with_the_reason(context_of, change, size, reason):
+    logits, labels = cloud(2, images=60 if change == "few" else 1000)
     if change == "twins":
         logits[:, 1], labels[:2] = logits[:, 0], (0, 1)
-    found = Expansivity(curve=0, nearest="never", extrapolate=extrapolate).evaluate(context_of(logits, labels))
-    measured = found["expansive_constant.max.larger"]
-    assert measured.value is None and reason in measured.note and "larger" not in found.tables
+    if change == "steep":  # on a line the smallest distance falls as N^-2
+        logits[:] = logits[:1, :, :1]
+    values = logits.astype(np.float32)
+    found = foretold(context_of(logits, labels), labels, {r: closest_pair(values, labels, r) for r in REDUCTIONS}, size)
+    assert [(m.value, m.interval) for m in found] == [(None, None)] * 3
+    assert all(reason in m.note for m in found if ".min." not in m.name)
