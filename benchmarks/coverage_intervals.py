@@ -252,7 +252,7 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for paired in (True, False):
         for count, only, gained in ACCURACIES:
-            yield f"| {means(count, only, gained, 2 * options.trials, paired)} |"
+            yield f"| {means(count, only, gained, options.trials, paired)} |"
 
 
 def main() -> None:
