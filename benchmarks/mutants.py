@@ -1185,6 +1185,48 @@ REVIEW += _of(
     ),
     ("found = other.value / first.value", "found = first.value / other.value", "ratios are upside down"),
 )
+REVIEW += _of(
+    "stabilitykit/review/resampling.py",
+    "core/test_compare.py::test_a_change_is_real_where_its_interval_leaves_out_no_change "
+    "core/test_compare.py::test_too_few_differing_images_are_never_a_real_change "
+    "core/test_compare.py::test_block_interval_is_scipys_and_follows_the_ratios "
+    "core/test_compare.py::test_blocks_are_disjoint_and_paired_where_the_images_are_the_same",
+    ("    if obstacle:\n", "    if False:\n", "a change is called real between other settings"),
+    ("    if not interval.confidence:\n", "    if False:\n", "a spread decides that a change is real"),
+    (
+        "real = not interval.low <= neutral <= interval.high",
+        "real = interval.high < neutral",
+        "only a fall is called real",
+    ),
+    ('neutral = 1.0 if interval.of == "ratio" else 0.0', "neutral = 0.0", "every ratio is called a real change"),
+    ("FEWEST = 6\n", "FEWEST = 1\n", "a change of one image is called real"),
+    ("order[k * size : (k + 1) * size]", "order[:size]", "the blocks are one and the same"),
+    (
+        "zip((self.first, self.other), (rows[0], rows[-1]))",
+        "zip((self.first, self.other), (rows[0], rows[0]))",
+        "other images are taken for the same",
+    ),
+    ("len(values) == BLOCKS and min(values) > 0", "min(values) > 0", "blocks without a constant are left out"),
+    ("stats.t.ppf((1 + LEVEL) / 2,", "stats.t.ppf(LEVEL,", "intervals over blocks hold 90 %"),
+)
+REVIEW += _of(
+    "stabilitykit/review/conditions.py",
+    "core/test_compare.py::test_any_setting_that_differs_is_said "
+    "core/test_compare.py::test_a_setting_that_nobody_thought_of_is_said_too "
+    "core/test_compare.py::test_other_images_of_one_dataset_are_no_obstacle_but_other_data_are "
+    "core/test_compare.py::test_other_images_of_one_dataset_are_said "
+    "core/test_compare.py::test_another_code_or_machine_is_said_and_decides_nothing",
+    (
+        "found = {key: value for key, value in (defaults | dict(record)).items() if key not in NO_SETTINGS}",
+        "found = {key: record.get(key, value) for key, value in defaults.items() if key not in NO_SETTINGS}",
+        "settings are a list of names",
+    ),
+    ('    return found | {"preprocessing":', '    return found or {"preprocessing":', "preprocessing is not compared"),
+    ('if mine.get("fingerprint") != theirs.get("fingerprint"):', "if False:", "other data count as the same"),
+    ("        for found in differences(mine, options):\n", "        for found in ():\n", "options are not compared"),
+    ("    if subset(first) != subset(other):\n        yield", "    if False:\n        yield", "other images go unsaid"),
+    ("    if moved:\n", "    if False:\n", "another machine goes unsaid"),
+)
 CHAIN = _of(
     "stabilitykit/evaluation/chain_check.py",
     "core/test_chain_check.py",

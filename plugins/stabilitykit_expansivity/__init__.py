@@ -40,6 +40,7 @@ def stabilitykit_properties() -> list[Component]:
                     choices=("auto", "always", "never"),
                 ),
                 Option("first_depth", "int", 0, "depths before this one do not count", minimum=0),
+                Option("extrapolate", "int", 0, "a larger N to foretell max and mean for; 0: none", minimum=0),
             ),
         )
     ]

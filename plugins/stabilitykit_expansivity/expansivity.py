@@ -28,6 +28,7 @@ from stabilitykit_expansivity.constants import (
     refined,
     search,
 )
+from stabilitykit_expansivity.foretold import foretold
 from stabilitykit_expansivity.groups import READINGS, Groups, choose_groups
 from stabilitykit_expansivity.per_image import nearest_columns
 
@@ -61,6 +62,7 @@ class Expansivity(Property):
         show: int = 6,
         nearest: str = "auto",
         first_depth: int = 0,
+        extrapolate: int = 0,
     ) -> None:
         """See the options of the component.
 
@@ -73,6 +75,7 @@ class Expansivity(Property):
             show: closest class pairs (min) whose images are listed in ``result.images``.
             nearest: search for every image's nearest one of another class: ``"auto"``, ``"always"`` or ``"never"``.
             first_depth: depths before it are left out, like blind ones.
+            extrapolate: a larger N that max and mean are foretold for; 0: none.
         """
         self.pairs = pairs
         self.curve = curve
@@ -81,6 +84,7 @@ class Expansivity(Property):
         self.show = show
         self.nearest = nearest
         self.first_depth = first_depth
+        self.extrapolate = extrapolate
 
     def evaluate(self, context: Context) -> PropertyResult:
         """Measure; CellProblem unless at least two classes have an image."""
@@ -102,6 +106,8 @@ class Expansivity(Property):
 
         result = PropertyResult([_measurement(context, trajectory, groups, c) for c in constants.values()])
         result.measurements += [_normalised(context, result, c, profile) for c in constants.values()]
+        if self.extrapolate:
+            result.measurements += foretold(context, groups.ids, whole, self.extrapolate)
         if matrices:
             result.tables["class_pairs"] = self._class_pairs(context, groups, matrices, result.notes)
         result.tables["depth"] = _depth_table(context, profile)

@@ -32,6 +32,11 @@ CSV_COLUMNS = (
     "method",
     "resamples",
     "paired",
+    "covers",
+    "change",
+    "change_low",
+    "change_high",
+    "rule",
     "note",
 )
 
@@ -41,7 +46,7 @@ CSV_COLUMNS = (
 @click.option(
     "--paired",
     is_flag=True,
-    help="Give 95 % intervals over the same images of both runs; needs the models "
+    help="Give intervals over the same images of both runs, and say which changes are real; needs the models "
     "and data of the runs (trajectories are taken from the cache where they still are).",
 )
 @click.option(
@@ -49,7 +54,7 @@ CSV_COLUMNS = (
     type=click.IntRange(2),
     default=40,
     show_default=True,
-    help="Random halves of the images behind the intervals of minima.",
+    help="Random halves of the images behind the spread of minima (not a confidence interval).",
 )
 @click.option(
     "--resamples",
@@ -79,8 +84,14 @@ def command(
     """Put the constants of several RUNs (or of one RUN with several models) side by side.
 
     The first column is what the others are compared with. A constant is a minimum over N images, so numbers of
-    different N, space or readout are not comparable: a warning says so, and rows "at N = ..." read the subsample
-    curves at the same N. Normalised values (divided by the median cross-class distance) compare different data.
+    different N, images, readout or any other recorded setting are not comparable: a warning says so, and rows "at N =
+    ..." read the subsample curves at the same N. Normalised values (divided by the median cross-class distance) compare
+    different data.
+
+    With --paired a change is called real where a 95 % confidence interval leaves out "no change": of the difference
+    (means over images, bootstrap), or of the mean ratio over 16 disjoint blocks of the images (constants; at the size
+    of a block, not at N). Where the images are of another dataset or a setting differs it is undecided. The spread
+    over halves is no confidence interval, and decides nothing. Of 20 equal numbers about one is called real by chance.
 
     \b
     Examples:
@@ -142,7 +153,13 @@ def _csv(found: Comparison) -> str:
                     "method": i.method,
                     "resamples": i.resamples,
                     "paired": i.paired,
+                    "covers": i.covers,
                 }
+            if entry.change is not None:
+                c = entry.change
+                line |= {"change": c.words, "rule": c.rule}
+                if c.interval is not None:
+                    line |= {"change_low": c.interval.low, "change_high": c.interval.high}
             lines.append(line)
     return csv_text(CSV_COLUMNS, lines)
 
@@ -171,6 +188,10 @@ def _print(found: Comparison) -> None:
         )
         before = row.property
     console.print(table)
+    said = [e.interval.covers for r in found.rows for e in r.entries if e is not None and e.interval is not None]
+    said += [e.change.rule for r in found.rows for e in r.entries if e is not None and e.change is not None]
+    for text in dict.fromkeys(filter(None, said)):
+        console.print(f"- {escape(text)}", highlight=False)
 
 
 def _text(row: Row, number: int, entry: Entry | None) -> str:
@@ -186,4 +207,9 @@ def _text(row: Row, number: int, entry: Entry | None) -> str:
         i = entry.interval
         pairing = "" if i.paired else ", unpaired"
         text += f"\n{i.of} \\[{i.low:.3g}, {i.high:.3g}] [dim]{i.method}{pairing}[/dim]"
+    if entry.change is not None:
+        c, tested = entry.change, ""
+        if c.interval is not None and c.interval != entry.interval:
+            tested = f", {c.interval.of} \\[{c.interval.low:.3g}, {c.interval.high:.3g}] [dim]{c.interval.method}[/dim]"
+        text += f"\nchange {c.words}{tested}"
     return text

@@ -54,6 +54,7 @@ class Property(ABC):
         return {}
 
     def on_subset(self, context: Context, rows: np.ndarray) -> Mapping[str, float]:
-        """Measurements over the images ``rows`` (int64, ascending) alone: name -> value. `compare` calls it on random
-        halves of the images to show how a minimum varies, where a bootstrap says nothing."""
+        """Measurements over the images ``rows`` (int64, ascending) alone: name -> value. `compare` calls it on
+        disjoint blocks of the images, whose ratios say whether a change is real, and on random halves, to show how a
+        minimum varies: a bootstrap says nothing of one."""
         return {}

@@ -10,7 +10,8 @@ from typing import Any
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.progress import no_progress
 from stabilitykit.base.results import Measurement, Table
-from stabilitykit.review.comparison import CONDITIONS, Column, Comparison, Entry, Row
+from stabilitykit.review.comparison import Column, Comparison, Entry, Row, Unequal
+from stabilitykit.review.conditions import unequal
 from stabilitykit.review.resampling import add_intervals
 from stabilitykit.runs.folder import cells_by_pair, load_run
 
@@ -30,7 +31,8 @@ def compare(
 
     Arguments:
         paired: rebuild models and data (trajectories come from the cache where they still are) and give intervals
-            over the same images of both: a bootstrap for means over images, ratios over subsamples for minima.
+            over the same images of both: a bootstrap for means over images; for minima the spread of the ratio over
+            halves, and a confidence interval over disjoint blocks that decides whether a change is called real.
         subsamples: how many random subsets give the interval of a minimum.
         resamples: how many bootstrap samples give that of a mean.
         cache: folder of cached trajectories; None: the user's.
@@ -43,7 +45,8 @@ def compare(
     if len(columns) < 2:
         raise UsageProblem("compare needs at least two models or datasets: give two runs, or one with several")
     rows = _rows(columns) + _common_n(columns)
-    found = Comparison(columns, rows, _warnings(columns))
+    unlike = {k: list(unequal(columns[0], column)) for k, column in enumerate(columns) if k}
+    found = Comparison(columns, rows, _warnings(columns, unlike), unlike)
     if paired:
         found.warnings += add_intervals(
             found, subsamples=subsamples, resamples=resamples, seed=seed, cache=cache, progress=progress, trust=trust
@@ -120,36 +123,9 @@ def _read(line: Mapping[int, float], at: int) -> tuple[float | None, bool]:
     return math.exp((1 - share) * math.log(line[below]) + share * math.log(line[above])), False
 
 
-def _subset(column: Column) -> str:
-    """Which images of its dataset a column was measured on."""
-    record = column.record
-    size = (record.get("dataset") or {}).get("size")
-    if record.get("limit") is None or record.get("n") == size:
-        return "all images"
-    return f"{record.get('n')} images chosen by seed {record.get('seed')}"
-
-
-def _warnings(columns: Sequence[Column]) -> list[str]:
+def _warnings(columns: Sequence[Column], unlike: Mapping[int, Sequence[Unequal]]) -> list[str]:
     """What makes the columns incomparable, one line each."""
-    found = []
-    first = columns[0]
-    for column in columns[1:]:
-        for key, (words, _) in CONDITIONS.items():
-            a, b = first.condition(key), column.condition(key)
-            if a != b:
-                consequence = "a minimum falls with N: compare the rows at equal N" if key == "n" else "not comparable"
-                found.append(f"{words} differs: {a} in {first.label}, {b} in {column.label}; {consequence}")
-        a, b = ((c.record.get("dataset") or {}).get("fingerprint") for c in (first, column))
-        if a != b:
-            found.append(
-                f"the images differ between {first.label} and {column.label}: constants of different data, "
-                "look at the normalised values"
-            )
-        elif _subset(first) != _subset(column):
-            found.append(
-                f"the images differ between {first.label} and {column.label}: {_subset(first)} against "
-                f"{_subset(column)} of one dataset; a constant moves with the images it is taken over"
-            )
+    found = [one.text for column in unlike.values() for one in column]
     for column in columns:
         bad = [c.property for c in column.cells if not c.ok]
         if bad:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval of one column against the first: of the ``difference`` or of the ``ratio`` of two values.
+    """The middle 95 % of one column against the first: of the ``difference`` or of the ``ratio`` of two values.
 
-    ``method`` says how: ``"bootstrap"`` (means over images) or ``"subsamples of M images"`` (minima, which a
-    bootstrap cannot judge); ``paired``: both were computed over the same images each time.
+    Attributes:
+        of: ``"difference"`` or ``"ratio"``.
+        method: ``"bootstrap"`` (means over images), ``"subsamples of M images"`` or ``"B disjoint blocks of M images"``
+            (minima, which a bootstrap cannot judge).
+        paired: both values were computed over the same images each time.
+        covers: in words, of what it is an interval, and whether it is a confidence interval.
+        confidence: whether it is one: 90 to 99 % of such intervals hold the truth
+            (benchmarks/results/coverage_intervals.md).
     """
 
     of: str
@@ -52,6 +58,45 @@ class Interval:
     method: str
     resamples: int
     paired: bool
+    covers: str = ""
+    confidence: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """Whether a column's value is called another one than the first column's.
+
+    Attributes:
+        real: None where it cannot be told.
+        rule: by which rule, or why it cannot be told.
+        interval: the confidence interval that the rule looks at.
+    """
+
+    real: bool | None
+    rule: str
+    interval: Interval | None = None
+
+    @property
+    def words(self) -> str:
+        """``real``, ``within chance`` or ``undecided``."""
+        return "undecided" if self.real is None else "real" if self.real else "within chance"
+
+
+@dataclass(frozen=True)
+class Unequal:
+    """Something in which two columns differ.
+
+    Attributes:
+        what: in a word or two.
+        text: the warning.
+        decides: whether a change between the columns can then not be told from what differs.
+        property: the label of the property whose rows alone it concerns; empty: all rows.
+    """
+
+    what: str
+    text: str
+    decides: bool = True
+    property: str = ""
 
 
 @dataclass
@@ -64,6 +109,7 @@ class Entry:
     unit: str = ""
     interval: Interval | None = None
     note: str = ""
+    change: Change | None = None
 
 
 @dataclass
@@ -85,11 +131,20 @@ class Row:
 
 @dataclass
 class Comparison:
-    """The outcome of :func:`~stabilitykit.review.compare.compare`."""
+    """The outcome of :func:`~stabilitykit.review.compare.compare`.
+
+    ``unlike``: per column what it differs in from the first, beside the network.
+    """
 
     columns: list[Column]
     rows: list[Row]
     warnings: list[str] = field(default_factory=list)
+    unlike: Mapping[int, Sequence[Unequal]] = field(default_factory=dict)
+
+    def obstacle(self, column: int, label: str) -> str:
+        """Why a change of ``column`` against the first, in rows of the property ``label``, cannot be told; or ""."""
+        found = [u.what for u in self.unlike.get(column, ()) if u.decides and u.property in ("", label)]
+        return f"not comparable: other {', '.join(found)}" if found else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, one object per measurement."""
@@ -114,6 +169,7 @@ class Comparison:
                         else {
                             **vars(e),
                             "interval": None if e.interval is None else vars(e.interval),
+                            "change": None if e.change is None else asdict(e.change),
                             "ratio_to_first": r.ratio(k) if k else None,
                         }
                         for k, e in enumerate(r.entries)
