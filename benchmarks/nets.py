@@ -1,6 +1,6 @@
 """Networks whose public CIFAR-10 weights ``whole_audits.py`` audits: the same architecture under two sets of names.
 
-``module:nets:resnet20`` and ``resnet32`` read ``cifar10_resnetN.th`` (parameter-free shortcuts), ``module:nets:strided20``
+``module:nets:resnet20`` and ``resnet32`` read ``cifar10_resnetN.th`` (parameter-free shortcuts), ``strided20`` reads
 the pair ``cifar10_resnet20_standard.pth`` and ``_adversarial.pth`` (shortcuts of a strided convolution).
 """
 

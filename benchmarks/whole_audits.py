@@ -152,8 +152,8 @@ def row(audit: Audit, folder: Path) -> str | None:
 
     course = pair["record"]["model"]["details"]["run"]
     kinds = course.get("steps") or ["residual"] * course["T"]
-    closest = [line[1] for line in tables["depth"]["rows"]]
-    blind = [str(t) for t, distance in enumerate(closest) if distance is None]
+    at = tables["depth"]["columns"].index("blind") if "blind" in tables["depth"]["columns"] else None
+    blind = [str(line[0]) for line in tables["depth"]["rows"] if at is not None and line[at]]
     certified = [line[2] for line in tables.get("readouts", {"rows": []})["rows"]]
     largest = max((bound for bound in certified if bound is not None), default=None)
     certificate = pair["certificate"]

@@ -187,14 +187,14 @@ class _Search:
         blocks |= self._written_out(closed)
         along: set[tuple[State, State]] = set()
         for beside in self._besides([*blocks, *closed]):
-            pair = beside.start, beside.end
-            like.add(pair)
-            along.add(pair)
+            both = (beside.start, beside.end)
+            like.add(both)
+            along.add(both)
             if beside.kind != "none":
-                blocks[pair] = self.program.name(beside.path), beside.kind
+                blocks[both] = self.program.name(beside.path), beside.kind
             else:
-                closed.append(pair)
-                cuts |= set(pair)
+                closed.append(both)
+                cuts |= set(both)
         cuts = {cut for cut in cuts if self._reachable(cut)}
         cuts |= {state for pair in blocks for state in pair}
         inside = [(self.flow.birth(a), self.flow.birth(b)) for a, b in (*blocks, *closed)]

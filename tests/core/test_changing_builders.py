@@ -43,7 +43,7 @@ def test_a_module_that_changes_the_import_path_whenever_it_is_imported(tmp_path,
             stabilitykit.evaluate(
                 models,
                 "digits",
-                ["expansivity", "table2"],
+                ["expansivity", "window"],
                 readout="probe",
                 limit=12,
                 any_classes=True,
