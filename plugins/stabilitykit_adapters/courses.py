@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from stabilitykit.dynamics.model import Step
+from stabilitykit_adapters.besides import Beside, aligned, besides
 from stabilitykit_adapters.candidates import Candidate, Candidates
 from stabilitykit_adapters.following import Path
 from stabilitykit_adapters.functional import modules_within, owners_of, single_cuts
@@ -44,6 +45,7 @@ class _Piece:
         residual: it is a block whose skip runs through an addition.
         mixes: whether it mixes coordinates.
         whole: it is a block: an anchor, or a module like those that are.
+        beside: it is a block, and its state is alive beside something else.
     """
 
     start: State
@@ -53,6 +55,7 @@ class _Piece:
     mixes: bool
     whole: bool
     name: str = ""
+    beside: bool = False
 
 
 class _Search:
@@ -73,15 +76,19 @@ class _Search:
             pieces, units = self._pieces(opened, several)
             steps = self._steps(pieces)
             if len(steps) >= 2:
+                if self._share(steps) < 0.5 and not several:
+                    wide = self._steps(self._pieces(opened, several=True)[0], wide=True)
+                    if self._share(wide) > self._share(steps) + 0.25:
+                        steps = wide
                 return self._finished(steps)
             # A network inside a wrapper, stages that are modules of their own: look into the one that does most.
-            wide = [path for path in units if path not in opened and any(self._working(path))]
-            if not wide and several:
+            closed = [path for path in units if path not in opened and any(self._working(path))]
+            if not closed and several:
                 return self._reason()
-            if not wide:
+            if not closed:
                 several, opened = True, set()
                 continue
-            opened.add(max(wide, key=self._work))
+            opened.add(max(closed, key=self._work))
 
     # Anchors and units
 
@@ -139,7 +146,8 @@ class _Search:
 
     def _adds(self, start: State, end: State, kind: str) -> bool:
         """Whether the state reaches all of the result through additions: of ``partial`` skips, those that add."""
-        return kind in _ADDING or (kind == "partial" and all(self.flow.adds(start, v) for v in end))
+        fresh = [v for v in end if v not in start]
+        return kind in _ADDING or (kind == "partial" and all(self.flow.adds(start, v) for v in fresh))
 
     def _module(self, path: Path) -> nn.Module:
         return self.candidates.modules[self.program.modules[path]]
@@ -177,6 +185,16 @@ class _Search:
                 if self._class(path) in self.classes:
                     closed.append(pair)
         blocks |= self._written_out(closed)
+        along: set[tuple[State, State]] = set()
+        for beside in self._besides([*blocks, *closed]):
+            both = (beside.start, beside.end)
+            like.add(both)
+            along.add(both)
+            if beside.kind != "none":
+                blocks[both] = self.program.name(beside.path), beside.kind
+            else:
+                closed.append(both)
+                cuts |= set(both)
         cuts = {cut for cut in cuts if self._reachable(cut)}
         cuts |= {state for pair in blocks for state in pair}
         inside = [(self.flow.birth(a), self.flow.birth(b)) for a, b in (*blocks, *closed)]
@@ -185,6 +203,8 @@ class _Search:
             birth = self.flow.birth(cut)
             if any(low < birth < high for low, high in inside) or (kept and set(kept[-1]) == set(cut)):
                 continue
+            if kept and self.flow.birth(kept[-1]) == birth and len(cut) > 1:
+                continue  # computed by then, and read no more where a state of fewer tensors says it all
             kept.append(cut)
         pieces = []
         for start, end in itertools.pairwise(kept):
@@ -200,9 +220,20 @@ class _Search:
                     self._mixes(start, end),
                     whole,
                     name,
+                    (start, end) in along,
                 )
             )
         return pieces, units
+
+    def _besides(self, known: Sequence[tuple[State, State]]) -> list[Beside]:
+        """Blocks that are no cuts, outside ``known`` ones, that can be entered and left."""
+        inside = [(self.flow.birth(a), self.flow.birth(b)) for a, b in known]
+        return [
+            block
+            for block in besides(self.candidates, self.anchors.keys(), {*_ADDING, "partial"}, MOST_ALIVE)
+            if not any(low < self.flow.birth(block.end) and self.flow.birth(block.start) < high for low, high in inside)
+            and self._reachable(block.start, block.end)
+        ]
 
     def _alive_after(self, path: Path) -> set[State]:
         """All that is alive where a call ends, if it is two to four tensors."""
@@ -255,16 +286,17 @@ class _Search:
 
     # From pieces to steps
 
-    def _steps(self, pieces: list[_Piece]) -> list[CourseStep]:
+    def _steps(self, pieces: list[_Piece], wide: bool = False) -> list[CourseStep]:
+        """From the first block to the last; without blocks, or ``wide``, all but the first layer and the last."""
         whole = [n for n, piece in enumerate(pieces) if piece.whole]
-        if whole:
+        if whole and not wide:
             pieces = self._with_end(pieces, whole)
         else:
             working = [n for n, piece in enumerate(pieces) if piece.mixes]
             if len(working) < 3:
                 return []
             # Without blocks: the first layer is the stem, the last one the classifier.
-            pieces = pieces[working[1] : working[-1]]
+            pieces = pieces[min(working[1], *whole) if whole else working[1] : working[-1]]
         steps: list[CourseStep] = []
         waiting: State | None = None  # the cut before a step, where a lead comes before it
         for n, piece in enumerate(pieces):
@@ -290,7 +322,19 @@ class _Search:
             if piece.mixes or not same or piece.kind not in ("identity", "activated"):
                 break
             end += 1
+        if pieces[last].beside:
+            end = self._joined(pieces, end)
         return pieces[first:end]
+
+    def _joined(self, pieces: list[_Piece], end: int) -> int:
+        """Where what is alive beside the last block has become one tensor with it, by a layer if that is not the last.
+
+        Else ``end``.
+        """
+        later = range(end, len(pieces) + 1)
+        single = [n for n in later if len(pieces[n - 1].end) == 1 and any(p.mixes for p in pieces[n:])]
+        by_layer = [n for n in single if any(piece.mixes for piece in pieces[end:n])]
+        return next(iter((*by_layer, *single)), end)
 
     def _leads(self, steps: list[CourseStep], piece: _Piece, following: _Piece) -> bool:
         """Whether a piece that mixes nothing is executed before the step that follows it, whatever becomes of that."""
@@ -359,7 +403,7 @@ class _Search:
     # The course
 
     def _finished(self, steps: list[CourseStep]) -> Course:
-        steps = _unique(steps)
+        steps = aligned(_unique(steps), self._shapes)
         cuts = [steps[0].before, *(step.end for step in steps)]
         births = [self.flow.birth(cut) for cut in cuts]
         work = [self._between(a, b) for a, b in itertools.pairwise(births)]
@@ -379,6 +423,10 @@ class _Search:
             shapes=tuple(tuple(self._shapes(cut)) for cut in cuts),
             readouts=tuple(readouts),
         )
+
+    def _share(self, steps: list[CourseStep]) -> float:
+        """Share of a forward pass spent from the first state to the last."""
+        return self._between(self.flow.birth(steps[0].before), self.flow.birth(steps[-1].end)) if steps else 0.0
 
     def _between(self, low: float, high: float) -> float:
         """Share of a forward pass spent between two moments."""

@@ -159,9 +159,10 @@ class Job:
                     names | {"certificate": subject.certificate, "record": record, "warnings": cautions}
                 )
                 warn_of(subject.certificate, cautions, model.label)
-            self._check_process(functions, before, f"building {model.label} and {dataset.label}")
             self._run_cells(subject, cells, record, done, earlier, functions)
             self._caution(subject)
+            # Not before its cells: a fresh process would build the same once more, and be changed by it again.
+            self._check_process(functions, before, f"building {model.label} and {dataset.label}")
         finally:
             subject.close()
             if self._effect is not None:
