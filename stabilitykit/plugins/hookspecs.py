@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pluggy
 
-from stabilitykit.plugins.component import Command, Component, ReportSection
+from stabilitykit.plugins.component import Adapter, Command, Component, ReportSection
 
 PROJECT = "stabilitykit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -27,6 +27,12 @@ def stabilitykit_datasets() -> list[Component]:
 @hookspec
 def stabilitykit_properties() -> list[Component]:
     """Properties this plugin measures (kind ``"property"``)."""
+    return []
+
+
+@hookspec
+def stabilitykit_adapters() -> list[Adapter]:
+    """Objects of other libraries that this plugin turns into models, datasets or properties."""
     return []
 
 

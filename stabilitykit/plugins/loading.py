@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from stabilitykit.base.errors import PluginProblem, describe
 from stabilitykit.base.watch import task, watch
 from stabilitykit.machine.process_state import Functions, ProcessState
 from stabilitykit.plugins import hookspecs
-from stabilitykit.plugins.component import KINDS, Command, Component, ReportSection
-from stabilitykit.plugins.contract import check_command, check_component, check_section
+from stabilitykit.plugins.component import KINDS, Adapter, Command, Component, ReportSection
+from stabilitykit.plugins.contract import check_adapter, check_command, check_component, check_section
 
 GROUP = hookspecs.PROJECT
 TIMEOUT_VARIABLE = "STABILITYKIT_PLUGIN_TIMEOUT"
@@ -59,6 +59,7 @@ class PluginHost:
     components: list[Component] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     sections: list[ReportSection] = field(default_factory=list)
+    adapters: list[Adapter] = field(default_factory=list)
 
     @property
     def failures(self) -> list[PluginRecord]:
@@ -155,6 +156,7 @@ def load_plugins(points: Iterable[Any] | None = None) -> PluginHost:
             host.components += offers[0]
             host.commands += offers[1]
             host.sections += offers[2]
+            host.adapters += offers[3]
         record.seconds = time.perf_counter() - start
         host.records.append(record)
     return host
@@ -191,7 +193,9 @@ def _untampered(point: Any, record: PluginRecord, functions: Functions) -> Any:
     return offers
 
 
-def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[Command], list[ReportSection]]:
+def _answers(
+    plugin: Any, record: PluginRecord
+) -> tuple[list[Component], list[Command], list[ReportSection], list[Adapter]]:
     """Register one plugin with a manager of its own (so that it can break no other) and call its hooks."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -219,12 +223,17 @@ def _answers(plugin: Any, record: PluginRecord) -> tuple[list[Component], list[C
         check_command(command)
     for section in sections:
         check_section(section)
+    adapters = _flatten(manager.hook.stabilitykit_adapters(), Adapter, "stabilitykit_adapters")
+    for adapter in adapters:
+        check_adapter(adapter)
+    adapters = [replace(a, component=a.component.owned_by(record.distribution, record.version)) for a in adapters]
     record.provides = (
         [f"{c.kind} {c.name}" for c in components]
         + [f"command {c.name}" for c in commands]
         + [f"report section {s.name}" for s in sections]
+        + [f"adapter of {a.accepts}" for a in adapters]
     )
-    return components, commands, sections
+    return components, commands, sections, adapters
 
 
 def _flatten(answers: list[Any], kind: type, hook: str) -> list[Any]:
@@ -240,8 +249,6 @@ def _flatten(answers: list[Any], kind: type, hook: str) -> list[Any]:
 
 
 def _owned(item: Any, record: PluginRecord) -> Any:
-    from dataclasses import replace
-
     return replace(item, distribution=record.distribution, version=record.version)
 
 
