@@ -204,7 +204,7 @@ def test_arguments_that_cannot_be_used(net):
         audit(net, data(), normalise="nonsense")
     with pytest.raises(UsageProblem, match="no run 'b9'"):
         audit(net, data(), run="b9")
-    with pytest.raises(UsageProblem, match="number|classes"):
+    with pytest.raises(UsageProblem, match="classes"):
         audit(net, (X, Y % 2))
     with pytest.raises(DataProblem, match="twice"):
         audit(net, data(), class_names=["a", "a", "b"])
@@ -213,7 +213,7 @@ def test_arguments_that_cannot_be_used(net):
 
 
 def test_a_network_of_other_inputs_says_what_it_was_run_on(net):
-    with pytest.raises(stabilitykit.StabilityKitError, match="inputs of 5x5x1|input=") as caught:
+    with pytest.raises(stabilitykit.StabilityKitError, match=r"input") as caught:
         audit(net, (X.transpose(0, 2, 3, 1), Y))
     assert "Net" in str(caught.value)
 
