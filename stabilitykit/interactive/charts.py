@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stabilitykit.base.errors import UsageProblem
@@ -23,7 +23,7 @@ class Chart:
     """
 
     name: str
-    svg: str
+    svg: str = field(repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Write it as an SVG file; UsageProblem for another kind of file."""

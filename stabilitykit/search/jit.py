@@ -32,7 +32,8 @@ class _CompilerNote(event.Listener):
         """Nothing to say."""
 
 
-event.register("numba:compile", _CompilerNote())  # type: ignore[no-untyped-call]
+NOTE = _CompilerNote()
+event.register("numba:compile", NOTE)  # type: ignore[no-untyped-call]
 
 
 def jit(function: Kernel) -> Kernel:
