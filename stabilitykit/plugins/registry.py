@@ -160,7 +160,11 @@ class Registry:
 
 
 def parse_options(component: Component, text: str) -> dict[str, Any]:
-    """``VALUE,key=value,...`` -> mapping. A piece without '=' continues the value before it (paths hold commas)."""
+    """``VALUE,key=value,...`` -> mapping. A piece without '=' continues the value before it (paths hold commas).
+
+    Raises:
+        UsageProblem: a piece that belongs to no option.
+    """
     given: dict[str, Any] = {}
     if not text:
         return given
