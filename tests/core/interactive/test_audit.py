@@ -124,6 +124,7 @@ def test_the_cache_is_keyed_by_content_not_by_the_object(tmp_path, monkeypatch):
     def abc(seed):
         return data(seed=seed)
 
+    net = Net()
     assert whole(net, abc(0))
     assert not whole(copy.deepcopy(net), tuple(part.copy() for part in abc(0))), "equal content, another object"
     assert whole(net, abc(1)), "other images"
