@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from stabilitykit.dynamics.dataset import Dataset as Dataset
     from stabilitykit.dynamics.model import Model as Model
     from stabilitykit.evaluation.context import Context as Context
-    from stabilitykit.evaluation.evaluate import Run as Run
-    from stabilitykit.evaluation.evaluate import evaluate as evaluate
     from stabilitykit.evaluation.property import Property as Property
+    from stabilitykit.interactive.audit import audit as audit
+    from stabilitykit.interactive.audit import evaluate as evaluate
+    from stabilitykit.interactive.audit import list_runs as list_runs
+    from stabilitykit.interactive.run import Run as Run
+    from stabilitykit.plugins.component import Adapter as Adapter
     from stabilitykit.plugins.component import Command as Command
     from stabilitykit.plugins.component import Component as Component
     from stabilitykit.plugins.component import Option as Option
@@ -34,6 +37,7 @@ __version__ = "0.1.0"
 # Name -> its module, imported when the name is first used: the command must be able to answer Ctrl-C before numpy is
 # there, and `import stabilitykit` in a plugin must cost nothing.
 _PUBLIC = {
+    "Adapter": "plugins.component",
     "CellProblem": "base.errors",
     "Command": "plugins.component",
     "Component": "plugins.component",
@@ -49,12 +53,14 @@ _PUBLIC = {
     "PropertyResult": "base.results",
     "Refusal": "base.errors",
     "ReportSection": "plugins.component",
-    "Run": "evaluation.evaluate",
+    "Run": "interactive.run",
     "StabilityKitError": "base.errors",
     "Table": "base.results",
     "UsageProblem": "base.errors",
-    "evaluate": "evaluation.evaluate",
+    "audit": "interactive.audit",
+    "evaluate": "interactive.audit",
     "hookimpl": "plugins.hookspecs",
+    "list_runs": "interactive.audit",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stabilitykit import Command, Component, Option, ReportSection, hookimpl
+from stabilitykit import Adapter, Command, Component, Option, ReportSection, hookimpl
 from stabilitykit_adapters.statistics import NORMALISE_HELP, NORMALISE_PATTERN, NUMBERS_HELP, NUMBERS_PATTERN
 
 REFERENCE = "sections 2.1 and 3: F = g o phi_{T-1} o ... o phi_0 with blocks R^n -> R^n"
@@ -18,9 +18,7 @@ WEIGHT_OPTIONS = (
     Option("resample", "bool", default=False, help="let timm's converters resize weights (patches, positions)"),
     Option("weights", help="which of several sets of weights in the file, e.g. model_ema"),
 )
-RUN_OPTIONS = (
-    *WEIGHT_OPTIONS,
-    Option("num_classes", "int", minimum=2, help="classes of the head (default: the checkpoint's, else the dataset's)"),
+VIEW_OPTIONS = (
     Option(
         "run",
         default="auto",
@@ -42,6 +40,11 @@ RUN_OPTIONS = (
         help="what the output is; auto: rows that sum to 1 are probabilities",
     ),
     Option("expected_classes", "int", minimum=2, help="columns of the output, to tell several apart (the dataset's)"),
+)
+RUN_OPTIONS = (
+    *WEIGHT_OPTIONS,
+    Option("num_classes", "int", minimum=2, help="classes of the head (default: the checkpoint's, else the dataset's)"),
+    *VIEW_OPTIONS,
     Option("seed", "int", default=0, minimum=0, help="seed of untrained weights"),
 )
 PIXEL_OPTIONS = (
@@ -71,6 +74,29 @@ def stabilitykit_models() -> list[Component]:
             primary="builder",
             reference=REFERENCE,
             runs_code=True,
+        )
+    ]
+
+
+@hookimpl
+def stabilitykit_adapters() -> list[Adapter]:
+    """Any nn.Module given in Python."""
+    return [
+        Adapter(
+            "torch.nn.modules.module.Module",
+            Component(
+                "model",
+                "network",
+                "stabilitykit_adapters.objects:network",
+                "An nn.Module given in Python, as it is",
+                (
+                    *VIEW_OPTIONS,
+                    *PIXEL_OPTIONS,
+                    *_MODULE,
+                    Option("expected_shape", "ints", help="shape of one input (the dataset's)"),
+                ),
+                reference=REFERENCE,
+            ),
         )
     ]
 

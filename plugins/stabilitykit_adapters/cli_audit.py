@@ -10,22 +10,34 @@ import click
 
 from stabilitykit.base.errors import CellProblem, UsageProblem
 from stabilitykit.base.text import csv_text
+from stabilitykit.cli.completion import complete
 from stabilitykit.cli.evaluate import evaluation_options, run_evaluation
 from stabilitykit_adapters.statistics import NORMALISE_HELP, statistics
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from stabilitykit.plugins.registry import Registry, Spec
     from stabilitykit_adapters.listing import Listed
     from stabilitykit_adapters.runs import Discovery
+    from stabilitykit_adapters.source import Outline
 
 
 @click.command("audit")
-@click.argument("model")
-@click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
+@click.argument("model", shell_complete=complete("model"))
 @click.option(
-    "-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several (default: all)."
+    "-d",
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="NAME[:option=value,...]; repeat for several.",
+    shell_complete=complete("dataset"),
+)
+@click.option(
+    "-p",
+    "--property",
+    "properties",
+    multiple=True,
+    help="NAME[:option=value,...]; repeat for several (default: all).",
+    shell_complete=complete("property"),
 )
 @click.option("--checkpoint", type=click.Path(), help="Weights (.safetensors, or .pth read with weights_only).")
 @click.option("--list-runs", is_flag=True, help="Show runs, shapes, kinds, T and cost, without weights; then stop.")
@@ -90,6 +102,7 @@ def command(
       stabilitykit audit timm:resnet50 --checkpoint mine.safetensors -d imagefolder:DIR
       stabilitykit audit module:my_package.nets:build --input 3x32x32 --checkpoint net.pth -d npz:test.npz
     """
+    from stabilitykit.evaluation.selection import without_required_options
     from stabilitykit.plugins.registry import Registry, Spec
 
     registry = Registry.load(strict=given["strict_plugins"])
@@ -134,7 +147,7 @@ def command(
         given,
         models=[spec],
         datasets=list(datasets),
-        properties=list(properties) or _everything(registry),
+        properties=list(properties) or without_required_options(registry),
         registry=registry,
     )
 
@@ -149,16 +162,11 @@ def _resolve(registry: Registry, text: str) -> Spec:
         ) from None
 
 
-def _everything(registry: Registry) -> list[str]:
-    """All installed properties that need no option."""
-    return [c.name for c in registry.components("property") if not any(option.required for option in c.options)]
-
-
 def _list_runs(spec: Spec, output_format: str) -> int:
-    from stabilitykit_adapters.listing import COLUMNS, listed
+    from stabilitykit_adapters.listing import COLUMNS
 
-    module, found = _discover(spec)
-    lines = listed(module, found, spec.options.get("mode"), spec.options.get("classes"))
+    outline = _outline(spec)
+    found, lines = outline.found, outline.lines
     if output_format == "json":
         print(
             json.dumps(
@@ -188,21 +196,16 @@ def _list_runs(spec: Spec, output_format: str) -> int:
     return 0
 
 
-def _discover(spec: Spec) -> tuple[nn.Module, Discovery]:
-    from stabilitykit_adapters.adapting import View
-    from stabilitykit_adapters.discovery import discover
+def _outline(spec: Spec) -> Outline:
     from stabilitykit_adapters.source import NetworkSource
-    from stabilitykit_adapters.tracing import TraceProblem
 
     source = spec.component.load()
     if not isinstance(source, NetworkSource):
         hint = "" if spec.given else f"; did you mean timm:{spec.label}?"
         raise UsageProblem(f"model {spec.label} brings its own blocks: there are no runs to choose from{hint}")
-    options = spec.options
-    module, shape = source.outline(**options)
     try:
-        return module, discover(module, shape, View.taken(options).wanted(options.get("num_classes")))
-    except TraceProblem as problem:
+        return source.runs(**spec.options)
+    except CellProblem as problem:
         raise CellProblem(f"model {spec.label}: {problem}") from None
 
 

@@ -52,7 +52,7 @@ class ModuleSource(NetworkSource):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module, shape = self.outline(builder=builder, num_classes=num_classes, input=input)
-            shape = _with_side(shape, pixels.size)
+            shape = with_side(shape, pixels.size)
             module = materialised(module, shape, name)
         preprocess, preprocessing = plain_preprocess(shape, pixels, resize, name)
         how = Loading.of(allow_unused, resample, weights)
@@ -78,7 +78,7 @@ class ModuleSource(NetworkSource):
         return module, tuple(input) if input else declared_shape(module)
 
 
-def _with_side(shape: tuple[int, ...], side: int | None) -> tuple[int, ...]:
+def with_side(shape: tuple[int, ...], side: int | None) -> tuple[int, ...]:
     return shape if side is None or len(shape) != 3 else (shape[0], side, side)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stabilitykit import Component, Option, hookimpl
+from stabilitykit import Adapter, Component, Option, hookimpl
 
 ROOT = Option("root", "path", help="folder that holds the files; default: $STABILITYKIT_DATA, else ./data")
 DOWNLOAD = Option("download", "bool", default=False, help="fetch missing files into root (never done unasked)")
@@ -132,4 +132,19 @@ def stabilitykit_datasets() -> list[Component]:
             ),
             primary="path",
         ),
+    ]
+
+
+@hookimpl
+def stabilitykit_adapters() -> list[Adapter]:
+    """Data given in Python."""
+    options = (Option("num_classes", "int", minimum=2, help="number of classes, where some have no image"),)
+    taken = (
+        ("builtins.tuple", "arrays", "(images, labels), the network's input as it is"),
+        ("torch.utils.data.dataset.Dataset", "torch_dataset", "A torch Dataset of (input, label)"),
+        ("torch.utils.data.dataloader.DataLoader", "loader", "A DataLoader of (inputs, labels) in a fixed order"),
+    )
+    return [
+        Adapter(accepts, Component("dataset", "data", f"stabilitykit_vision.handed:{target}", summary, options))
+        for accepts, target, summary in taken
     ]

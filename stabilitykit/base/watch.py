@@ -11,6 +11,16 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from stabilitykit.base.progress import display
+
+# What a task is to people who wait for it.
+_DOING = {
+    "plugin": "loading {}",
+    "subject": "building and certifying {}",
+    "cell": "measuring {}",
+    "images": "drawing images of {}",
+}
+
 
 class Watch:
     """Listens to nothing; the base of those that do.
@@ -79,7 +89,8 @@ def task(kind: str, key: Any, culprit: str, limit: float | None = None) -> Itera
     listener = watch()
     listener.begin(kind, key, culprit, limit)
     try:
-        yield
+        with display().waiting(_DOING.get(kind, "{}").format(culprit)):
+            yield
     finally:
         listener.end()
 

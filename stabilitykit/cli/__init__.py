@@ -131,7 +131,10 @@ def cli() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code; tracebacks only with STABILITYKIT_DEBUG=1."""
-    with printable_streams():
+    from stabilitykit.base.progress import displayed_by
+    from stabilitykit.cli.progress import Announcer
+
+    with printable_streams(), Announcer().running() as announcer, displayed_by(announcer):
         return _run(arguments)
 
 

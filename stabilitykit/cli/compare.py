@@ -98,8 +98,12 @@ def command(
       stabilitykit compare runs/r18 runs/r50
       stabilitykit compare runs/r18 runs/r50 --paired --format csv
     """
+    from stabilitykit.base.progress import display
     from stabilitykit.cli.progress import make_progress
-    from stabilitykit.review.compare import compare
+
+    progress = make_progress(quiet)
+    with display().waiting("loading torch"):
+        from stabilitykit.review.compare import compare
 
     found = compare(
         runs,
@@ -108,7 +112,7 @@ def command(
         resamples=resamples,
         seed=seed,
         cache=cache,
-        progress=make_progress(quiet),
+        progress=progress,
         trust=trust_run,
     )
     for warning in found.warnings:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.names import did_you_mean
+from stabilitykit.cli.completion import complete
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", "expansivity"
 
@@ -80,6 +81,11 @@ def evaluation_options(function: Any) -> Any:
             is_flag=True,
             help="Measure models whose certificate fails as well, every number marked (else their cells fail).",
         ),
+        click.option(
+            "--class-names",
+            metavar="LIST|FILE",
+            help="Names of the classes in the order of the labels: a comma list, or a file with one name a line.",
+        ),
         click.option("--download", is_flag=True, help="Let torchvision datasets download (never otherwise)."),
         click.option(
             "-o", "--output", type=click.Path(path_type=Path), help="Run folder to write (default: runs/<time>)."
@@ -121,9 +127,24 @@ def evaluation_options(function: Any) -> Any:
     "models",
     multiple=True,
     help="NAME[:option=value,...]; repeat for several. See `stabilitykit models list`.",
+    shell_complete=complete("model"),
 )
-@click.option("-d", "--dataset", "datasets", multiple=True, help="NAME[:option=value,...]; repeat for several.")
-@click.option("-p", "--property", "properties", multiple=True, help="NAME[:option=value,...]; repeat for several.")
+@click.option(
+    "-d",
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="NAME[:option=value,...]; repeat for several.",
+    shell_complete=complete("dataset"),
+)
+@click.option(
+    "-p",
+    "--property",
+    "properties",
+    multiple=True,
+    help="NAME[:option=value,...]; repeat for several.",
+    shell_complete=complete("property"),
+)
 @click.option(
     "-t",
     "--trajectories",
@@ -193,10 +214,16 @@ def run_evaluation(
     Raises:
         UsageProblem: options that contradict each other, or a value that cannot be used.
     """
+    from stabilitykit.base.progress import display
     from stabilitykit.base.watch import watch
+    from stabilitykit.cli.class_names import read_class_names
     from stabilitykit.cli.printing import show_run
     from stabilitykit.cli.progress import make_progress
-    from stabilitykit.evaluation.evaluate import evaluate
+
+    progress = make_progress(given["quiet"])
+    class_names = read_class_names(given["class_names"])
+    with display().waiting("loading torch"):
+        from stabilitykit.evaluation.evaluate import evaluate
     from stabilitykit.machine.distributed import leave_world
     from stabilitykit.plugins.registry import Registry, warn_failures
     from stabilitykit.runs.recorder import FolderRecorder, Recorder
@@ -234,11 +261,12 @@ def run_evaluation(
         probe_epochs=given["probe_epochs"],
         any_classes=given["any_classes"],
         uncertified=given["uncertified"],
+        class_names=class_names,
         download=given["download"],
         cache=False if given["no_cache"] else given["cache"],
         cell_timeout=given["cell_timeout"],
         registry=registry,
-        progress=make_progress(given["quiet"]),
+        progress=progress,
         recorder=recorder,
     )
     leave_world()

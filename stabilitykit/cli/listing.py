@@ -11,6 +11,7 @@ import click
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.text import one_line
+from stabilitykit.cli.completion import complete
 from stabilitykit.plugins.component import ComponentKind
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _listing_group(kind: ComponentKind, plural: str) -> click.Group:
         return 0
 
     @group.command("show", help=f"Show one {kind} with all its options.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=complete(kind))
     @_format
     def show(name: str, output_format: str) -> int:
         from stabilitykit.plugins.registry import Registry

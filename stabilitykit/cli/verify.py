@@ -65,8 +65,12 @@ def command(
     Exit 0 when every recomputed number stands, 1 when one fails, when a cell of the run had failed, or when
     nothing could be recomputed; 2 when RUN names what cannot be built.
     """
+    from stabilitykit.base.progress import display
     from stabilitykit.cli.progress import make_progress
-    from stabilitykit.review.verify import verify
+
+    progress = make_progress(quiet)
+    with display().waiting("loading torch"):
+        from stabilitykit.review.verify import verify
 
     if relative is not None and not relative >= 0:
         raise UsageProblem(f"--relative is a number >= 0; got {relative}")
@@ -76,7 +80,7 @@ def command(
         relative=relative,
         checkpoint=_named(checkpoints),
         data=_named(places),
-        progress=make_progress(quiet),
+        progress=progress,
         trust=trust_run,
         witnesses_only=witnesses_only,
     )

@@ -39,6 +39,15 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """Hex digest of pixels, labels and transforms: equal data give equal fingerprints on any machine."""
 
+    def picture(self, index: int) -> np.ndarray:
+        """Image ``index`` as people look at it: (C, H, W) float32 in [0, 1]; by default the image itself."""
+        return self.images([index])[0]
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one input of the network, where the images are inputs as they are; else None."""
+        return None
+
     @property
     def transforms(self) -> Sequence[str]:
         """What was done to the stored pixels, in order, as text (recorded in provenance)."""

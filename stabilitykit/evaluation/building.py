@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from stabilitykit.base.errors import DataProblem, PluginProblem, UsageProblem
 from stabilitykit.dynamics.classes import class_problem
 from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
+from stabilitykit.dynamics.renamed import Renamed
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings
 
 
-def build_dataset(choice: Choice) -> Dataset:
-    """The dataset of ``choice``; UsageProblem when it is none, and what its own check says. Prints its warnings."""
+def build_dataset(choice: Choice, class_names: Sequence[str] | None = None) -> Dataset:
+    """The dataset of ``choice``, its classes under ``class_names`` if given. Prints its warnings.
+
+    UsageProblem when it is no dataset or has another number of classes, and what its own check says.
+    """
     made = choice.make()
     if not isinstance(made, Dataset):
         raise UsageProblem(
@@ -26,7 +31,7 @@ def build_dataset(choice: Choice) -> Dataset:
         )
     made.check()
     warn_of_data(made)
-    return made
+    return made if class_names is None else Renamed(made, class_names)
 
 
 def warn_of_data(dataset: Dataset) -> None:
@@ -55,6 +60,8 @@ def build_model(
         extra["num_classes"] = classes
     if choice.has_option("expected_classes") and choice.options.get("expected_classes") is None:
         extra["expected_classes"] = classes
+    if choice.has_option("expected_shape") and dataset.input_shape is not None:
+        extra["expected_shape"] = dataset.input_shape
     torch.manual_seed(settings.seed)
     made = choice.make(**extra)
     if not isinstance(made, Model):

@@ -23,7 +23,7 @@ from stabilitykit.machine.distributed import join_world
 from stabilitykit.plugins.listening import Event
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import Cell, RunFolder, load_run, measurement_rows
-from stabilitykit.runs.recorder import FolderRecorder, Recorder
+from stabilitykit.runs.recorder import FolderRecorder, KeepingRecorder, Recorder
 
 if TYPE_CHECKING:
     import pandas
@@ -40,12 +40,14 @@ class Run:
         folder: where they were written, or None.
         info: run.json's content (request, provenance, pairs).
         decisions: what each network decided about every image, by (model, dataset).
+        pictures: PNG files of images that are witnesses or mistakes, by (dataset, index), of a run without a folder.
     """
 
     cells: list[Cell]
     folder: Path | None
     info: dict[str, Any] = field(default_factory=dict)
     decisions: dict[tuple[str, str], Decisions] = field(default_factory=dict)
+    pictures: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
@@ -92,6 +94,27 @@ class Run:
 
         return images_frame(self.decisions, self.cells, model, dataset)
 
+    def save(self, path: str | Path) -> Path:
+        """Write a run that has no folder yet into the new folder ``path``, as ``output=`` would have.
+
+        Raises:
+            UsageProblem: it has a folder, or ``path`` is not empty.
+        """
+        if self.folder is not None:
+            raise UsageProblem(f"this run is in {self.folder} already; copy that folder")
+        with FolderRecorder(Path(path), resume=False) as records:
+            for decided in self.decisions.values():
+                records.decide(decided)
+            for cell in self.cells:
+                records.finish(cell, self.info)
+            for (dataset, index), png in self.pictures.items():
+                records.image(dataset, index, png)
+            records.close(
+                str(self.info.get("status", "complete")), {k: v for k, v in self.info.items() if k != "cells"}
+            )
+        self.folder = records.path
+        return Path(path)
+
 
 def evaluate(
     model: Any,
@@ -111,6 +134,7 @@ def evaluate(
     probe_epochs: int = 10,
     any_classes: bool = False,
     uncertified: bool = False,
+    class_names: Sequence[str] | None = None,
     download: bool = False,
     output: str | Path | None = None,
     resume: bool = False,
@@ -126,8 +150,10 @@ def evaluate(
     """Measure properties of models on datasets; several of each give a matrix of cells.
 
     Arguments:
-        model: a spec (``"resnet18:stem=patch"``), a :class:`Model` object, or a list of those.
-        dataset: a spec, a :class:`Dataset` object, or a list of those.
+        model: a spec (``"resnet18:stem=patch"``), a :class:`Model` object, an ``nn.Module`` or whatever else a plugin
+            adapts, or a list of those.
+        dataset: a spec, a :class:`Dataset` object, (images, labels) as arrays, a torch Dataset or DataLoader, or a list
+            of those. Images given in Python are the network's input as they are.
         properties: a spec, a :class:`Property` object, or a list of those.
         checkpoint: weights for the model (one per model, in order, if several).
         readout: ``"head"`` (the model's own classifier at every depth), ``"lens"`` (the same behind a trained
@@ -145,6 +171,7 @@ def evaluate(
         any_classes: accept a dataset whose classes are not the model's.
         uncertified: measure models whose certificate fails (their blocks are not the network, randomness, a course that
             depends on the data or the batch), and mark every number; else their cells fail with that reason.
+        class_names: K names in place of those the datasets bring, in the order of their labels.
         download: let datasets and models be fetched.
         output: run folder to write; None writes nothing.
         resume: finish an earlier run in ``output``.
@@ -165,7 +192,8 @@ def evaluate(
         PluginProblem: a broken plugin under ``strict_plugins``, or a name two plugins claim.
     """
     extraction = Extraction(readout, space, batch_size, extract_dtype, channels_last, compile)  # type: ignore[arg-type]
-    settings = Settings(extraction, seed, limit, probe_epochs, any_classes, uncertified)
+    names = None if class_names is None else class_names if isinstance(class_names, str) else list(class_names)
+    settings = Settings(extraction, seed, limit, probe_epochs, any_classes, uncertified, names)
     settings.check()
     if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
         raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")
@@ -191,8 +219,11 @@ def evaluate(
         "device": target.type,
         **settings.request(),
     }
+    objects = [c.label for c in (*models, *datasets, *chosen, *([probe] if probe else [])) if c.as_object]
+    if objects:
+        request["objects"] = objects
     if not world.leads or (recorder is None and output is None):
-        recorder = Recorder
+        recorder = KeepingRecorder
     with FolderRecorder(Path(output or ""), resume) if recorder is None else recorder() as records:
         told = registry.host.listeners if world.leads and not records.announces else []
         announcing = Announcing(told) if told else None
@@ -217,7 +248,7 @@ def evaluate(
         job.run()
     if announcing is not None:
         announcing.tell(Event.of_run([cell.to_json() for cell in records.cells], records.content(), records.path))
-    return Run(records.cells, records.path, records.content(), records.decisions)
+    return Run(records.cells, records.path, records.content(), records.decisions, records.pictures)
 
 
 def _models(registry: Registry, given: list[Any], checkpoint: str | Sequence[str] | None) -> list[Choice]:
@@ -249,6 +280,9 @@ def _refuse_duplicates(models: list[Choice], datasets: list[Choice]) -> None:
 
 
 def _listed(value: Any) -> list[Any]:
+    """Several things, or one; (images, labels) as arrays are one dataset."""
+    if isinstance(value, tuple) and len(value) == 2 and all(hasattr(part, "shape") for part in value):
+        return [value]
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

@@ -373,7 +373,7 @@ class Job:
                 with task("images", [model, dataset], subject.dataset_choice.culprit):
                     if not 0 <= index < len(subject.dataset):
                         continue
-                    png = png_bytes(subject.dataset.images([index])[0])
+                    png = png_bytes(subject.dataset.picture(index))
             except BaseException as error:  # not a picture, or not there any more: the numbers stand without it
                 pass_on(error)
                 print(f"warning: dataset {dataset}: image {index} cannot be drawn ({describe(error)})", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,14 +13,35 @@ from stabilitykit.dynamics.dataset import Dataset
 from stabilitykit.dynamics.model import Model
 from stabilitykit.evaluation.property import Property
 from stabilitykit.plugins.component import Component, ComponentKind
-from stabilitykit.plugins.registry import Registry, Spec
+from stabilitykit.plugins.registry import Registry, Spec, parse_options
 
 _CLASSES: dict[ComponentKind, type] = {"model": Model, "dataset": Dataset, "property": Property}
 
 
 @dataclass(frozen=True)
+class Given:
+    """An object handed over in Python, with what its adapter is told about it.
+
+    Attributes:
+        thing: a Model, Dataset or Property, or anything a plugin adapts to one.
+        options: options of the adapter; they become part of the label, as those of a spec.
+        name: what results call it; None: the name it has itself, or its class.
+        beside: keyword arguments of the adapter that are no options: what cannot be written into a label.
+    """
+
+    thing: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Choice:
-    """A model, dataset or property to use, from a spec or handed over as an object."""
+    """A model, dataset or property to use, from a spec or handed over as an object.
+
+    Attributes:
+        as_object: it was handed over, so nobody can build it from its label.
+    """
 
     kind: ComponentKind
     label: str
@@ -31,6 +53,7 @@ class Choice:
     needs: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
     requested: bool = True
+    as_object: bool = False
 
     @property
     def plugin(self) -> dict[str, str]:
@@ -66,21 +89,26 @@ def choose(
     Raises:
         UsageProblem: ``what`` is none of these, its name or an option is unknown, or an override does not apply.
     """
-    if isinstance(what, _CLASSES[kind]):
-        name = str(getattr(what, "name", type(what).__name__))
+    given = what if isinstance(what, Given) else Given(what)
+    if isinstance(given.thing, _CLASSES[kind]):
+        thing = given.thing
+        name = str(given.name or getattr(thing, "name", type(thing).__name__))
+        if given.options or overrides:
+            raise UsageProblem(
+                f"{kind} {name} is an object and takes no {', '.join({**given.options, **(overrides or {})})}"
+            )
         return Choice(
             kind,
             name,
             name,
-            lambda **_: what,
-            needs=tuple(getattr(what, "needs", ())),
-            wants=tuple(getattr(what, "wants", ())),
+            lambda **_: thing,
+            needs=tuple(getattr(thing, "needs", ())),
+            wants=tuple(getattr(thing, "wants", ())),
             requested=requested,
+            as_object=True,
         )
-    if not isinstance(what, (str, Mapping, Spec)):
-        raise UsageProblem(
-            f"a {kind} is a name, a mapping or a stabilitykit.{_CLASSES[kind].__name__}; got {type(what).__name__}"
-        )
+    if isinstance(what, Given) or not isinstance(what, (str, Mapping, Spec)):
+        return _adapted(registry, kind, given, overrides or {})
     spec = registry.resolve(kind, what)
     if overrides:
         known = {option.name for option in spec.component.options}
@@ -100,6 +128,55 @@ def choose(
         tuple(spec.component.wants),
         requested,
     )
+
+
+def _adapted(registry: Registry, kind: ComponentKind, given: Given, overrides: Mapping[str, Any]) -> Choice:
+    """The choice an object becomes through the adapter of a plugin; UsageProblem where none takes it."""
+    component = registry.adapter(kind, given.thing)
+    if component is None:
+        taken = [a.accepts.removeprefix("builtins.") for a in registry.host.adapters if a.kind == kind]
+        raise UsageProblem(
+            f"a {kind} is a name, a mapping or a stabilitykit.{_CLASSES[kind].__name__}"
+            f"{''.join(f', a {name}' for name in taken)}; got {type(given.thing).__name__}"
+        )
+    own = component.name if type(given.thing).__module__ == "builtins" else type(given.thing).__name__
+    name = re.sub(r"[:,=\s/\\]+", "_", given.name or own)
+    told = {key: as_text(value, component.option_type(key)) for key, value in {**given.options, **overrides}.items()}
+    spec = Spec(replace(component, name=name), told)
+    options, build = spec.options, component.load()
+
+    def make(**more: Any) -> Any:
+        return build(given.thing, name=name, **{**options, **given.beside, **more})
+
+    return Choice(
+        kind, spec.label, name, make, options, dict(spec.given), spec.component, requested=True, as_object=True
+    )
+
+
+def as_text(value: Any, type_: str) -> Any:
+    """The value of an option of type ``type_`` as people write it in a spec; what is no sequence stays what it is.
+
+    Examples:
+        >>> as_text((3, 32, 32), "ints"), as_text([0.5, 0.25], "floats"), as_text("auto", "str")
+        ('3-32-32', '(0.5, 0.25)', 'auto')
+    """
+    if not isinstance(value, (list, tuple)):
+        return value
+    return "-".join(map(str, value)) if type_ == "ints" else f"({', '.join(map(str, value))})"
+
+
+def choose_given(registry: Registry, kind: ComponentKind, label: str, given: Given) -> Choice:
+    """The object ``given`` in the place of the one that a run recorded under ``label``, with the options of then."""
+    name, _, _ = label.partition(":")
+    component = registry.adapter(kind, given.thing)
+    if component is not None and not isinstance(given.thing, _CLASSES[kind]):
+        given = replace(given, name=name, options={**parse_options(component, label[len(name) + 1 :]), **given.options})
+    return replace(choose(registry, kind, given), label=label)
+
+
+def without_required_options(registry: Registry) -> list[str]:
+    """Names of all installed properties that need no option: what an audit measures where nothing is said."""
+    return [c.name for c in registry.components("property") if not any(option.required for option in c.options)]
 
 
 def choose_recorded(

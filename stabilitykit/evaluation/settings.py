@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.dynamics.extraction import Extraction
+from stabilitykit.dynamics.renamed import check_class_names
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Settings:
         probe_epochs: passes over the images that probes or a lens are trained on.
         any_classes: accept a dataset whose classes are not the model's.
         uncertified: measure models whose certificate fails, every number marked.
+        class_names: K names in place of those the datasets bring; None: theirs.
     """
 
     extraction: Extraction = field(default_factory=Extraction)
@@ -31,6 +33,7 @@ class Settings:
     probe_epochs: int = 10
     any_classes: bool = False
     uncertified: bool = False
+    class_names: Sequence[str] | None = None
 
     def check(self) -> None:
         """UsageProblem for a value out of range."""
@@ -41,10 +44,14 @@ class Settings:
             raise UsageProblem(f"limit is a whole number >= 2; got {self.limit!r}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise UsageProblem(f"seed is a whole number in 0..2^63-1; got {self.seed!r}")
+        if self.class_names is not None:
+            check_class_names(self.class_names)
 
     def request(self) -> dict[str, Any]:
         """Plain data by the names of options, as run.json keeps it."""
         own = {name: getattr(self, name) for name in _own_names()}
+        if own["class_names"] is None:  # runs without look as they did before there was such a setting
+            del own["class_names"]
         return {**self.extraction.record(), **own}
 
     @classmethod

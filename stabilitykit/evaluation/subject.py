@@ -51,7 +51,7 @@ class Subject:
         self._readout: Readout | None = None
         self._forward: Forward | None = None
         with blaming(dataset):
-            self.dataset = build_dataset(dataset)
+            self.dataset = build_dataset(dataset, settings.class_names)
             watch().introduce(self.dataset, dataset.culprit)
             labels = np.array(self.dataset.labels)
         self.probe_dataset: Dataset | None = None
@@ -86,7 +86,7 @@ class Subject:
     def repair(self, culprit: str) -> None:
         """Build model and dataset anew; where that does not bring them back, :meth:`require_intact` refuses."""
         try:
-            self.dataset = build_dataset(self.dataset_choice)
+            self.dataset = build_dataset(self.dataset_choice, self.settings.class_names)
             self.model = self._build_model()
             self._forward, self._computes = None, None
             self._readout = self._readout and self._readout.bound_to(self.model)
@@ -125,7 +125,7 @@ class Subject:
 
     def _build_probe_dataset(self, choice: Choice) -> Dataset:
         """The images readouts are trained on; UsageProblem when their classes are not those of the dataset."""
-        made = build_dataset(choice)
+        made = build_dataset(choice, self.settings.class_names)
         problem = datasets_differ(self.dataset, made)
         numbers_fit = len(made.class_names) == len(self.dataset.class_names)
         if problem and not (numbers_fit and self.settings.any_classes):

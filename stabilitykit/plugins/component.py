@@ -159,6 +159,10 @@ class Component:
             values[self.free] = others
         return values
 
+    def option_type(self, name: str) -> str:
+        """Type of the option ``name``; empty where there is none of that name."""
+        return next((option.type for option in self.options if option.name == name), "")
+
     def load(self) -> Any:
         """Import the target; PluginProblem naming the distribution when that fails."""
         with catching() as caught:
@@ -174,6 +178,24 @@ class Component:
 
     def owned_by(self, distribution: str, version: str) -> Component:
         return replace(self, distribution=distribution, version=version)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How an object given in Python becomes a Model, a Dataset or a Property.
+
+    Attributes:
+        accepts: ``"module.Class"`` as the class says itself; objects of classes derived from it are taken, too.
+        component: what makes it. The target is called with the object, then the options as keyword arguments, one of
+            which is ``name`` (not listed): what results call it. The component's own name stands in messages only.
+    """
+
+    accepts: str
+    component: Component
+
+    @property
+    def kind(self) -> ComponentKind:
+        return self.component.kind
 
 
 @dataclass(frozen=True)

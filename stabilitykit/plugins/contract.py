@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stabilitykit.base.errors import PluginProblem
-from stabilitykit.plugins.component import Command, Component, Option, ReportSection
+from stabilitykit.plugins.component import KINDS, Adapter, Command, Component, Option, ReportSection
 
 # Names are typed by people and stand in tables; a summary is one line of `list`.
 LONGEST_NAME, LONGEST_TEXT = 80, 1000
@@ -40,6 +40,15 @@ def check_component(component: Component) -> None:
         raise PluginProblem(f"{who}: an option name stands twice in {names}")
     if component.primary is not None and component.primary not in names:
         raise PluginProblem(f"{who}: primary {_shown(component.primary)} is not one of {names}")
+
+
+def check_adapter(adapter: Adapter) -> None:
+    """PluginProblem unless the class is named with its module and the component is one."""
+    if not isinstance(adapter.accepts, str) or "." not in adapter.accepts:
+        raise PluginProblem(f"an adapter accepts {_shown(adapter.accepts)}, expected 'module.Class'")
+    if not isinstance(adapter.component, Component) or adapter.component.kind not in KINDS:
+        raise PluginProblem(f"the adapter of {adapter.accepts} has no component of kind {', '.join(KINDS)}")
+    check_component(adapter.component)
 
 
 def check_command(command: Command) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from stabilitykit.plugins.component import Command, Component, ReportSection
+from stabilitykit.plugins.component import Adapter, Command, Component, ReportSection
 
 PROJECT = "stabilitykit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -29,6 +29,12 @@ def stabilitykit_datasets() -> list[Component]:
 @hookspec
 def stabilitykit_properties() -> list[Component]:
     """Properties this plugin measures (kind ``"property"``)."""
+    return []
+
+
+@hookspec
+def stabilitykit_adapters() -> list[Adapter]:
+    """Objects of other libraries that this plugin turns into models, datasets or properties."""
     return []
 
 

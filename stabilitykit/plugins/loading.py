@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from stabilitykit.base.errors import PluginProblem, describe
 from stabilitykit.base.watch import task, watch
 from stabilitykit.machine.process_state import Functions, ProcessState
 from stabilitykit.plugins import hookspecs
-from stabilitykit.plugins.component import KINDS, Command, Component, ReportSection
-from stabilitykit.plugins.contract import check_command, check_component, check_section
+from stabilitykit.plugins.component import KINDS, Adapter, Command, Component, ReportSection
+from stabilitykit.plugins.contract import check_adapter, check_command, check_component, check_section
 from stabilitykit.plugins.listening import CELL_FINISHED, LOADING_VARIABLE, RUN_FINISHED, Listener
 
 GROUP = hookspecs.PROJECT
@@ -60,6 +60,7 @@ class PluginHost:
     commands: list[Command] = field(default_factory=list)
     sections: list[ReportSection] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
+    adapters: list[Adapter] = field(default_factory=list)
 
     @property
     def failures(self) -> list[PluginRecord]:
@@ -162,6 +163,7 @@ def load_plugins(points: Iterable[Any] | None = None) -> PluginHost:
             host.commands += offers.commands
             host.sections += offers.sections
             host.listeners += offers.listeners
+            host.adapters += offers.adapters
         record.seconds = time.perf_counter() - start
         host.records.append(record)
     return host
@@ -230,13 +232,18 @@ def _answers(point: Any, record: PluginRecord) -> PluginHost:
         check_section(section)
     told = tuple(hook for hook in (CELL_FINISHED, RUN_FINISHED) if hook in hooks)
     listener = Listener(key_of(point), f"plugin {record.name} of {record.owner}", told, manager)
+    adapters = _flatten(manager.hook.stabilitykit_adapters(), Adapter, "stabilitykit_adapters")
+    for adapter in adapters:
+        check_adapter(adapter)
+    adapters = [replace(a, component=a.component.owned_by(record.distribution, record.version)) for a in adapters]
     record.provides = (
         [f"{c.kind} {c.name}" for c in components]
         + [f"command {c.name}" for c in commands]
         + [f"report section {s.name}" for s in sections]
         + [f"hook {hook}" for hook in told]
+        + [f"adapter of {a.accepts}" for a in adapters]
     )
-    return PluginHost([], components, commands, sections, [listener] if told else [])
+    return PluginHost([], components, commands, sections, [listener] if told else [], adapters)
 
 
 def _flatten(answers: list[Any], kind: type, hook: str) -> list[Any]:
@@ -252,8 +259,6 @@ def _flatten(answers: list[Any], kind: type, hook: str) -> list[Any]:
 
 
 def _owned(item: Any, record: PluginRecord) -> Any:
-    from dataclasses import replace
-
     return replace(item, distribution=record.distribution, version=record.version)
 
 

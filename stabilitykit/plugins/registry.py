@@ -91,6 +91,21 @@ class Registry:
         broken = f" ({len(failed)} plugin(s) failed to load; see `stabilitykit plugins list`)" if failed else ""
         raise UsageProblem(f"unknown {kind} {name!r}{hint}{broken}")
 
+    def adapter(self, kind: ComponentKind, thing: object) -> Component | None:
+        """What makes a model, dataset or property of ``thing``: the adapter of the nearest of its classes, or None.
+
+        Raises:
+            PluginProblem: two plugins adapt that class.
+        """
+        for cls in type(thing).__mro__:
+            name = f"{cls.__module__}.{cls.__qualname__}"
+            found = [a.component for a in self.host.adapters if a.kind == kind and a.accepts == name]
+            if len(found) > 1:
+                raise PluginProblem(f"objects of {name} are adapted by {' and '.join(c.owner for c in found)}")
+            if found:
+                return found[0]
+        return None
+
     def resolve_component(self, kind: ComponentKind, name: str) -> Component:
         """The component of ``NAME`` or ``DISTRIBUTION:NAME``, without asking for its required options."""
         return self._parse(kind, name).component
@@ -141,11 +156,15 @@ class Registry:
             if any(c.distribution == head and c.name == name for c in self.components(kind)):
                 distribution, head, rest = head, name, after
         component = self.find(kind, head, distribution)
-        return Spec(component, _parse_options(component, rest), f"{distribution}:" if distribution else "")
+        return Spec(component, parse_options(component, rest), f"{distribution}:" if distribution else "")
 
 
-def _parse_options(component: Component, text: str) -> dict[str, Any]:
-    """``VALUE,key=value,...`` -> mapping. A piece without '=' continues the value before it (paths hold commas)."""
+def parse_options(component: Component, text: str) -> dict[str, Any]:
+    """``VALUE,key=value,...`` -> mapping. A piece without '=' continues the value before it (paths hold commas).
+
+    Raises:
+        UsageProblem: a piece that belongs to no option.
+    """
     given: dict[str, Any] = {}
     if not text:
         return given

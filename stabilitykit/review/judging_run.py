@@ -52,6 +52,8 @@ def judge_run(
     request = files.info.get("request") or {}
     kept = ("models", "datasets", "properties", "probe_dataset", "device")
     asked = {**{kind: request.get(kind) for kind in kept}, **plan.settings.request()}
+    if "objects" in request:
+        asked["objects"] = request["objects"]  # those handed over now stand in their places
     for difference in differences(request, asked, "request"):
         _note(found, difference.path, difference, None)
     unknown = sorted(set(files.info) - KNOWN)

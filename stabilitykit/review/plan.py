@@ -8,8 +8,9 @@ from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import to_plain
-from stabilitykit.evaluation.selection import Choice, choose, choose_recorded, order_properties
+from stabilitykit.evaluation.selection import Choice, Given, choose, choose_given, choose_recorded, order_properties
 from stabilitykit.evaluation.settings import Settings
+from stabilitykit.plugins.component import ComponentKind
 from stabilitykit.plugins.registry import Registry, Spec
 from stabilitykit.review.files import Key
 from stabilitykit.runs.folder import Cell
@@ -49,6 +50,7 @@ def plan_of(
     checkpoint: Mapping[str, str],
     data: Mapping[str, str],
     trust: bool,
+    objects: Mapping[str, Given] | None = None,
 ) -> Plan:
     """The plan behind ``request`` (of run.json).
 
@@ -57,9 +59,10 @@ def plan_of(
         checkpoint: where the weights of a model are now, by label or name ("": of all).
         data: where the data of a dataset is now, likewise.
         trust: accept models and datasets that run code named in the run, or download.
+        objects: by label, the models, datasets and properties that were handed over in Python.
 
     Raises:
-        UsageProblem: the request is damaged, names what is not installed, or needs trust.
+        UsageProblem: the request is damaged, names what is not installed, needs trust, or objects that are not given.
     """
     if not isinstance(request, Mapping):
         raise UsageProblem("run.json holds no request; the run cannot be verified")
@@ -71,35 +74,45 @@ def plan_of(
     models, datasets, properties = (_labels(request, kind) for kind in ("models", "datasets", "properties"))
     weights, places = _moved("model", checkpoint, models), _moved("dataset", data, datasets)
     probe = request.get("probe_dataset")
+    handed = _handed_over(request, objects or {})
+
+    def rebuilt(kind: ComponentKind, label: str, moved: Mapping[str, str] | None = None) -> Choice:
+        if label in handed:
+            return choose_given(registry, kind, label, handed[label])
+        if kind == "property":
+            return choose(registry, kind, label)
+        return choose_recorded(registry, kind, label, moved, schema=schema, trust=trust)
+
     return Plan(
         settings,
         str(request.get("device", "auto")),
         {
-            label: choose_recorded(
-                registry,
-                "model",
-                label,
-                {"checkpoint": weights[label]} if label in weights else None,
-                schema=schema,
-                trust=trust,
-            )
+            label: rebuilt("model", label, {"checkpoint": weights[label]} if label in weights else None)
             for label in models
         },
         {
-            label: choose_recorded(
-                registry,
-                "dataset",
-                label,
-                {_path_option(registry, label): places[label]} if label in places else None,
-                schema=schema,
-                trust=trust,
+            label: rebuilt(
+                "dataset", label, {_path_option(registry, label): places[label]} if label in places else None
             )
             for label in datasets
         },
-        order_properties(registry, [choose(registry, "property", label) for label in properties]),
-        choose_recorded(registry, "dataset", probe, schema=schema, trust=trust) if probe else None,
+        order_properties(registry, [rebuilt("property", label) for label in properties]),
+        rebuilt("dataset", probe) if probe else None,
         frozenset({*weights, *places}),
     )
+
+
+def _handed_over(request: Mapping[str, Any], objects: Mapping[str, Given]) -> dict[str, Given]:
+    """The objects in the places of those of the run, by label; UsageProblem where one is missing."""
+    recorded = request.get("objects")
+    labels = [str(label) for label in recorded] if isinstance(recorded, list) else []
+    missing = [label for label in labels if label not in objects]
+    if missing:
+        raise UsageProblem(
+            f"{', '.join(missing)} {'was' if len(missing) == 1 else 'were'} handed over as objects in Python, which no "
+            "folder holds; give them again, as stabilitykit.Run.read(FOLDER).verify(model, data)"
+        )
+    return {label: objects[label] for label in labels}
 
 
 def with_recorded_options(plan: Plan, cells: Iterable[Cell]) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any
 
 from stabilitykit.base.errors import StabilityKitError, UsageProblem, catching, describe
 from stabilitykit.base.progress import no_progress
+from stabilitykit.evaluation.selection import Given
 from stabilitykit.evaluation.subject import Subject
 from stabilitykit.machine.determinism import make_deterministic
 from stabilitykit.machine.device import choose_device
@@ -37,6 +38,7 @@ def verify(
     progress: Callable[..., Iterator[Any]] = no_progress,
     trust: bool = False,
     witnesses_only: bool = False,
+    objects: Mapping[str, Given] | None = None,
 ) -> Verification:
     """Verdicts on everything that the run folder ``run`` holds.
 
@@ -55,6 +57,7 @@ def verify(
         data: where the data of a dataset is now, likewise.
         trust: build also models that run code named in the run, or download.
         witnesses_only: recompute witnesses, and measure nothing again; the time is then that of a few batches.
+        objects: models, datasets and properties that were handed over in Python, by their labels in the run.
 
     Returns:
         A :class:`Verification`; iterating over it gives the verdicts.
@@ -72,6 +75,7 @@ def verify(
         checkpoint=checkpoint or {},
         data=data or {},
         trust=trust,
+        objects=objects,
     )
     target = choose_device(device if device != "auto" else plan.device)
     make_deterministic(plan.settings.seed)

@@ -23,6 +23,7 @@ class Recorder:
         decisions: what each network decided about every image, by (model, dataset).
         path: the run folder; None: there is none.
         announces: whether whoever takes the cells tells plugins of them; else the run does.
+        pictures: PNG files by (dataset, index), where they are kept in memory.
     """
 
     path: Path | None = None
@@ -32,6 +33,7 @@ class Recorder:
         self.cells: list[Cell] = []
         self.decisions: dict[tuple[str, str], Decisions] = {}
         self.info: dict[str, Any] = {}
+        self.pictures: dict[tuple[str, int], bytes] = {}
 
     def earlier(self) -> tuple[Mapping[str, Any] | None, list[Cell]]:
         """(the request of the run to resume or None, its finished cells)."""
@@ -66,6 +68,16 @@ class Recorder:
     def content(self) -> dict[str, Any]:
         """run.json's content."""
         return {**self.info, "cells": [[c.model, c.dataset, c.property] for c in self.cells]}
+
+
+class KeepingRecorder(Recorder):
+    """Keeps pictures, too, so that the run can be saved or reported later."""
+
+    def wants_image(self, dataset: str, index: int) -> bool:
+        return (dataset, index) not in self.pictures
+
+    def image(self, dataset: str, index: int, png: bytes) -> None:
+        self.pictures[dataset, index] = png
 
 
 class FolderRecorder(Recorder):

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba.core import event
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+class _CompilerNote(event.Listener):
+    """Notes, once in a process, that machine code is being made: it takes seconds and looks like a hang."""
+
+    def __init__(self) -> None:
+        self.noted = False
+
+    def on_start(self, event: Any) -> None:
+        """A function is not in the cache and is compiled."""
+        if self.noted:
+            return
+        self.noted = True
+        logging.getLogger("stabilitykit.search").info(
+            "compiling the searches (numba; once per machine and version, then read from its cache)"
+        )
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say."""
+
+
+NOTE = _CompilerNote()
+event.register("numba:compile", NOTE)  # type: ignore[no-untyped-call]
 
 
 def jit(function: Kernel) -> Kernel:

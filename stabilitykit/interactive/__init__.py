@@ -1,0 +1,1 @@
+"""For people who work in Python: one call to measure, and a run that shows itself in a notebook."""
