@@ -49,9 +49,7 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML: holds = failure, undecided = error.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a summary for pull requests.")
 @click.option("--step-summary", is_flag=True, help=f"Add the summary to the file that ${SUMMARY} names.")
-@click.option(
-    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(
     run: Path,
     baseline: Path | None,

@@ -37,14 +37,18 @@ def read_terms(
         data = {str(key).replace("_", "-"): value for key, value in read_config(config).items()}
         for key in data:
             if key not in KEYS:
-                raise UsageProblem(f"{config}: unknown key {key!r}{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}")
+                raise UsageProblem(
+                    f"{config}: unknown key {key!r}{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}"
+                )
         rules += _rules(config, data.get("fail-if", []))
         if baseline is None and "baseline" in data:
             baseline = Path(_text(config, "baseline", data["baseline"]))
         if tolerance is None and "tolerance" in data:
             tolerance = _share(config, data["tolerance"])
         accept = accept or _accepted(config, data.get("accept", []))
-    return baseline, Terms(rules, TOLERANCE if tolerance is None else tolerance, frozenset(cast(Sequence[What], accept)))
+    return baseline, Terms(
+        rules, TOLERANCE if tolerance is None else tolerance, frozenset(cast(Sequence[What], accept))
+    )
 
 
 def _rules(config: Path, value: Any) -> Iterator[Rule]:

@@ -81,7 +81,9 @@ def markdown(judgement: Judgement) -> str:
     for verdict in verdicts[:MOST_ROWS]:
         numbers = "<br>".join(_cell(number_text(number)) for number in verdict.numbers)
         why = "<br>".join(map(_cell, filter(None, [verdict.reason, *verdict.notes])))
-        lines.append(f"| {_MARKS[verdict.outcome]} | {_cell(verdict.rule)} | {_cell(verdict.where)} | {numbers} | {why} |")
+        lines.append(
+            f"| {_MARKS[verdict.outcome]} | {_cell(verdict.rule)} | {_cell(verdict.where)} | {numbers} | {why} |"
+        )
     left = verdicts[MOST_ROWS:]
     if left:
         counts = ", ".join(f"{sum(v.outcome is o for v in left)} {o}" for o in Outcome)

@@ -50,7 +50,9 @@ def small_run(
             error = {"type": "CellProblem", "message": "one class only", "culprit": "x"}
             cell = Cell(model, "digits", "expansivity", "failed", error=error, plugin=PLUGIN)
         cells.append(cell)
-    run.write_run({"status": status, "request": {}, "pairs": [], "cells": [[c.model, c.dataset, c.property] for c in cells]})
+    run.write_run(
+        {"status": status, "request": {}, "pairs": [], "cells": [[c.model, c.dataset, c.property] for c in cells]}
+    )
     for cell in cells:
         run.write_cell(cell)
     return folder
@@ -72,11 +74,15 @@ def arithmetic(draw, depth: int = 3) -> str:
     if depth == 0:
         return draw(st.sampled_from(["p.a", "p.b", "0.5", "2", "1e-3"]))
     one, two = draw(arithmetic(depth - 1)), draw(arithmetic(depth - 1))
-    form = draw(st.sampled_from(["{} + {}", "{} - {}", "{} * {}", "({} / {})", "-({} + {})", "min({}, {})", "abs({} - {})"]))
+    form = draw(
+        st.sampled_from(["{} + {}", "{} - {}", "{} * {}", "({} / {})", "-({} + {})", "min({}, {})", "abs({} - {})"])
+    )
     return f"({form.format(one, two)})"
 
 
-@given(arithmetic(), arithmetic(), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), st.floats(-9, 9), st.floats(-9, 9))
+@given(
+    arithmetic(), arithmetic(), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), st.floats(-9, 9), st.floats(-9, 9)
+)
 def test_conditions_say_what_python_says(left, right, sign, a, b):
     text = f"not ({left} {sign} {right}) or p.a > 3 and p.b < 2"
     names = {"__builtins__": {}, "abs": abs, "min": min, "p": type("P", (), {"a": a, "b": b})}
@@ -279,7 +285,11 @@ def test_the_command_writes_what_build_servers_and_people_read(tmp_path, monkeyp
     suites = ET.parse(tmp_path / "out" / "gate.xml").getroot()
     assert suites.attrib | {"tests": "3", "failures": "1", "errors": "1"} == suites.attrib
     cases = suites.findall("./testsuite/testcase")
-    assert [[child.tag for child in case if child.tag != "system-out"] for case in cases] == [["failure"], [], ["error"]]
+    assert [[child.tag for child in case if child.tag != "system-out"] for case in cases] == [
+        ["failure"],
+        [],
+        ["error"],
+    ]
     assert cases[0].get("name") == FALLS and "exact on the sample, N 500" in cases[0].findtext("system-out", "")
     text = (tmp_path / "gate.md").read_text()
     assert summary.read_text() == "before\n" + text

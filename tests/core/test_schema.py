@@ -1,4 +1,4 @@
-"""JSON Schemas: every file that is written keeps them, and they name what the code writes and reads, no less, no more."""
+"""JSON Schemas: every file that is written keeps them, and they name what the code writes and reads, and no more."""
 
 from __future__ import annotations
 
@@ -184,7 +184,10 @@ def test_the_schema_of_configurations_names_the_options_of_evaluate():
 @pytest.mark.parametrize(
     ("text", "good"),
     [
-        ("models: resnet18\ndatasets: [digits, {name: mnist, options: {root: data}}]\nlimit: 10\nbatch-size: 5\n", True),
+        (
+            "models: resnet18\ndatasets: [digits, {name: mnist, options: {root: data}}]\nlimit: 10\nbatch-size: 5\n",
+            True,
+        ),
         ("model: resnet18\nprobe_dataset: digits\nspace: logits\n", True),
         ("modle: resnet18\n", False),
         ("limit: 1\n", False),

@@ -92,7 +92,7 @@ def judge(run: Path, baseline: Path | None, terms: Terms) -> Judgement:
 
 def _refuse_unknown(condition: Condition, cells: Sequence[Cell], base: Sequence[Cell]) -> None:
     """UsageProblem for a name that no cell has, unless the cell that would have it failed."""
-    known = {name for name in (*constants_of(cells), *constants_of(base))}
+    known = constants_of(cells) | constants_of(base)
     for name in (*condition.run, *condition.baseline):
         owner = cell_of(name, cells) or cell_of(name, base)
         failed = owner is not None and any(not c.ok for c in (*cells, *base) if c.property == owner.property)
@@ -192,7 +192,9 @@ def _unchanged(pair: Pair, terms: Terms) -> Iterator[Verdict]:
             rule, notes = f"{name} is the baseline's", [pair.note] if pair.note else []
             numbers = [Number(name, "baseline", m)]
             if name not in mine:
-                yield verdict(rule, Outcome.UNDECIDED, "; ".join(_missing([name], mine, pair.cells, "the run")), numbers)
+                yield verdict(
+                    rule, Outcome.UNDECIDED, "; ".join(_missing([name], mine, pair.cells, "the run")), numbers
+                )
                 continue
             numbers.insert(0, Number(name, "run", mine[name][1]))
             obstacles = _incomparable(name, mine, other, terms, notes)

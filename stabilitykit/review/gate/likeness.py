@@ -55,7 +55,9 @@ def _images(mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Unlik
     a, b = (_part(record, "dataset") for record in (mine, other))
     if a.get("fingerprint") is None or a.get("fingerprint") != b.get("fingerprint"):
         known = a.get("fingerprint") and b.get("fingerprint")
-        yield Unlike("images", "the images are not the baseline's" if known else "nobody recorded which images these are")
+        yield Unlike(
+            "images", "the images are not the baseline's" if known else "nobody recorded which images these are"
+        )
     elif _subset(mine) != _subset(other):
         yield Unlike("images", f"the images are {_subset(mine)}, in the baseline {_subset(other)}")
 
