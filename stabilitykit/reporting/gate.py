@@ -32,12 +32,12 @@ def junit(judgement: Judgement) -> bytes:
     A condition that holds is a ``failure``; one that cannot be decided is an ``error``. Values, kinds, N and witnesses
     stand in ``system-out``.
     """
-    suites = ET.Element("testsuites", name="stabilitykit gate", **_counts(judgement.verdicts))
+    suites = ET.Element("testsuites", {"name": "stabilitykit gate", **_counts(judgement.verdicts)})
     groups: dict[str, list[Verdict]] = {}
     for verdict in judgement.verdicts:
         groups.setdefault(_xml(verdict.where), []).append(verdict)
     for where, verdicts in groups.items():
-        suite = ET.SubElement(suites, "testsuite", name=where, **_counts(verdicts))
+        suite = ET.SubElement(suites, "testsuite", {"name": where, **_counts(verdicts)})
         for verdict in verdicts:
             case = ET.SubElement(suite, "testcase", classname=where, name=_xml(verdict.rule), time="0")
             tag = {Outcome.FAILED: "failure", Outcome.UNDECIDED: "error"}.get(verdict.outcome)
@@ -50,10 +50,11 @@ def junit(judgement: Judgement) -> bytes:
                 ET.SubElement(case, "system-out").text = "\n".join(map(_xml, lines))
     if judgement.notes:
         # The schema in use lets notes stand in a suite only.
-        suite = ET.SubElement(suites, "testsuite", name="notes", **_counts(()))
+        suite = ET.SubElement(suites, "testsuite", {"name": "notes", **_counts(())})
         ET.SubElement(suite, "system-out").text = "\n".join(map(_xml, judgement.notes))
     ET.indent(suites, " ")
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="utf-8") + b"\n"
+    body: bytes = ET.tostring(suites, encoding="utf-8")
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + body + b"\n"
 
 
 def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
