@@ -1,7 +1,7 @@
 """Errors that users see: one clear line, an exit code, and what to run next.
 
 Exit codes: 0 ok, 1 a cell or a verification failed, 2 usage or bad input, 3 plugin failure under
-``--strict-plugins``, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+``--strict-plugins``, 4 a gate is closed, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+# Exit code of `stabilitykit gate` where a condition holds, or cannot be decided.
+GATE_CLOSED = 4
 
 
 class StabilityKitError(Exception):
