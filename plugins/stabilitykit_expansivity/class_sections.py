@@ -84,7 +84,7 @@ def _per_class(
         x=Axis.categories("class", names),
         y=Axis.over(f"{how}, {unit_of(result)}", [r["value"] for r in rows], room=0.1),
         title=f"{figure}: constants of every class pair, {how}",
-        legend=names if len(names) <= 12 else (),
+        legend=names,
     )
     caption = f"{figure}: distance {'averaged over' if reduction == 'mean' else 'at the closest of'} all blocks"
     if len(names) <= 12:

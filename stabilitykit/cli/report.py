@@ -1,4 +1,4 @@
-"""``stabilitykit report RUN``: one offline HTML file about a run."""
+"""``stabilitykit report RUN``: one offline HTML file about a run, or an index over a folder of runs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,37 @@ import click
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="HTML file to write (default: RUN/report.html).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="HTML file to write (default: RUN/report.html, or index.html in a folder of runs).",
+)
 @click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load.")
 def command(run: Path, output: Path | None, strict_plugins: bool) -> int:
     """Write one self-contained HTML file about RUN, and its charts as SVG files into RUN/figures.
 
-    The file loads nothing from the network and runs no script; it is readable on a phone, in the dark and on paper.
-    A plugin's section that fails is shown as failed with the distribution that ships it; the rest stands.
+    The file loads nothing from the network, and can be read without its one script, which sorts and filters; it is
+    readable on a phone, in the dark and on paper. A plugin's section that fails is shown as failed with the
+    distribution that ships it; the rest stands.
+
+    Given a folder that holds runs, writes index.html there: a table of them with a link to each one's report, which
+    is written where it is missing or older than the run.
 
     \b
-    Example:
+    Examples:
       stabilitykit evaluate -p table2 --output runs/digits
       stabilitykit report runs/digits -o digits.html
+      stabilitykit report runs
     """
     from stabilitykit.base.text import one_line
     from stabilitykit.plugins.loading import load_plugins
+    from stabilitykit.reporting.index import runs_below, write_index
     from stabilitykit.reporting.page import write_report
 
     host = load_plugins()
     if strict_plugins:
         host.require_healthy()
-    print(one_line(write_report(run, output, host=host)))
+    many = run.is_dir() and not (run / "run.json").exists() and bool(runs_below(run))
+    print(one_line((write_index if many else write_report)(run, output, host=host)))
     return 0

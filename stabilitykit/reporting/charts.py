@@ -1,7 +1,8 @@
 """Inline SVG charts: curves, dots per class, heat maps, intervals. Text stays text, colours are CSS variables.
 
 Colours follow light and dark mode (``standalone.CHART_CSS``); what a colour says is said by words as well
-(legend, labels, titles on hover). Every axis has a label with its unit.
+(legend, labels, titles on hover, which a report lists below the chart) and by the pattern of a line or the shape of a
+dot. Every axis has a label with its unit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stabilitykit.reporting.axes import Axis
-from stabilitykit.reporting.frame import BOTTOM, COLOURS, HEIGHT, WIDTH, Frame, draw_legend, legend_rows, shortened
+from stabilitykit.reporting.frame import (
+    BOTTOM,
+    COLOURS,
+    HEIGHT,
+    WIDTH,
+    Frame,
+    draw_legend,
+    draw_mark,
+    legend_rows,
+    line_class,
+    shortened,
+)
 from stabilitykit.reporting.html import number, tag
 
 MARKER_LIMIT = 60
@@ -65,11 +77,14 @@ def line_chart(curves: Sequence[Curve], *, x: Axis, y: Axis, title: str) -> Mark
         drawn = [(px, py, k) for k, (px, py) in enumerate(curve.points) if py is not None and math.isfinite(py)]
         path = _path(frame, curve) if curve.line else ""
         if path:
-            frame.add("path", d=path, class_=f"curve s{colour}" + (" dashed" if curve.dashed else ""))
-        if curve.markers and len(drawn) <= MARKER_LIMIT:
-            for vx, vy, k in drawn:
+            frame.add("path", d=path, class_=line_class(colour, curve.dashed))
+        if curve.markers:
+            # Of a long curve evenly chosen points and the last one.
+            every = -(-len(drawn) // MARKER_LIMIT) or 1
+            for vx, vy, k in drawn[(len(drawn) - 1) % every :: every]:
                 told = curve.titles[k] if k < len(curve.titles) else f"{curve.name}: {number(vx)}, {number(vy)}"
-                frame.add("circle", tag("title", told), cx=frame.px(vx), cy=frame.py(vy), r=3.4, class_=f"f{colour}")
+                size = 3.4 if every == 1 else 2.2
+                frame.add("circle", tag("title", told), cx=frame.px(vx), cy=frame.py(vy), r=size, class_=f"f{colour}")
     return frame.svg()
 
 
@@ -107,14 +122,7 @@ def dot_chart(dots: Sequence[Dot], *, x: Axis, y: Axis, title: str, legend: Sequ
     for dot in dots:
         shift = ((dot.colour % spread + 0.5) / spread - 0.5) * 0.62 * room if spread > 1 else 0.0
         cx, cy = frame.px(dot.x) + shift, frame.py(dot.y)
-        frame.add(
-            "circle",
-            tag("title", dot.title),
-            cx=round(cx, 2),
-            cy=cy,
-            r=4.2 if columns <= 20 else 3,
-            class_=f"f{dot.colour % COLOURS}",
-        )
+        draw_mark(frame, cx, cy, 4.2 if columns <= 20 else 3, dot.colour, tag("title", dot.title))
         if dot.label:
             frame.text(cx, cy + 16, dot.label, small=True)
     return frame.svg()

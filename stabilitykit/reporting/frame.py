@@ -14,6 +14,7 @@ from stabilitykit.reporting.standalone import LIGHT
 WIDTH, HEIGHT = 680.0, 360.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 16.0, 14.0, 54.0
 COLOURS = len(LIGHT)
+LINES = 5  # patterns of lines, .l0 to .l4: curves are told apart without colours too
 
 
 class Frame:
@@ -110,7 +111,7 @@ def legend_rows(names: Sequence[str]) -> list[list[tuple[int, str, float]]]:
     x = LEFT
     for position, name in enumerate(names):
         text = shortened(name, 40)
-        width = 44 + text_width(text)
+        width = 58 + text_width(text)
         if rows[-1] and x + width > WIDTH - RIGHT:
             rows.append([])
             x = LEFT
@@ -131,12 +132,31 @@ def draw_legend(
             colour, dashed = looks[position]
             y = 12 + 20 * line
             if dots:
-                frame.add("circle", cx=round(x + 13, 1), cy=y, r=4.6, class_=f"f{colour % COLOURS}")
+                draw_mark(frame, x + 13, y, 4.6, colour)
             else:
-                frame.add(
-                    "path", d=f"M{x:.1f} {y}h18", class_=f"curve s{colour % COLOURS}" + (" dashed" if dashed else "")
-                )
-            frame.text(x + 23, y + 4, text, anchor="start")
+                frame.add("path", d=f"M{x:.1f} {y}h30", class_=line_class(colour, dashed))
+            frame.text(x + (23 if dots else 36), y + 4, text, anchor="start")
+
+
+def line_class(colour: int, dashed: bool) -> str:
+    """CSS classes of a curve: its colour and its pattern."""
+    return f"curve s{colour % COLOURS} " + ("dashed" if dashed else f"l{colour % LINES}")
+
+
+def draw_mark(frame: Frame, x: float, y: float, size: float, colour: int, *children: Any) -> None:
+    """A dot; beyond as many as there are colours a square, then a triangle, then a diamond."""
+    shape, look = colour // COLOURS % 4, f"f{colour % COLOURS}"
+    x, y = round(x, 2), round(y, 2)
+    if shape == 0:
+        frame.add("circle", *children, cx=x, cy=y, r=size, class_=look)
+        return
+    corners = {
+        1: ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+        2: ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
+        3: ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)),
+    }[shape]
+    points = " ".join(f"{x + size * dx:.2f},{y + size * dy:.2f}" for dx, dy in corners)
+    frame.add("polygon", *children, points=points, class_=look)
 
 
 def text_width(text: str) -> float:

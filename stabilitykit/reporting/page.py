@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ from stabilitykit.runs.folder import RunFolder
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 REPORT_FILE = "report.html"
+SCRIPT_FILE = TEMPLATES / "report.js"
 Render = Callable[[RunData], str | None]
 # Elements that never close.
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -100,9 +103,39 @@ def _write_figures(files: Folder, names: tuple[str, ...], run: RunData) -> list[
 
 def render(run: RunData, host: PluginHost | None = None) -> str:
     """The whole page. A section that raises is shown as failed, with its distribution and version."""
+    host = load_plugins() if host is None else host
+    return filled(
+        "report.html.j2",
+        run=run,
+        title=_title(run),
+        question=question(run),
+        sections=_sections(run, host),
+        version=__version__,
+        status=run.info.get("status", "unknown"),
+        created=run.info.get("provenance", {}).get("created", ""),
+        failed=[c for c in run.cells if not c.ok],
+        broken=host.failures,
+    )
+
+
+@dataclass(frozen=True)
+class Script:
+    """The page's only script, and the digest by which its policy lets this text run and no other."""
+
+    text: Markup
+    integrity: str
+
+    @classmethod
+    def read(cls) -> Script:
+        text = SCRIPT_FILE.read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        return cls(Markup(text), f"sha256-{digest}")
+
+
+def filled(template: str, **values: object) -> str:
+    """A page of this package: ``template`` with its style, its script and ``values``, all text escaped."""
     import jinja2
 
-    host = load_plugins() if host is None else host
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -110,19 +143,8 @@ def render(run: RunData, host: PluginHost | None = None) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        title=_title(run),
-        sections=_sections(run, host),
-        version=__version__,
-        status=run.info.get("status", "unknown"),
-        created=run.info.get("provenance", {}).get("created", ""),
-        failed=[c for c in run.cells if not c.ok],
-        broken=host.failures,
-        style=Markup(
-            f":root{{{LIGHT_VARIABLES}}}@media (prefers-color-scheme:dark){{:root{{{DARK_VARIABLES}}}}}" + CHART_CSS
-        ),
-    )
+    style = f":root{{{LIGHT_VARIABLES}}}@media (prefers-color-scheme:dark){{:root{{{DARK_VARIABLES}}}}}" + CHART_CSS
+    return environment.get_template(template).render(style=Markup(style), script=Script.read(), **values)
 
 
 def _sections(run: RunData, host: PluginHost) -> list[Rendered]:
@@ -172,6 +194,17 @@ def _identifier(name: str, used: set[str]) -> str:
 def _title(run: RunData) -> str:
     pairs = [f"{short(p.model)} on {short(p.dataset)}" for p in run.pairs]
     return "; ".join(pairs[:2]) + (f" and {len(pairs) - 2} more" if len(pairs) > 2 else "") or "an empty run"
+
+
+def question(run: RunData) -> str:
+    """The title in words: what the run was asked."""
+    models = list(dict.fromkeys(short(p.model) for p in run.pairs))
+    datasets = list(dict.fromkeys(short(p.dataset) for p in run.pairs))
+    if not models:
+        return "A run without results"
+    who = models[0] if len(models) == 1 else f"{len(models)} networks"
+    where = datasets[0] if len(datasets) == 1 else f"{len(datasets)} datasets"
+    return f"How stable {'is' if len(models) == 1 else 'are'} {who} on {where}, block by block?"
 
 
 class _Balance(HTMLParser):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ from markupsafe import Markup
 from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import PropertyResult, Table
-from stabilitykit.reporting.html import pair_heading, tag
+from stabilitykit.reporting.html import note, pair_heading, tag
 from stabilitykit.reporting.standalone import standalone
 from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell, RunFolder, cells_by_pair, load_run
 
 # A report stays a file one can mail: images beyond this many bytes in all are left out (and said to be).
 IMAGE_BYTES = 24 << 20
+MOST_VALUES = 600
+"""Values of a chart that are listed below it."""
 
 
 def property_name(cell: Cell) -> str:
@@ -146,7 +150,19 @@ class RunData:
             counter += 1
             unique = f"{_file_name(name)}-{counter}"
         self.figures[unique] = standalone(svg)
-        return tag("figure", tag("div", svg, class_="scroll"), tag("figcaption", caption), class_="chart-figure")
+        return tag(
+            "figure", tag("div", svg, class_="scroll"), tag("figcaption", caption), _values(svg), class_="chart-figure"
+        )
+
+
+def _values(svg: Markup) -> Markup | None:
+    """What a chart says when its points are pointed at, as a list: for keyboards, fingers, screen readers and paper."""
+    told = list(dict.fromkeys(unescape(text) for text in re.findall(r"<title>(.*?)</title>", str(svg), re.DOTALL)))[1:]
+    if not told:
+        return None
+    listed = tag("ul", *(tag("li", text) for text in told[:MOST_VALUES]))
+    more = note(f"the first {MOST_VALUES} of {len(told)}; all are in the tables") if len(told) > MOST_VALUES else None
+    return tag("details", tag("summary", f"values ({len(told)})"), listed, more, class_="values")
 
 
 def _sound(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,6 +195,4 @@ def as_float(value: Any) -> float | None:
 
 
 def _file_name(name: str) -> str:
-    import re
-
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "figure"

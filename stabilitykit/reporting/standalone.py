@@ -16,7 +16,11 @@ CHART_CSS = """
 .chart .axis{stroke:var(--muted);stroke-width:1;fill:none}
 .chart .curve{fill:none;stroke-width:2.2;stroke-linejoin:round}
 .chart .area{stroke:none;opacity:.16}
-.chart .dashed{stroke-dasharray:6 4}
+.chart .l1{stroke-dasharray:12 3}
+.chart .l2{stroke-dasharray:2.5 3}
+.chart .l3{stroke-dasharray:12 3 2.5 3}
+.chart .l4{stroke-dasharray:7 2 2 2 2 2}
+.chart .dashed{stroke-dasharray:5 5;stroke-width:1.5}
 .chart .heat{fill:var(--heat)}
 .chart .empty{fill:var(--line);opacity:.45}
 """ + "".join(f".chart .s{i}{{stroke:var(--c{i})}}.chart .f{i}{{fill:var(--c{i})}}\n" for i in range(len(LIGHT)))

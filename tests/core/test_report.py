@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -18,7 +20,7 @@ from stabilitykit.base.errors import StabilityKitError, UsageProblem
 from stabilitykit.cli import run as run_cli
 from stabilitykit.plugins.component import ReportSection
 from stabilitykit.plugins.loading import PluginHost, PluginRecord, load_plugins
-from stabilitykit.reporting import Axis, RunData
+from stabilitykit.reporting import Axis, Curve, Dot, RunData, dot_chart, line_chart
 from stabilitykit.reporting.page import check_balanced, render, write_report
 from tests.core.report_runs import CLASSES, HOSTILE, make_run
 
@@ -109,19 +111,23 @@ def test_charts_have_labelled_axes_with_units(run_folder: Path) -> None:
 
 def test_the_page_loads_nothing_and_runs_nothing(run_folder: Path) -> None:
     page = page_of(run_folder)
-    assert "script" not in page.tags and "link" not in page.tags and "iframe" not in page.tags
+    assert page.tags["script"] == 1 and "link" not in page.tags and "iframe" not in page.tags
     assert page.handlers == []
     assert page.tags["img"] > 10
     assert all(a.startswith(("data:image/png;base64,", "#")) for a in page.addresses), page.addresses[:3]
     text = (run_folder / "report.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in text
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in text  # the policy lets this text run, and no other
+    assert len(script.encode()) < 30_000 and not re.search(r"fetch|XMLHttp|import\(|eval|innerHTML|http", script)
     assert not re.search(r"url\(|@import", text)
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", classes=HOSTILE, dataset="<img src=x onerror=alert(2)>", models=("<script>m",))
     page = page_of(folder)
-    assert "script" not in page.tags and page.handlers == []
+    assert page.tags["script"] == 1 and page.handlers == []
     assert "<script>alert(1)</script>" in page.text and "{{ 7*7 }}" in page.text and "漢字" in page.text
     assert "<img src=x onerror=alert(2)>" in page.text
     for path in (folder / "figures").glob("*.svg"):
@@ -294,7 +300,7 @@ def test_damaged_runs_give_a_page_or_one_clear_error(run_folder, host, path, whi
         except UsageProblem as error:
             assert len(str(error).splitlines()) == 1
             return
-        assert "provenance" in page.sections and "script" not in page.tags
+        assert "provenance" in page.sections and page.tags["script"] == 1
     finally:
         target.write_text(before, encoding="utf-8")
 
@@ -308,3 +314,54 @@ def test_depths_on_an_axis_have_their_names_and_blind_ones_are_marked():
     assert Axis.along(rows).places[9] == "9 (…blocks.deep)"
     plain = Axis.along([{"block": t} for t in range(17)])
     assert plain.ticks() == Axis.depths(16).ticks()
+
+
+def test_an_index_lists_every_run_below_a_folder_and_links_to_its_report(tmp_path, capsys) -> None:
+    make_run(tmp_path / "runs" / "one")
+    make_run(tmp_path / "runs" / "deep" / "er" / "<b>two", models=("resnet50", "resnet18"))
+    (tmp_path / "runs" / "no-run").mkdir()
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "run.json").write_text("{")
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "runs" / "one")
+    assert run_cli(["report", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr()
+    assert "damaged is left out" in shown.err and shown.out.strip() == str(tmp_path / "runs" / "index.html")
+    text = (tmp_path / "runs" / "index.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.addresses == ["deep/er/%3Cb%3Etwo/report.html"] * 2 + ["one/report.html"]
+    assert "<b>two" in page.text and "expansive_constant.max" in page.text and page.tags["script"] == 1
+    first = (tmp_path / "runs" / "one" / "report.html").stat()
+    assert run_cli(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "all.html")]) == 0
+    assert "runs/one/report.html" in Page((tmp_path / "all.html").read_text(encoding="utf-8")).addresses
+    assert (tmp_path / "runs" / "one" / "report.html").stat().st_mtime_ns == first.st_mtime_ns
+    assert run_cli(["report", str(tmp_path / "runs" / "no-run")]) == 2
+
+
+def test_values_of_charts_can_be_read_without_pointing_and_curves_differ_without_colours(run_folder) -> None:
+    text = write_report(run_folder).read_text(encoding="utf-8")
+    figures = re.findall(r'<figure class="chart-figure">.*?</figure>', text, re.DOTALL)
+    assert len(figures) > 4
+    for figure in figures:
+        told = re.findall(r"<title>(.*?)</title>", figure, re.DOTALL)[1:]
+        listed = re.findall(r"<li>(.*?)</li>", figure, re.DOTALL)
+        assert listed == list(dict.fromkeys(told))[:600]
+    curves = [
+        line_chart(
+            [Curve(str(k), [(0, k), (1, k + 1)]) for k in range(5)], x=Axis("x", 0, 1), y=Axis("y", 0, 6), title="t"
+        )
+    ]
+    looks = re.findall(r'class="curve s\d (\w+)"', str(curves[0]))
+    assert len(set(looks)) == 5
+    many = dot_chart(
+        [Dot(k, k, k) for k in range(40)],
+        x=Axis.categories("class", [str(k) for k in range(40)]),
+        y=Axis("y", 0, 40),
+        title="t",
+        legend=[str(k) for k in range(40)],
+    )
+    shapes = re.findall(r'<(?:circle|polygon)[^>]*class="(f\d)"', str(many))
+    assert len(shapes) == 80 and str(many).count("<polygon") == 60
+    long = line_chart(
+        [Curve("long", [(k, k) for k in range(1000)])], x=Axis("x", 0, 999), y=Axis("y", 0, 999), title="t"
+    )
+    assert 40 <= str(long).count("<circle") <= 61 and "long: 999, 999" in str(long)
