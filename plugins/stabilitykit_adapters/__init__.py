@@ -55,8 +55,8 @@ PIXEL_OPTIONS = (
     Option("crop_pct", "float", minimum=0.01, maximum=1, help="input side over the side images are resized to first"),
     Option("interpolation", choices=("nearest", "bilinear", "bicubic"), help="how images are resized"),
 )
-_MODULE = (
-    Option("input", "ints", help="what one input looks like, as 3x32x32 (default: what the module says, 3x224x224)"),
+IMAGE_OPTIONS = (
+    Option("input", "ints", help="what one input looks like, as 3x32x32 (default: what the network says, else 3x224x224)"),
     Option("resize", "bool", default=False, help="resize images of another size"),
 )
 
@@ -70,7 +70,7 @@ def stabilitykit_models() -> list[Component]:
             "module",
             "stabilitykit_adapters.modules:module_model",
             "Any nn.Module: PACKAGE.MODULE:BUILDER (runs that code)",
-            (Option("builder", help="PACKAGE.MODULE:BUILDER", required=True), *RUN_OPTIONS, *PIXEL_OPTIONS, *_MODULE),
+            (Option("builder", help="PACKAGE.MODULE:BUILDER", required=True), *RUN_OPTIONS, *PIXEL_OPTIONS, *IMAGE_OPTIONS),
             primary="builder",
             reference=REFERENCE,
             runs_code=True,

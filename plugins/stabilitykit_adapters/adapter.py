@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
 
 Preprocess = Callable[[Sequence[np.ndarray]], torch.Tensor]
+
+
+class Elsewhere(Protocol):
+    """Another program that runs the same network: what it makes of the images is evidence."""
+
+    def compare(
+        self, model: AdaptedModel, batches: Iterable[tuple[Sequence[int], torch.Tensor]]
+    ) -> Mapping[str, Any]:
+        """Entries of the certificate; arguments, ``remarks`` and errors as of ``Model.certify_images``."""
 
 
 class AdaptedModel(Model):
@@ -62,6 +71,7 @@ class AdaptedModel(Model):
         self.columns = None if columns is None else list(columns)
         self.output_kind = output_kind
         self.output_stated = False
+        self.elsewhere: Elsewhere | None = None
         self.run = run
         self.program = program
         self.record = dict(record or {})
@@ -142,7 +152,7 @@ class AdaptedModel(Model):
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """The network's own forward pass, in the mode it is in (training needs that)."""
-        return self._chosen(self._replayer.forward(inputs))
+        return self._chosen(self.outputs(inputs))
 
     def hooked_states(self, inputs: torch.Tensor) -> list[State]:
         """All states h_0 .. h_T of one plain forward pass, copied as they are computed (for the certificate)."""
@@ -192,6 +202,17 @@ class AdaptedModel(Model):
 
     def certify(self, inputs: torch.Tensor) -> Mapping[str, Any]:
         return certify(self, inputs)
+
+    def certify_images(self, batches: Iterable[tuple[Sequence[int], torch.Tensor]]) -> Mapping[str, Any]:
+        return {} if self.elsewhere is None else self.elsewhere.compare(self, batches)
+
+    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the network itself returns for inputs (B, *input_shape), all columns (B, K) of its own kind."""
+        return self._replayer.forward(inputs)
+
+    def as_chosen(self, outputs: torch.Tensor) -> torch.Tensor:
+        """:meth:`outputs` (B, K) as logits (B, K') of the classes that were chosen."""
+        return self._chosen(outputs)
 
     def fingerprint(self) -> str:
         import hashlib

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -234,6 +234,21 @@ class Model(ABC):
             "max_abs_difference": float((chained - plain).abs().max()),
             "batch_size": int(inputs.shape[0]),
         }
+
+    def certify_images(self, batches: Iterable[tuple[Sequence[int], torch.Tensor]]) -> Mapping[str, Any]:
+        """Evidence that takes every evaluated image: what another program makes of the same weights, say.
+
+        Arguments:
+            batches: (dataset indices (B,), preprocessed inputs (B, C, H, W) as for :meth:`certify`), one after the
+                other; most models read none of them.
+
+        Returns:
+            plain data for the certificate; ``remarks``, if there, are lines that a reader has to know.
+
+        Raises:
+            CellProblem: the evidence is against the model; nothing is measured then.
+        """
+        return {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """``copy.deepcopy(model)``, of models whose modules keep computed tensors, too.

@@ -24,7 +24,7 @@ def cautions_before(subject: Subject) -> list[str]:
     found = [f"{word}: {reason}" for reason in _texts(subject.certificate.get("reasons"))]
     if untrained(subject.model_choice, details):
         found.append("the weights are untrained (no checkpoint was given): every number is about a random network")
-    return found + _texts(details.get("warnings"))
+    return found + _texts(subject.certificate.get("remarks")) + _texts(details.get("warnings"))
 
 
 def untrained(choice: Choice, details: Mapping[str, object]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,8 @@ def certify(subject: Subject) -> dict[str, Any]:
 
     Returns plain data: what ``Model.certify`` gave; ``reasons``, why numbers of this model are not to be believed
     (``[]`` is what one wants); under ``core`` the largest differences relative to the largest readout: ``chain``
-    (chained and plain pass), ``repeat`` (two passes), ``batch`` (images alone and together), and ``output_kind``.
+    (chained and plain pass), ``repeat`` (two passes), ``batch`` (images alone and together), and ``output_kind``; what
+    ``Model.certify_images`` gave, with ``remarks`` for the reader.
     ``error`` where a check could not be run at all.
     """
     report: dict[str, Any] = {}
@@ -58,7 +59,7 @@ def certify(subject: Subject) -> dict[str, Any]:
         with torch.inference_mode():
             checked = _checks(subject, first, other)
         reasons = _own_reasons(report, checked) + checked.pop("reasons")
-        report |= {"core": checked}
+        report |= {"core": checked, **to_plain(dict(subject.model.certify_images(_all_batches(subject))))}
         if checked["output_kind"] == "probabilities" and _softmax_follows(subject):
             reasons.append(
                 "its readout gives probabilities (rows sum to 1), and the softmax would be taken twice; measure them "
@@ -113,6 +114,13 @@ def _two_batches(subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = indices[part] if len(part) else indices[:1]
         found.append(next(batches(subject.model, subject.dataset, chosen, len(chosen), subject.device))[1])
     return found[0], found[1]
+
+
+def _all_batches(subject: Subject) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
+    """(dataset indices, preprocessed inputs) of every evaluated image; nothing is read before it is asked for."""
+    size, indices = subject.settings.extraction.batch_size, subject.indices
+    for rows, inputs in batches(subject.model, subject.dataset, indices, size, subject.device):
+        yield [int(i) for i in indices[rows]], inputs
 
 
 def _checks(subject: Subject, first: torch.Tensor, other: torch.Tensor) -> dict[str, Any]:
