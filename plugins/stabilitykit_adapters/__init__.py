@@ -56,7 +56,9 @@ PIXEL_OPTIONS = (
     Option("interpolation", choices=("nearest", "bilinear", "bicubic"), help="how images are resized"),
 )
 IMAGE_OPTIONS = (
-    Option("input", "ints", help="what one input looks like, as 3x32x32 (default: what the network says, else 3x224x224)"),
+    Option(
+        "input", "ints", help="what one input looks like, as 3x32x32 (default: what the network says, else 3x224x224)"
+    ),
     Option("resize", "bool", default=False, help="resize images of another size"),
 )
 
@@ -70,7 +72,12 @@ def stabilitykit_models() -> list[Component]:
             "module",
             "stabilitykit_adapters.modules:module_model",
             "Any nn.Module: PACKAGE.MODULE:BUILDER (runs that code)",
-            (Option("builder", help="PACKAGE.MODULE:BUILDER", required=True), *RUN_OPTIONS, *PIXEL_OPTIONS, *IMAGE_OPTIONS),
+            (
+                Option("builder", help="PACKAGE.MODULE:BUILDER", required=True),
+                *RUN_OPTIONS,
+                *PIXEL_OPTIONS,
+                *IMAGE_OPTIONS,
+            ),
             primary="builder",
             reference=REFERENCE,
             runs_code=True,

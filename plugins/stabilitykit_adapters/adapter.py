@@ -30,9 +30,7 @@ Preprocess = Callable[[Sequence[np.ndarray]], torch.Tensor]
 class Elsewhere(Protocol):
     """Another program that runs the same network: what it makes of the images is evidence."""
 
-    def compare(
-        self, model: AdaptedModel, batches: Iterable[tuple[Sequence[int], torch.Tensor]]
-    ) -> Mapping[str, Any]:
+    def compare(self, model: AdaptedModel, batches: Iterable[tuple[Sequence[int], torch.Tensor]]) -> Mapping[str, Any]:
         """Entries of the certificate; arguments, ``remarks`` and errors as of ``Model.certify_images``."""
 
 

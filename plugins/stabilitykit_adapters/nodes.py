@@ -83,6 +83,7 @@ POINTWISE = {
     "ThresholdBackward0",
     "SeluBackward0",
     "RreluBackward0",
+    "RoundBackward0",
 }
 SCALING = {"MulBackward0", "DivBackward0", "NegBackward0"}
 NORMALISING = {

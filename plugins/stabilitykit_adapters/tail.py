@@ -148,7 +148,10 @@ def _select_early(layers: list[nn.Module]) -> list[nn.Module]:
 
 
 def _picks_token(index: Any) -> bool:
-    return isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and isinstance(index[1], int)
+    """Whether an index is ``x[:, 3]``, or ``x[:, 3, :]``, which is the same."""
+    if not isinstance(index, tuple) or len(index) < 2 or not isinstance(index[1], int):
+        return False
+    return all(other == slice(None) for other in (index[0], *index[2:]))
 
 
 def _single(event: Event) -> int | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from stabilitykit import DataProblem, Dataset
 from stabilitykit.base.errors import describe
+from stabilitykit.base.progress import without_bar_threads
 from stabilitykit_datasets.columns import classes_of, image_column, label_column
 from stabilitykit_datasets.reading import opened, package
 
@@ -153,5 +154,6 @@ def huggingface(
     download: bool = False,
 ) -> HuggingFaceDataset:
     """The labelled images of a data set. Options as listed in the plugin's schema."""
-    rows, name = opened(path, split, download)
-    return HuggingFaceDataset(path, rows, name, image, label, size, channels)
+    with without_bar_threads():
+        rows, name = opened(path, split, download)
+        return HuggingFaceDataset(path, rows, name, image, label, size, channels)

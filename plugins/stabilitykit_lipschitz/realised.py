@@ -58,7 +58,7 @@ def largest_jacobian(context: Context, images: int, rounds: int = 8) -> Realised
     power iteration goes on from the best of them. Any ||J v|| with unit v is a lower bound, so only its tightness
     depends on what is left out.
 
-    Errors: CellProblem when the readout cannot be differentiated.
+    Errors: CellProblem when the readout cannot be differentiated; StepFunction when it rounds.
     """
     total = len(context.indices)
     rows = np.unique(np.linspace(0, total - 1, min(total, images)).astype(np.int64))
@@ -115,6 +115,26 @@ def _in_double(context: Context) -> Readout:
     return twin
 
 
+class StepFunction(CellProblem):
+    """A readout that rounds: constant almost everywhere, with jumps between, it has no Lipschitz constant."""
+
+
+def _require_no_rounding(out: torch.Tensor) -> None:
+    """StepFunction where autograd's record of ``out`` holds an operation that rounds."""
+    seen, pending = set(), [out.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().startswith(("Round", "Floor", "Ceil", "Trunc", "Sign")):
+            raise StepFunction(
+                "the readout rounds its values on the way (quantised activations): a function with jumps has no "
+                "Lipschitz constant; measure the float network for one"
+            )
+        pending += [other for other, _ in node.next_functions]
+
+
 class _Jacobian:
     """J of g_t at a batch of states, as products: J v (``push``) and J' u (``pull``), in float64 at the outputs."""
 
@@ -124,6 +144,7 @@ class _Jacobian:
             out = readout.logits(t, tuple(parts) if isinstance(state, tuple) else parts[0]).double()
             if not out.requires_grad:
                 raise CellProblem("lipschitz: the readout is not differentiable, so no Jacobian norm can be realised")
+            _require_no_rounding(out)
             # J' u as a function of u: differentiating it once more gives J v
             probe = torch.zeros_like(out, requires_grad=True)
             pulled = torch.autograd.grad(out, parts, probe, create_graph=True, allow_unused=True)

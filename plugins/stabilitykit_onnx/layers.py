@@ -109,7 +109,11 @@ class _AnyRank(nn.BatchNorm2d):
 def _layer_norm(node: Node, constants: Mapping[str, torch.Tensor], held: Held) -> nn.Module | None:
     weight = constants[node.inputs[1]]
     axis = node.attributes.get("axis", -1)
-    if weight.ndim == 0 or axis != -weight.ndim or (_given(node, 2) and constants[node.inputs[2]].shape != weight.shape):
+    if (
+        weight.ndim == 0
+        or axis != -weight.ndim
+        or (_given(node, 2) and constants[node.inputs[2]].shape != weight.shape)
+    ):
         return None
     made = nn.LayerNorm(
         tuple(weight.shape), node.attributes.get("epsilon", 1e-5), bias=bool(_given(node, 2)), device="meta"

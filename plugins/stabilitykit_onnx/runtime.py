@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from stabilitykit_adapters.outputs import pick
-from stabilitykit_onnx.reading import Graph
 
 from stabilitykit import CellProblem, UsageProblem
 from stabilitykit.base.errors import describe
+from stabilitykit_onnx.reading import Graph
 
 if TYPE_CHECKING:
     from stabilitykit_adapters.adapter import AdaptedModel
@@ -61,9 +61,7 @@ class OnnxRuntime:
             raise CellProblem(f"onnxruntime cannot run {self.graph.path}: {describe(error, 300)}") from None
         return {name: np.concatenate([p[n] for p in found]) for n, name in enumerate(self.graph.outputs)}
 
-    def compare(
-        self, model: AdaptedModel, batches: Iterable[tuple[Sequence[int], torch.Tensor]]
-    ) -> Mapping[str, Any]:
+    def compare(self, model: AdaptedModel, batches: Iterable[tuple[Sequence[int], torch.Tensor]]) -> Mapping[str, Any]:
         """Every image's outputs beside the model's own.
 
         Returns:
@@ -126,9 +124,7 @@ class OnnxRuntime:
             if not optimised:
                 options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
             try:
-                session = runtime.InferenceSession(
-                    str(self.graph.path), options, providers=["CPUExecutionProvider"]
-                )
+                session = runtime.InferenceSession(str(self.graph.path), options, providers=["CPUExecutionProvider"])
             except Exception as error:
                 raise CellProblem(f"onnxruntime cannot load {self.graph.path}: {describe(error, 300)}") from None
             self._sessions[optimised] = session

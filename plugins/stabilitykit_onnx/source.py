@@ -26,7 +26,13 @@ class OnnxSource(NetworkSource):
     """``onnx:FILE``."""
 
     def __call__(
-        self, path: str, *, input: Sequence[int] | None = None, resize: bool = False, compare: str = "all", **options: Any
+        self,
+        path: str,
+        *,
+        input: Sequence[int] | None = None,
+        resize: bool = False,
+        compare: str = "all",
+        **options: Any,
     ) -> AdaptedModel:
         """The network of an ONNX file. Options as listed in the plugin's schema.
 

@@ -106,8 +106,10 @@ def _picture(image: np.ndarray, channels: int, owner: str) -> np.ndarray:
     """(C, H, W) float in [0, 1] -> 8-bit (channels, H, W): exact for image files of 8 bits."""
     pixels = np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
     if pixels.ndim != 3 or pixels.shape[0] not in (1, channels):
-        wanted = f"images of {channels} channels"
-        raise CellProblem(f"model {owner} takes {wanted}, got {'x'.join(map(str, image.shape))}")
+        raise CellProblem(
+            f"model {owner} takes images with {channels} channel{'s' * (channels > 1)}, got images "
+            f"{'x'.join(map(str, image.shape))}; give the dataset channels={channels}"
+        )
     return np.repeat(pixels, channels, axis=0) if pixels.shape[0] != channels else pixels
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from stabilitykit import DataProblem, UsageProblem
 from stabilitykit.base.errors import describe
+from stabilitykit.base.progress import without_bar_threads
 from stabilitykit_transformers.processor import image_processor, prepared
 
 T = TypeVar("T")
@@ -121,8 +122,7 @@ def _require_files(folder: str, download: bool) -> None:
 
 def _config(package: Any, folder: str, download: bool, name: str) -> Any:
     return _tried(
-        name,
-        lambda: package.AutoConfig.from_pretrained(folder, local_files_only=not download, trust_remote_code=False),
+        name, lambda: package.AutoConfig.from_pretrained(folder, local_files_only=not download, trust_remote_code=False)
     )
 
 
@@ -170,7 +170,8 @@ def _silently(package: Any) -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with without_bar_threads():
+            yield
     finally:
         logging.set_verbosity(before)
         if bars:
@@ -187,5 +188,3 @@ def _tried(name: str, build: Callable[[], T]) -> T:
         if "trust_remote_code" in text:
             text = "it comes with code of its own, which is never run; use module: for code you trust"
         raise UsageProblem(f"model {name} cannot be loaded: {text}") from None
-
-

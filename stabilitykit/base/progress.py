@@ -49,3 +49,22 @@ def displayed_by(one: Display) -> Iterator[None]:
 def shown(items: Iterable[Any], description: str = "", total: int | None = None) -> Iterator[Any]:
     """``items`` by the display of this process, for code that is handed no reporter (a dataset that is read)."""
     return display().bar(items, description, total)
+
+
+@contextlib.contextmanager
+def without_bar_threads() -> Iterator[None]:
+    """Inside, bars of tqdm, shown or not, start no thread to watch over them.
+
+    Such a thread outlives the bar, and a process that a plugin left a thread in is not used again.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield
+        return
+    before = tqdm.monitor_interval
+    tqdm.monitor_interval = 0
+    try:
+        yield
+    finally:
+        tqdm.monitor_interval = before

@@ -140,6 +140,8 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "HardSigmoid": hard_sigmoid,
     "HardSwish": unary(functional.hardswish),
     "Identity": identity,
+    "IsInf": unary(torch.isinf),
+    "IsNaN": unary(torch.isnan),
     "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
     "Less": binary(torch.lt),
     "LessOrEqual": binary(torch.le),
@@ -159,8 +161,10 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Reciprocal": unary(torch.reciprocal),
     "Relu": unary(torch.relu),
     "Round": unary(torch.round),
-    "Selu": lambda attributes, x: attributes.get("gamma", 1.0507010221481323)
-    * torch.where(x > 0, x, attributes.get("alpha", 1.6732631921768188) * (torch.exp(x) - 1)),
+    "Selu": lambda attributes, x: (
+        attributes.get("gamma", 1.0507010221481323)
+        * torch.where(x > 0, x, attributes.get("alpha", 1.6732631921768188) * (torch.exp(x) - 1))
+    ),
     "Sigmoid": unary(torch.sigmoid),
     "Sign": unary(torch.sign),
     "Sin": unary(torch.sin),

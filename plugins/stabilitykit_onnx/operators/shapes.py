@@ -54,9 +54,7 @@ def concat(attributes: Attributes, *values: Value) -> Tensor:
     if attributes.batch.ratio != 1 and axis % max(tensors[0].ndim, 1) != 0:
         # Exported for a fixed batch: a token that stands beside every image is written once for each of them.
         most = max(t.shape[0] for t in tensors)
-        tensors = [
-            t if t.shape[0] == most else t.repeat(most // t.shape[0], *(1,) * (t.ndim - 1)) for t in tensors
-        ]
+        tensors = [t if t.shape[0] == most else t.repeat(most // t.shape[0], *(1,) * (t.ndim - 1)) for t in tensors]
     return torch.cat(tensors, axis)
 
 

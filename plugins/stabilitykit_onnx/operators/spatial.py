@@ -102,9 +102,7 @@ def average_pool(attributes: Attributes, x: Tensor) -> Tensor:
     return total / share
 
 
-def resize(
-    attributes: Attributes, x: Tensor, roi: Value = None, scales: Value = None, sizes: Value = None
-) -> Tensor:
+def resize(attributes: Attributes, x: Tensor, roi: Value = None, scales: Value = None, sizes: Value = None) -> Tensor:
     """Nearest, linear and cubic, where torch has the same coordinates."""
     if attributes.op == "Upsample" or attributes.opset < 11:
         scales, sizes = (attributes.get("scales") if roi is None else roi), None
@@ -114,11 +112,12 @@ def resize(
     mode, rank = attributes.get("mode", "nearest"), x.ndim - 2
     if attributes.get("axes") or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise attributes.refuse("axes or keep_aspect_ratio_policy")
+    factors = None
     if sizes is not None:
         wanted = ints(sizes)[2:]
     else:
-        scales = scales.tolist() if isinstance(scales, Tensor) else scales
-        wanted = [int(n * s) for n, s in zip(x.shape[2:], scales[2:])]
+        factors = (scales.tolist() if isinstance(scales, Tensor) else scales)[2:]
+        wanted = [int(n * s) for n, s in zip(x.shape[2:], factors)]
     if list(x.shape[2:]) == wanted:
         return x
     whole = all(w % n == 0 for n, w in zip(x.shape[2:], wanted))
@@ -133,9 +132,10 @@ def resize(
         raise attributes.refuse(f"{mode} with {where}")
     if mode == "cubic" and abs(attributes.get("cubic_coeff_a", -0.75) + 0.75) > 1e-6:
         raise attributes.refuse("another cubic_coeff_a than -0.75")
-    return functional.interpolate(
-        x, wanted, mode=names[mode, rank], align_corners=aligned[where], antialias=bool(attributes.get("antialias", 0))
-    )
+    # Where factors are given, positions are worked out with them, not with the ratio of the sizes.
+    size: dict[str, Any] = {"size": wanted} if factors is None else {"scale_factor": factors}
+    smooth = bool(attributes.get("antialias", 0))
+    return functional.interpolate(x, **size, mode=names[mode, rank], align_corners=aligned[where], antialias=smooth)
 
 
 def matmul(attributes: Attributes, a: Value, b: Value) -> Tensor:
