@@ -2,10 +2,10 @@
 
     python benchmarks/outside_files.py [FOLDER]
 
-Needs the packages onnx, onnxscript, onnxruntime, transformers and datasets. A small vision transformer and a small residual
-network are trained for some seconds on the embedded digits, saved with save_pretrained, exported by both of PyTorch's
-exporters and quantised to int8 (QDQ) by onnxruntime; every one is evaluated on all 597 test images, read from a Hugging
-Face data set on disk.
+Needs the packages onnx, onnxscript, onnxruntime, transformers and datasets. A small vision transformer and a small
+residual network are trained for some seconds on the embedded digits, saved with save_pretrained, exported by both of
+PyTorch's exporters and quantised to int8 (QDQ) by onnxruntime; every one is evaluated on all 597 test images, read from
+a Hugging Face data set on disk.
 """
 
 from __future__ import annotations

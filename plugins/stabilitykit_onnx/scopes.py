@@ -1,8 +1,8 @@
 """Which module of the exported network a node stood in, as the exporters of PyTorch write it down.
 
 The TorchScript exporter names nodes by path (``/layer1/layer1.0/conv1/Conv``), the newer one keeps name and class of
-every enclosing module in the node's metadata. onnxruntime's quantiser keeps both. Of other files nothing is known: their
-network is one module.
+every enclosing module in the node's metadata; onnxruntime's quantiser keeps names. Of other files nothing is known, and
+every node is a module of its own.
 """
 
 from __future__ import annotations
