@@ -92,7 +92,8 @@ def command(
     mode: str | None,
     **given: Any,
 ) -> int:
-    """Audit MODEL: timm:NAME, torchvision:NAME, hf-hub:ORG/NAME (with --download) or module:PACKAGE.MODULE:BUILDER.
+    """Audit MODEL: timm:NAME, torchvision:NAME, hf-hub:ORG/NAME (with --download), onnx:FILE, transformers:FOLDER or
+    module:PACKAGE.MODULE:BUILDER.
 
     The network is used as it is. module: imports and runs that code, with your rights.
 
