@@ -192,9 +192,9 @@ def _refuse_unknown(proto: onnx.ModelProto, path: Path) -> None:
             continue
         name = node.op_type if standard else f"{node.domain}.{node.op_type}"
         reason = NOT_HERE.get(node.op_type, "") if standard else "is no standard operator; export without optimising"
-        unknown.setdefault(name, reason or did_you_mean(node.op_type, OPERATORS).removeprefix("; "))
+        unknown.setdefault(name, f" ({reason})" if reason else did_you_mean(node.op_type, OPERATORS))
     if unknown:
-        listed = ", ".join(f"{name} ({why})" if why else name for name, why in sorted(unknown.items()))
+        listed = ", ".join(f"{name}{why}" for name, why in sorted(unknown.items()))
         raise Unsupported(f"onnx: {path} uses operators that are not supported: {listed}")
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from stabilitykit import DataProblem, UsageProblem
 
 datasets = pytest.importorskip("datasets")
-from stabilitykit_datasets.dataset import huggingface  # noqa: E402
+from stabilitykit_datasets.dataset import HuggingFaceDataset, huggingface  # noqa: E402
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3)).astype(np.uint8)
 NAMES = ["cat", "dog", "owl"]
@@ -62,7 +62,7 @@ def test_pixels_labels_and_names_are_the_stored_ones(folder):
 def test_splits_and_columns_are_asked_for_where_several_fit(tmp_path):
     datasets.DatasetDict({"train": _rows(), "test": _rows(other=list("ababab"))}).save_to_disk(tmp_path)
     assert "holds the splits train, test" in _reason(tmp_path)
-    assert "no split 'tets'; did you mean" in _reason(tmp_path, split="tets")
+    assert "no split 'tets' (did you mean" in _reason(tmp_path, split="tets")
     data = huggingface(str(tmp_path), split="test", label="other")
     assert data.class_names == ["a", "b"] and data.labels.tolist() == [0, 1] * 3
     assert "no column 'pictur'" in _reason(tmp_path, split="test", image="pictur")
@@ -82,9 +82,10 @@ def test_images_that_lie_elsewhere_are_not_read(tmp_path, link):
     Image.fromarray(PIXELS[0]).save(tmp_path / "a.png")
     rows = {"image": [{"path": link, "bytes": None}] * 2, "label": [0, 1]}
     features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=NAMES)})
-    datasets.Dataset.from_dict(rows, features).save_to_disk(folder)
+    folder.mkdir()
+    data = HuggingFaceDataset(str(folder), datasets.Dataset.from_dict(rows, features))
     with pytest.raises(DataProblem, match="not stored in the folder"):
-        huggingface(str(folder)).images([0])
+        data.images([0])
 
 
 def test_pictures_that_cannot_be_taken_are_named(tmp_path):
