@@ -239,8 +239,8 @@ class Model(ABC):
         """Evidence that takes every evaluated image: what another program makes of the same weights, say.
 
         Arguments:
-            batches: (dataset indices (B,), preprocessed inputs (B, C, H, W) of the network's dtype), one after the other;
-                most models read none of them.
+            batches: (dataset indices (B,), preprocessed inputs (B, C, H, W) of the network's dtype), one after the
+                other; most models read none of them.
 
         Returns:
             plain data for the certificate; ``remarks``, if there, are lines that a reader has to know.
