@@ -6,6 +6,7 @@ What measures a network looks for those layers: certified bounds of a classifier
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,7 +66,8 @@ def _conv(node: Node, constants: Mapping[str, torch.Tensor], held: Held) -> nn.M
     if even:
         return made
     flat = [side for n in reversed(range(rank)) for side in (pads[n], pads[n + rank])]
-    return nn.Sequential((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)[rank - 1](tuple(flat), 0.0), made)
+    pad: Any = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)[rank - 1]
+    return nn.Sequential(pad(tuple(flat), 0.0), made)
 
 
 def _linear(node: Node, constants: Mapping[str, torch.Tensor], held: Held) -> nn.Module | None:

@@ -26,6 +26,8 @@ STEPS = 2 / 255
 """The same where the graph quantises: a value between two whole numbers goes either way, two steps of 8 bits."""
 FACTOR = 16
 """Times the difference between the graph in float32 and in float64 that is rounding, too."""
+STEP_FACTOR = 4
+"""The same where the graph quantises: the steps that rounding decides are in that difference already."""
 SOUNDED = 32
 """Images of the first batch that are run in float64."""
 LISTED = 20
@@ -85,7 +87,8 @@ class OnnxRuntime:
                 one = next(iter(named.values()))
                 gap.add(model, indices, own, pick(named if len(named) > 1 else one, model.program.output_path).double())
         floor = STEPS if self.graph.quantised else HALVES if self._halves else ROUNDING
-        allowed = max(FACTOR * drift, floor * plain.scale)
+        factor = STEP_FACTOR if self.graph.quantised else FACTOR
+        allowed = max(factor * drift, floor * plain.scale)
         said = self._said(plain, optimised)
         if not plain.largest <= allowed:
             raise CellProblem(

@@ -106,7 +106,8 @@ def cast(attributes: Attributes, x: Tensor, like: Tensor | None = None) -> Tenso
 
 
 def where(attributes: Attributes, condition: Value, a: Value, b: Value) -> Tensor:
-    return torch.where(*together([condition, a, b]))
+    chosen, x, y = together([condition, a, b])
+    return torch.where(chosen, x, y)
 
 
 def mean(attributes: Attributes, *values: Value) -> Tensor:
