@@ -99,7 +99,7 @@ def stabilitykit_adapters() -> list[Adapter]:
                 (
                     *VIEW_OPTIONS,
                     *PIXEL_OPTIONS,
-                    *_MODULE,
+                    *IMAGE_OPTIONS,
                     Option("expected_shape", "ints", help="shape of one input (the dataset's)"),
                 ),
                 reference=REFERENCE,
