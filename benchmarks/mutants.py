@@ -1023,6 +1023,71 @@ PROPERTIES += _of(
     ("block(t, state) if only in (None, t) else true", "block(t, state)", "a reset goes on"),
 )
 PROPERTIES += _of(
+    "plugins/stabilitykit_precision/network.py",
+    "plugins/precision/test_precision.py plugins/precision/test_parts.py",
+    ("enabled=False) if self.converted", "enabled=False) if False", "what is cast runs under autocast"),
+    ("            network.logits(example)\n", "", "a network that does not run in the format is called cast"),
+    ("        integers.calibrated()\n", "        pass\n", "int8 is the float network"),
+    ("return self.twin.logits(self._enter(inputs))", "return self.twin.logits(inputs)", "inputs are not converted"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/layers.py",
+    "plugins/precision/test_layers.py plugins/precision/test_precision.py",
+    (
+        'and not getattr(module, "transposed", False)',
+        "and True",
+        "transposed convolutions are rounded along their inputs",
+    ),
+    ("        if others:\n", "        if False:\n", "what stays in float is not named"),
+    ("if isinstance(module._parameters.get(name), torch.Tensor))", ")", "a computed weight counts as rounded"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/integers.py",
+    "plugins/precision/test_layers.py plugins/precision/test_precision.py",
+    ("            if r.calls == 0\n", "            if False\n", "inputs that no hook sees go unsaid"),
+    (
+        "{id(weight): weight for layer",
+        "{(id(weight), layer.name): weight for layer",
+        "shared weights are rounded twice",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/rounding.py",
+    "plugins/precision/test_precision.py",
+    ("/ 127.5)", "/ 127.0)", "scales are not torch's"),
+    ("low.float().clamp_max(0)", "low.float()", "0 does not stay 0"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/alone.py",
+    "plugins/precision/test_precision.py plugins/precision/test_parts.py",
+    ("        moved = network.block(t, state, after)\n", "        moved = after\n", "no block runs in the format"),
+    ("        state = after\n", "        state = moved\n", "parts do not run alone"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/property.py",
+    "plugins/precision/test_precision.py plugins/precision/test_parts.py",
+    (
+        "rows = np.union1d(sampled, changed)",
+        "rows = sampled",
+        "the images whose decision changes are not run part by part",
+    ),
+    (
+        "if context.rerun.whole and context.rerun.tolerance != SAME_MACHINE:",
+        "if False:",
+        "another machine's rounding is an alarm",
+    ),
+    (
+        "(members,) = own_batches(row, len(context.indices), context.batch_size)",
+        "members = row",
+        "a witness is recomputed in another batch",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_adapters/outputs.py",
+    "plugins/adapters/test_outputs.py",
+    ("if values.dtype.itemsize < 4:", "if False:", "different probabilities have one logarithm"),
+)
+PROPERTIES += _of(
     "plugins/stabilitykit_lipschitz/readouts.py",
     "plugins/topological/test_courses.py",
     ("if shape == other_shape and same(head, other):", "if True:", "one bound serves readouts that differ"),
