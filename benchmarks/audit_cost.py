@@ -33,7 +33,10 @@ MODELS = {
     "ResNet-32, whole": HERE.format("resnet32"),
     "15 equal blocks": "module:benchmarks.audit_cost:equal15,input=3x32x32",
 }
-PROPERTIES = ("expansivity", "shadowing", "lipschitz", "topological", "perturbation", "blocks", "table2")
+PROPERTIES = (
+    *("expansivity", "shadowing", "lipschitz", "topological", "perturbation", "blocks", "table2"),
+    *("entropy", "window", "outlying", "precision"),
+)
 CLASSES = 10
 
 

@@ -1072,7 +1072,7 @@ PROPERTIES += _of(
         "the images whose decision changes are not run part by part",
     ),
     (
-        "if context.rerun.whole and context.rerun.tolerance != SAME_MACHINE:",
+        "if context.rerun.tolerance != SAME_MACHINE:",
         "if False:",
         "another machine's rounding is an alarm",
     ),

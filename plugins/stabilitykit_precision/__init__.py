@@ -43,7 +43,7 @@ def stabilitykit_properties() -> list[Component]:
                     "int",
                     None,
                     "images run part by part (seeded choice), and as many of those whose decision changes; 0 for all "
-                    "(default: as many as cost 1 forward pass an image, and at least 8)",
+                    "(default: as many as cost 1 forward pass an image, and at least 4)",
                     minimum=0,
                 ),
             ),

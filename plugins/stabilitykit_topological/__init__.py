@@ -47,7 +47,7 @@ def stabilitykit_properties() -> list[Component]:
                     "samples",
                     "int",
                     None,
-                    "images whose orbits are perturbed (seeded choice), 0 for all (default: a tenth, 32 to 100)",
+                    "images whose orbits are perturbed (seeded choice), 0 for all (default: a tenth, 20 to 100)",
                     minimum=0,
                 ),
             ),

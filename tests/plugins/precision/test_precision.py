@@ -180,6 +180,8 @@ def test_a_witness_runs_in_the_batch_it_was_measured_in_and_another_machine_says
     ran = []
     monkeypatch.setattr(module, "logits_in", lambda *given: ran.append(given[2].tolist()) or logits_in(*given))
     context.rerun = Rerun(packed=True, filled=False, tolerance=(1e-3, 1e-6))  # a recheck of a few images
+    assert prop.verify(context, result) == {} and ran == []
+    context.rerun = Rerun()
     assert prop.verify(context, result) == {}
     assert ran == [[row for row in range(60) if row // 16 == index // 16]]
     result["flips.bf16"].witness["became"] = "class0 or so"
