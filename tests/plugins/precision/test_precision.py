@@ -140,12 +140,29 @@ class Odd(nn.Module):
         self.up = nn.ConvTranspose2d(3, 3, 2)
         self.raw = nn.Parameter(torch.randn(4, 3))
         self.plain = nn.Linear(3, 4)
+        self.table = nn.Embedding(5, 4)
+        self.recurrent = nn.LSTM(4, 4)
+        self.cell = nn.GRUCell(4, 4)
+        self.twice = nn.Bilinear(2, 2, 2)
+        self.attend = nn.MultiheadAttention(4, 2, kdim=3, vdim=3, add_bias_kv=True)
 
 
 def test_layers_without_a_rule_are_named():
     layers, left = quantisable(Odd())
-    assert [layer.name for layer in layers] == ["plain"]
-    assert {(part.name, part.kind) for part in left} == {("up", "ConvTranspose2d"), ("the network itself", "Odd")}
+    assert {layer.name: layer.weights for layer in layers} == {
+        "plain": ("weight",),
+        "attend": ("q_proj_weight", "k_proj_weight", "v_proj_weight"),
+        "attend.out_proj": ("weight",),
+    }
+    assert {(part.name, part.kind, part.what) for part in left} == {
+        ("up", "ConvTranspose2d", "weight"),
+        ("the network itself", "Odd", "raw"),
+        ("table", "Embedding", "weight"),
+        ("recurrent", "LSTM", "weight_ih_l0, weight_hh_l0"),
+        ("cell", "GRUCell", "weight_ih, weight_hh"),
+        ("twice", "Bilinear", "weight"),
+        ("attend", "MultiheadAttention", "bias_k, bias_v"),
+    }
     with pytest.raises(CellProblem, match=r"no layer of the network has a rule for int8 .*ConvTranspose2d"):
         IntegerNetwork(nn.Sequential(nn.ConvTranspose2d(3, 3, 2)), IntegerScheme())
 
