@@ -94,8 +94,8 @@ class Precision(Property):
         changed = _chosen(flipped, len(sampled), [context.seed, 9])
         rows = np.union1d(sampled, changed)
         found = alone(context, network, rows)
-        both = (found.of(np.isin(rows, chosen)) for chosen in (sampled, changed))
-        return PartsAlone(part_names(context.model), *both, found.forwards)
+        among = [found.of(np.isin(rows, chosen)) for chosen in (sampled, changed)]
+        return PartsAlone(part_names(context.model), among[0], among[1], found.forwards)
 
     def _before(self, context: Context) -> Decisions:
         """What the network decides as it was extracted; its own logits where readouts are others."""

@@ -52,7 +52,7 @@ class Trajectory:
         space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
         class_names: K names.
         first: the first depth that counts (:meth:`starting_at`).
-        dtype: the precision of 16 bits the network was extracted in, a key of :data:`ROUNDING`; None: that of ``logits``.
+        dtype: the precision of 16 bits the network ran in, a key of :data:`ROUNDING`; None: that of ``logits``.
     """
 
     logits: np.ndarray

@@ -46,7 +46,7 @@ class Context:
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
         rerun: what :meth:`readouts` computed so far, and how it batches images.
-        certificate: what the model said of itself on the first images (``Model.certify``); empty where it was not asked.
+        certificate: what the model said of itself on the first images (``Model.certify``); empty where not asked.
         make_trajectory, make_forward: the trajectory and the compiled forward pass (None: there is none), on first use.
     """
 
