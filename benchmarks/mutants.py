@@ -1081,11 +1081,6 @@ PROPERTIES += _of(
 PROPERTIES += _of(
     "plugins/stabilitykit_adapters/courses.py",
     "plugins/adapters/test_courses.py",
-    (
-        'kind in _ADDING or (kind == "partial" and all(self.flow.adds(start, v) for v in end))',
-        'kind in _ADDING or kind == "partial"',
-        "a skip that is concatenated counts as an addition",
-    ),
     ('step: Step = "equal" if same else "transition"', 'step: Step = "equal"', "transitions count as equal steps"),
     (
         'names, step="residual", lead=cut)',
