@@ -1087,18 +1087,11 @@ PROPERTIES += _of(
         'names, step="residual", lead=piece.start)',
         "what reorders is left out, too",
     ),
-    ("if len(steps) >= 2:", "if steps:", "one step is a course"),
 )
 PROPERTIES += _of(
     "plugins/stabilitykit_adapters/course_model.py",
     "plugins/adapters/test_courses.py",
     ("return state if lead is None else self._led(", "return state if True else self._led(", "a lead is left out"),
-    (
-        "tensors.append(tensor.clone() if vertex in self.program.mutated else tensor)",
-        "tensors.append(tensor)",
-        "a step writes into the state it is given",
-    ),
-    ("if self.without_head and t < self.num_blocks:", "if False:", "a chain without skips has a head at inner depths"),
     (
         "values = dict(zip(everything, self._replayer.run(part, (inputs,), inputs.shape[0])))",
         "values = dict(zip(everything, self._replayer.run(part, (inputs * 2,), inputs.shape[0])))",
