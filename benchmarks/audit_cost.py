@@ -1,10 +1,11 @@
 """What an audit of all properties costs, in forward passes per image and in CPU seconds beside plain forwards.
 
-    OMP_NUM_THREADS=1 python benchmarks/audit_cost.py [--images 100 1000] [--models NAME ...]
+    OMP_NUM_THREADS=1 python benchmarks/audit_cost.py [--images 100 1000] [--models NAME ...] [--of MODEL DATASET]
 
-Untrained networks on seeded random images, one thread. Forwards are counted by the products in every convolution and
-linear layer that runs, of perturbed copies, too; the first property of an audit pays for the trajectory, the
-certificate and what stands in the record. Writes benchmarks/results/audit_cost.md.
+Untrained networks on seeded random images, one thread; with --of another network on a seeded choice of images, which
+is printed only. Forwards are counted by the products in every convolution and linear layer that runs, of perturbed
+copies, too; the first property of an audit pays for the trajectory, the certificate and what stands in the record.
+Writes benchmarks/results/audit_cost.md.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ MODELS = {
     "ResNet-32, whole": HERE.format("resnet32"),
     "15 equal blocks": "module:benchmarks.audit_cost:equal15,input=3x32x32",
 }
-PROPERTIES = ("expansivity", "shadowing", "lipschitz", "topological", "perturbation", "blocks", "table2")
+PROPERTIES = (
+    *("expansivity", "shadowing", "lipschitz", "topological", "perturbation", "blocks", "table2"),
+    *("entropy", "window", "outlying", "precision"),
+)
 CLASSES = 10
 
 
@@ -113,11 +117,12 @@ class Noise(Dataset):
         return hashlib.sha256(self._images.tobytes()).hexdigest()
 
 
-def measure(spec: str, count: int) -> dict[str, Any]:
+def measure(spec: str, count: int, dataset: str = "") -> dict[str, Any]:
     """Forwards per image and CPU seconds of each property, in the order measured; ``plain``: CPU seconds of all images
     through the network once."""
-    data = Noise(count)
-    network = choose(Registry.load(), "model", spec).make()
+    registry = Registry.load()
+    data = choose(registry, "dataset", dataset).make() if dataset else Noise(count)
+    network = choose(registry, "model", spec).make()
     inputs = network.preprocess(data.images(range(count)))
     plain = []
     with torch.inference_mode():
@@ -140,7 +145,7 @@ def measure(spec: str, count: int) -> dict[str, Any]:
         last[:] = [counted.count, now]
 
     with Products() as counted:
-        evaluate(spec, data, list(PROPERTIES), cache=False, device="cpu", on_cell=on_cell)
+        evaluate(spec, data, list(PROPERTIES), limit=count, cache=False, device="cpu", on_cell=on_cell)
     # what follows the last cell: the recheck of the record
     found["forwards"]["after"] = (counted.count - last[0]) / one
     return found
@@ -150,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--of", nargs=2, metavar=("MODEL", "DATASET"), help="specs, in place of the models above")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     lines = [
@@ -163,9 +169,10 @@ def main() -> None:
         f"| model | T | images | plain | {' | '.join(PROPERTIES)} | all | all in plain forwards (CPU) |",
         "|---|" + "---|" * (len(PROPERTIES) + 5),
     ]
-    for name in options.models:
+    chosen = [(name, MODELS[name], "") for name in options.models]
+    for name, spec, dataset in [(options.of[0].partition(",")[0], *options.of)] if options.of else chosen:
         for count in options.images:
-            found = measure(MODELS[name], count)
+            found = measure(spec, count, dataset)
             cells = [f"{found['forwards'][p]:.2f} ({found['seconds'][p]:.1f})" for p in PROPERTIES]
             total, seconds = sum(found["forwards"].values()), sum(found["seconds"].values())
             lines.append(
@@ -173,7 +180,8 @@ def main() -> None:
                 f"**{total:.1f}** ({seconds:.1f}) | {seconds / found['plain']:.1f} |"
             )
             print(lines[-1], flush=True)
-    TABLE.write_text("\n".join(lines) + "\n")
+    if not options.of:
+        TABLE.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

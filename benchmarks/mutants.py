@@ -1023,6 +1023,138 @@ PROPERTIES += _of(
     ("block(t, state) if only in (None, t) else true", "block(t, state)", "a reset goes on"),
 )
 PROPERTIES += _of(
+    "plugins/stabilitykit_precision/network.py",
+    "plugins/precision/test_precision.py plugins/precision/test_parts.py",
+    ("enabled=False) if self.converted", "enabled=False) if False", "what is cast runs under autocast"),
+    ("            network.logits(example[:TRIED])\n", "", "a network that does not run in the format is called cast"),
+    ("        integers.calibrated()\n", "        pass\n", "int8 is the float network"),
+    ("return self.twin.logits(self._enter(inputs))", "return self.twin.logits(inputs)", "inputs are not converted"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/layers.py",
+    "plugins/precision/test_layers.py plugins/precision/test_precision.py",
+    (
+        'and not getattr(module, "transposed", False)',
+        "and True",
+        "transposed convolutions are rounded along their inputs",
+    ),
+    ("        if others:\n", "        if False:\n", "what stays in float is not named"),
+    ("if isinstance(module._parameters.get(name), torch.Tensor))", ")", "a computed weight counts as rounded"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/integers.py",
+    "plugins/precision/test_layers.py plugins/precision/test_precision.py",
+    ("            if r.calls == 0\n", "            if False\n", "inputs that no hook sees go unsaid"),
+    (
+        "{id(weight): weight for layer",
+        "{(id(weight), layer.name): weight for layer",
+        "shared weights are rounded twice",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/rounding.py",
+    "plugins/precision/test_precision.py",
+    ("/ 127.5)", "/ 127.0)", "scales are not torch's"),
+    ("low.float().clamp_max(0)", "low.float()", "0 does not stay 0"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/alone.py",
+    "plugins/precision/test_precision.py plugins/precision/test_parts.py",
+    ("        moved = network.block(t, state, after)\n", "        moved = after\n", "no block runs in the format"),
+    ("        state = after\n", "        state = moved\n", "parts do not run alone"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_precision/property.py",
+    "plugins/precision/test_precision.py plugins/precision/test_parts.py",
+    (
+        "rows = np.union1d(sampled, changed)",
+        "rows = sampled",
+        "the images whose decision changes are not run part by part",
+    ),
+    ("if context.rerun.tolerance != SAME_MACHINE:", "if False:", "another machine's rounding is an alarm"),
+    (
+        "(members,) = own_batches(row, len(context.indices), context.batch_size)",
+        "members = row",
+        "a witness is recomputed in another batch",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_adapters/courses.py",
+    "plugins/adapters/test_courses.py",
+    ('step: Step = "equal" if same else "transition"', 'step: Step = "equal"', "transitions count as equal steps"),
+    (
+        'names, step="residual", lead=cut)',
+        'names, step="residual", lead=piece.start)',
+        "what reorders is left out, too",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_adapters/course_model.py",
+    "plugins/adapters/test_courses.py",
+    ("return state if lead is None else self._led(", "return state if True else self._led(", "a lead is left out"),
+    (
+        "values = dict(zip(everything, self._replayer.run(part, (inputs,), inputs.shape[0])))",
+        "values = dict(zip(everything, self._replayer.run(part, (inputs * 2,), inputs.shape[0])))",
+        "the certificate compares states of other inputs",
+    ),
+    (
+        "state = self._led(part, state, self.run.cuts[end])",
+        "state = self._led(part, state, self.run.cuts[end]) * 1.01",
+        "the end is not the network",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_adapters/equivalence.py",
+    "plugins/adapters/test_equivalence.py plugins/adapters/test_courses.py",
+    (
+        '"bit_exact": max(differences) == 0.0 and tail == 0.0,',
+        '"bit_exact": max(differences) == 0.0,',
+        "an end that is not the network is called exact",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_separation/kernels.py",
+    "plugins/separation/test_separated.py",
+    ("values[t, other])) > eps:", "values[t, other])) >= eps:", "images eps apart count as separated"),
+    (
+        "if reach[a] + reach[b] + slack < best:",
+        "if reach[b] + slack < best:",
+        "pairs are skipped that are farther apart",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_separation/entropy.py",
+    "plugins/separation/test_properties.py",
+    ("if rounded or every > self.pairs else Kind.EXACT", "if rounded else Kind.EXACT", "a draw of pairs is exact"),
+    ("elif near <= witness", "elif near < -1 <= witness", "sets that are not separated are verified"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_separation/window.py",
+    "plugins/separation/test_properties.py",
+    ("if (labels[0] == labels[1]) != (name == WITHIN):", "if False:", "a pair of the other kind is verified"),
+    ("inside[t].value < outside[t].value]", "inside[t].value <= 2 * outside[t].value]", "closed windows are open"),
+    ("closest_pair(trajectory.seen, labels", "closest_pair(trajectory.values, labels", "blind depths are searched"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_separation/outlying.py",
+    "plugins/separation/test_properties.py",
+    (
+        "if not np.allclose((own, other), stored, rtol=relative, atol=absolute):",
+        "if False:",
+        "altered distances are verified",
+    ),
+    (
+        "own[rows], own_distance[rows] = np.where(found >= 0, rows[found], -1), apart",
+        "own[rows], own_distance[rows] = np.where(found >= 0, found, -1), apart",
+        "neighbours are other images",
+    ),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_adapters/outputs.py",
+    "plugins/adapters/test_outputs.py",
+    ("if values.dtype.itemsize < 4:", "if False:", "different probabilities have one logarithm"),
+)
+PROPERTIES += _of(
     "plugins/stabilitykit_lipschitz/readouts.py",
     "plugins/topological/test_courses.py",
     ("if shape == other_shape and same(head, other):", "if True:", "one bound serves readouts that differ"),

@@ -122,7 +122,7 @@ def stabilitykit_properties() -> list[Component]:
                     "sample",
                     "int",
                     minimum=2,
-                    help="images on which blocks are left out one at a time (default: a tenth, 32 to 100)",
+                    help="images on which blocks are left out one at a time (default: a tenth, 20 to 100)",
                 ),
                 Option("images", "int", default=10_000, minimum=0, help="rows of the table of prediction depths"),
             ),

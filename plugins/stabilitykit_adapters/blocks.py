@@ -130,6 +130,9 @@ class Blocks(Property):
         return result
 
     def _certificate(self, context: Context) -> dict[str, Any]:
+        """What the model said of itself before anything was measured; asked here where that was not done."""
+        if "max_abs_difference" in context.certificate:
+            return dict(context.certificate)
         rows = np.arange(min(8, len(context.indices)))
         _, inputs = next(context.batches(rows))
         certificate: dict[str, Any] = to_plain(dict(context.model.certify(inputs)))

@@ -36,7 +36,10 @@ def constants(context: Context, result: PropertyResult, first: int = 0) -> Verdi
         rows = context.rows_of(m.witness["indices"])
         left_out = m.witness.get("left_out", ())
         logits = context.logits(rows)
-        seen = [t for t in left_out if not 0 <= t < len(logits) or (t >= first and not coincide(logits[t], SLACK))]
+        dtype = context.extraction.reduced
+        seen = [
+            t for t in left_out if not 0 <= t < len(logits) or (t >= first and not coincide(logits[t], SLACK, dtype))
+        ]
         if seen or len(left_out) >= len(logits):
             found[m.name] = f"the witness leaves out depths {list(left_out)}, which tell its images apart"
             continue

@@ -21,6 +21,7 @@ def stabilitykit_properties() -> list[Component]:
                     "str",
                     "+".join(FORMATS),
                     "number formats, separated by + or spaces: " + ", ".join(FORMATS),
+                    words=FORMATS,
                 ),
                 Option(
                     "scales",
@@ -41,8 +42,8 @@ def stabilitykit_properties() -> list[Component]:
                     "samples",
                     "int",
                     None,
-                    "images run block by block (seeded choice), 0 for all (default: as many as cost 1 forward pass "
-                    "an image, and at least 8)",
+                    "images run part by part (seeded choice), and as many of those whose decision changes; 0 for all "
+                    "(default: as many as cost 1 forward pass an image, and at least 4)",
                     minimum=0,
                 ),
             ),

@@ -33,6 +33,10 @@ class Alone:
     change: np.ndarray
     forwards: float
 
+    def of(self, images: np.ndarray) -> Alone:
+        """The same of some ``images``, bool (n,)."""
+        return Alone(self.flips[:, images], self.change[:, images], self.forwards)
+
 
 def part_names(model: Model) -> list[str]:
     """``stem``, the T names of the blocks, ``head``."""

@@ -18,6 +18,8 @@ from stabilitykit_precision.layers import Left
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
 
+# Images that try whether a network runs in a format: kernels are missing for all images or for none.
+TRIED = 2
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -88,7 +90,7 @@ def in_format(
     Arguments:
         scheme: of ``int8-weights`` and ``int8``.
         examples: batches (B, C, H, W) of preprocessed inputs on the model's device: calibration images for static
-            ranges; the first one tries whether the network runs.
+            ranges; a few of the first one try whether the network runs.
 
     Raises:
         CellProblem: the model cannot be copied, or has no layer that int8 has a rule for.
@@ -117,7 +119,7 @@ def _cast(model: Model, format: str, example: torch.Tensor) -> LowPrecisionNetwo
     )
     try:
         with torch.inference_mode():
-            network.logits(example)
+            network.logits(example[:TRIED])
         return network
     except Exception as error:
         why = describe(error, 160)

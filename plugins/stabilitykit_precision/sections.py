@@ -6,20 +6,23 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stabilitykit import PropertyResult
-from stabilitykit.reporting import Axis, Curve, RunData, line_chart, note, number, table, tag
+from stabilitykit import Measurement, PropertyResult
+from stabilitykit.reporting import Axis, Curve, RunData, details, line_chart, note, number, picture, strip, table, tag
 from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.runs.folder import Cell
 
+# Pictures in the strip; every image stands in the table.
+PICTURES = 40
+
 
 def decisions(run: RunData) -> Markup | None:
-    """In plain words, then a table per format, a chart over the parts, and every image whose decision changes."""
+    """In plain words, then every image whose decision changes, a table of the formats, a chart over the parts."""
     parts = []
     for cell, result in run.results("precision"):
         if "formats" not in result.tables:
             continue
-        parts += [run.heading(cell), *(tag("p", text) for text in sentences(result)), _formats(result)]
-        parts += [_chart(run, cell, result), _flips(run, cell, result)]
+        parts += [run.heading(cell), *(tag("p", text) for text in sentences(result))]
+        parts += [_pictures(run, cell, result), _flips(result), _formats(result), _chart(run, cell, result)]
     if not parts:
         return None
     about = (
@@ -39,11 +42,21 @@ def sentences(result: PropertyResult) -> list[str]:
         text = f"{format} changes {row['flips']} of {flips.n if flips else '?'} decisions"
         if row["accuracy_before"] is not None:
             text += f", accuracy {row['accuracy_before']:.4g} → {row['accuracy_after']:.4g}"
-        worst = measurements.get(f"worst_part.{format}")
-        if worst is not None and worst.value:
-            text += f"; the part that alone changes most is {worst.witness['at']}"
+        main = measurements.get(f"main_part.{format}")
+        if main is not None and main.value is not None:
+            text += f"; {_origin(main)}"
         found.append(text + ".")
     return found
+
+
+def _origin(main: Measurement) -> str:
+    """Where the changed decisions come from, in words."""
+    assert main.value is not None
+    count, name = round(main.value * main.n), main.witness["at"]
+    if not count:
+        return f"no part alone changes any of them, {name} moves the logits most"
+    share = "most of it comes" if 2 * count > main.n else "the largest part of it comes"
+    return f"{share} from {name} (alone it changes {count} of {main.n})"
 
 
 def _formats(result: PropertyResult) -> Markup:
@@ -81,7 +94,27 @@ def _chart(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     return run.figure(f"precision-{cell.slug}", svg, result.tables["parts"].title + ".")
 
 
-def _flips(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
+def _pictures(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
+    """Every image whose decision changes once, with what it becomes in which formats."""
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for row in records(result.tables["flips"]):
+        by_image.setdefault(row["index"], []).append(row)
+    shown = [
+        picture(
+            run.image(cell.dataset, index),
+            f"{rows[0]['class']}, image {index}",
+            f"{rows[0]['class']}, image {index}",
+            *(f"{row['format']}: {row['was']} → {row['became']}" for row in rows),
+        )
+        for index, rows in list(by_image.items())[:PICTURES]
+    ]
+    if not shown:
+        return Markup("")
+    left = len(by_image) - len(shown)
+    return Markup("").join([strip(shown), note(f"{left} more images stand in the table.") if left else ""])
+
+
+def _flips(result: PropertyResult) -> Markup:
     rows: list[list[Any]] = [
         [
             row["format"],
@@ -96,4 +129,5 @@ def _flips(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     ]
     if not rows:
         return tag("p", "No decision changes in any format.")
-    return table(["format", "image", "class", "was", "became", "margin before", "after"], rows, limit=200)
+    heads = ["format", "image", "class", "was", "became", "margin before", "after"]
+    return details(f"{result.tables['flips'].title} ({len(rows)} rows)", table(heads, rows, limit=200))

@@ -2,6 +2,8 @@
 
 from stabilitykit import Component, Option, ReportSection, hookimpl
 
+FAMILIES = ("gaussian", "bf16", "fp16", "int8", "pruning", "reset")
+
 
 @hookimpl
 def stabilitykit_properties() -> list[Component]:
@@ -27,6 +29,7 @@ def stabilitykit_properties() -> list[Component]:
                     "str",
                     "gaussian+bf16+int8+pruning+reset",
                     "which perturbations, separated by + or spaces (also fp16), or all",
+                    words=(*FAMILIES, "all"),
                 ),
                 Option(
                     "scales",
@@ -44,7 +47,7 @@ def stabilitykit_properties() -> list[Component]:
                     "samples",
                     "int",
                     None,
-                    "images whose orbits are perturbed (seeded choice), 0 for all (default: a tenth, 32 to 100)",
+                    "images whose orbits are perturbed (seeded choice), 0 for all (default: a tenth, 20 to 100)",
                     minimum=0,
                 ),
             ),

@@ -12,13 +12,12 @@ from torch import nn
 
 from stabilitykit import CellProblem, Model, UsageProblem
 from stabilitykit.dynamics.lowprecision import FORMATS, LowPrecision, editable_copy
+from stabilitykit_topological import FAMILIES
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
 
     Block = Callable[[int, State], State]
-
-FAMILIES = ("gaussian", "bf16", "fp16", "int8", "pruning", "reset")
 
 
 @dataclass(frozen=True)

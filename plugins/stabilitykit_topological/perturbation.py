@@ -11,7 +11,8 @@ from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResul
 from stabilitykit.base.text import place_text
 from stabilitykit.dynamics.lowprecision import FORMATS
 from stabilitykit.evaluation.context import Context
-from stabilitykit_topological.families import FAMILIES, Perturbation, plan
+from stabilitykit_topological import FAMILIES
+from stabilitykit_topological.families import Perturbation, plan
 from stabilitykit_topological.measure import Response, responses
 
 CURVE = [

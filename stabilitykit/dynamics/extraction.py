@@ -83,6 +83,11 @@ class Extraction:
         return EXTRACT_DTYPES[self.dtype]
 
     @property
+    def reduced(self) -> str | None:
+        """The precision of 16 bits that autocast runs in; None: logits are of the network's own."""
+        return None if self.autocast is None else self.dtype
+
+    @property
     def plain(self) -> Extraction:
         """The reference for the same numbers: float32 (float64 where asked for), no other layout, no compiler."""
         ordinary: dict[str, Any] = {f.name: f.default for f in fields(self) if not f.metadata["reference"]}

@@ -29,8 +29,14 @@ ALL_BLIND = (
     "at every depth all readouts coincide, so no two images are told apart: an untrained network, a head of zeros, "
     "or images that are equal"
 )
-# By how much of the largest logit another batch size moves logits (float32: `runs.provenance.LOGIT_BOUND`).
-ROUNDING = {"float32": 1e-5, "float64": 1e-14}
+# By how much of the largest logit another batch size moves logits (float32: `runs.provenance.LOGIT_BOUND`), by the
+# precision they were extracted in. Of 16 bits: one unit in its last place, below which no two numbers are told apart.
+ROUNDING = {
+    "float32": 1e-5,
+    "float64": 1e-14,
+    "bfloat16": torch.finfo(torch.bfloat16).eps,
+    "float16": torch.finfo(torch.float16).eps,
+}
 # Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
 FLOAT64_LIMIT = 1 << 30
 
@@ -46,6 +52,7 @@ class Trajectory:
         space: ``"probabilities"`` or ``"logits"``: what ``values`` holds.
         class_names: K names.
         first: the first depth that counts (:meth:`starting_at`).
+        dtype: the precision of 16 bits the network ran in, a key of :data:`ROUNDING`; None: that of ``logits``.
     """
 
     logits: np.ndarray
@@ -54,6 +61,7 @@ class Trajectory:
     space: Space
     class_names: list[str]
     first: int = 0
+    dtype: str | None = None
 
     def starting_at(self, first: int) -> Trajectory:
         """The same trajectory of which the depths below ``first`` do not count: they are left out like blind ones.
@@ -123,7 +131,7 @@ class Trajectory:
         """Depths at which all readouts of the sample coincide (a class token before the first block, a head of zeros):
         they tell nothing apart, and are left out of min, mean, normalised values and headlines. Coincide: up to what
         the size of a batch moves them, see :func:`coincide`."""
-        return tuple(t for t, logits in enumerate(self.logits) if coincide(logits))
+        return tuple(t for t, logits in enumerate(self.logits) if coincide(logits, dtype=self.dtype))
 
     @cached_property
     def excluded(self) -> tuple[int, ...]:
@@ -162,15 +170,17 @@ class Trajectory:
         return "probability (l2)" if self.space == "probabilities" else "logit (l2)"
 
 
-def coincide(logits: np.ndarray, slack: float = 1.0) -> bool:
+def coincide(logits: np.ndarray, slack: float = 1.0, dtype: str | None = None) -> bool:
     """Whether the readouts (N, K), float32 or float64, of N images are one up to :data:`ROUNDING`, times ``slack``.
+
+    ``dtype`` is the precision they were extracted in, a key of :data:`ROUNDING`; None: their own.
 
     The last batch of a sample is smaller than the others, and equal rows come out of it with other last bits.
     """
     if not len(logits) or bool((logits == logits[:1]).all()):
         return True
     spread = float((logits.max(axis=0) - logits.min(axis=0)).max())
-    return spread <= slack * ROUNDING[logits.dtype.name] * float(np.abs(logits).max())
+    return spread <= slack * ROUNDING[dtype or logits.dtype.name] * float(np.abs(logits).max())
 
 
 def batches(

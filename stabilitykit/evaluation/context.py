@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # A default audit of 100 images is to cost at most 25 forward passes an image (benchmarks/audit_cost.py).
-FEW, MANY = 32, 100
+FEW, MANY = 20, 100
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Context:
         progress: ``progress(iterable, description, total)`` wraps long loops.
         world: the processes of this run; only a Property with ``parallel = True`` sees more than one.
         rerun: what :meth:`readouts` computed so far, and how it batches images.
+        certificate: what the model said of itself on the first images (``Model.certify``); empty where not asked.
         make_trajectory, make_forward: the trajectory and the compiled forward pass (None: there is none), on first use.
     """
 
@@ -63,6 +64,7 @@ class Context:
     world: World = field(default_factory=World)
     make_forward: Callable[[], Forward | None] | None = None
     rerun: Rerun = field(default_factory=Rerun)
+    certificate: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
@@ -103,7 +105,7 @@ class Context:
         return labels
 
     def sample_size(self, asked: int | None) -> int:
-        """How many of the images something costly looks at: ``asked`` (0: all), or for None a tenth, of 32 to 100."""
+        """How many of the images something costly looks at: ``asked`` (0: all), or for None a tenth, of 20 to 100."""
         count = len(self.indices)
         wanted = max(FEW, min(count // 10, MANY)) if asked is None else asked or count
         return min(wanted, count)

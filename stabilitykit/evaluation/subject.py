@@ -28,6 +28,9 @@ from stabilitykit.evaluation.snapshot import Snapshot
 from stabilitykit.evaluation.trajectories import Request, extracted, proof_of
 from stabilitykit.machine.distributed import World
 
+# Keys of a certificate that are not the model's (see :mod:`stabilitykit.evaluation.chain_check`).
+ADDED_BY_THE_CORE = ("core", "reasons", "error")
+
 
 class Subject:
     """A model and a dataset brought together. Heavy parts are made on first use."""
@@ -274,11 +277,17 @@ class Subject:
             self.trajectory,
             self.world,
             lambda: self.forward,
+            certificate=said_by_the_model(self.certificate),
         )
 
     def close(self) -> None:
         """Free what only this subject used."""
         self._trajectory = None
+
+
+def said_by_the_model(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    """``certificate`` without what the core adds to it: a copy of what ``Model.certify`` gave, as plain data."""
+    return copy.deepcopy({key: value for key, value in certificate.items() if key not in ADDED_BY_THE_CORE})
 
 
 def _require_head(model: Model, readout: str) -> None:

@@ -108,7 +108,7 @@ def extracted(asked: Request) -> Trajectory:
     labels = np.asarray(asked.dataset.labels)[asked.indices].astype(np.int64)
     for array in (logits, labels):
         array.flags.writeable = False
-    return Trajectory(logits, labels, asked.indices, asked.extraction.space, names)
+    return Trajectory(logits, labels, asked.indices, asked.extraction.space, names, dtype=asked.extraction.reduced)
 
 
 def proof_of(asked: Request, indices: np.ndarray) -> Proof:

@@ -28,6 +28,7 @@ class Option:
         minimum, maximum: inclusive range for numbers.
         required: the component cannot be built without it.
         pattern: regular expression that the whole text matches, so that a slip is found before anything heavy runs.
+        words: the text is a list of some of these, separated by + or spaces (see :func:`words_of`).
         formerly: (schema, default): what leaving the option out meant in runs recorded under that schema or an older
             one, so that they are rebuilt as they were made.
     """
@@ -41,6 +42,7 @@ class Option:
     maximum: float | None = None
     required: bool = False
     pattern: str = ""
+    words: tuple[str, ...] | None = None
     formerly: tuple[int, Any] | None = None
 
     def parse(self, value: Any, owner: str) -> Any:
@@ -54,6 +56,8 @@ class Option:
         if self.choices is not None and parsed not in self.choices:
             allowed = ", ".join(map(str, self.choices))
             raise UsageProblem(f"{owner}: option {self.name} is one of {allowed}; got {value!r}")
+        if self.words is not None:
+            words_of(parsed, self.words, f"{owner}: option {self.name}")
         if self.pattern and not re.fullmatch(self.pattern, str(parsed)):
             raise UsageProblem(f"{owner}: option {self.name} expects {self.help or self.pattern}; got {value!r}")
         if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
@@ -96,6 +100,29 @@ class Option:
             parts = re.split(r"[\s,]+", value.strip(" ()[]")) if isinstance(value, str) else value
             return tuple(float(p) for p in ([parts] if isinstance(parts, (int, float)) else parts) if p != "")
         return str(value)
+
+
+def words_of(text: Any, known: Sequence[str], owner: str) -> list[str]:
+    """The words of a list in one text, each once.
+
+    Arguments:
+        text: words separated by + or spaces.
+        known: the words there are.
+
+    Raises:
+        UsageProblem: none is given, or one is not known; ``owner`` says whose list it is.
+
+    Examples:
+        >>> words_of("fp16+bf16 fp16", ("bf16", "fp16"), "precision: formats")
+        ['fp16', 'bf16']
+    """
+    words = list(dict.fromkeys(str(text).replace("+", " ").split()))
+    for word in words:
+        if word not in known:
+            raise UsageProblem(f"{owner}: unknown {word!r}{did_you_mean(word, known)}; there are {', '.join(known)}")
+    if not words:
+        raise UsageProblem(f"{owner}: one or more of {', '.join(known)}, separated by + or spaces; got {text!r}")
+    return words
 
 
 @dataclass(frozen=True)

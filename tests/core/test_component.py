@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilitykit import Component, Option, PluginProblem, UsageProblem
+from stabilitykit.plugins.component import words_of
 from stabilitykit.plugins.loading import PluginHost
 from stabilitykit.plugins.registry import Registry
 
@@ -20,6 +21,7 @@ COMPONENT = Component(
         Option("flag", "bool", False),
         Option("depths", "ints", (2, 2)),
         Option("mode", "str", "a", choices=("a", "b")),
+        Option("formats", "str", "bf16", words=("bf16", "fp16", "int8")),
     ),
     primary="name",
     distribution="dist-one",
@@ -114,3 +116,22 @@ def test_broken_target_names_the_distribution():
     broken = Component("model", "x", "stabilitykit_no_such_module:thing", "", distribution="culprit", version="9")
     with pytest.raises(PluginProblem, match="culprit 9"):
         broken.load()
+
+
+@given(st.lists(st.sampled_from(["bf16", "fp16", "int8"]), min_size=1, max_size=6), st.sampled_from(["+", " ", " + "]))
+def test_lists_of_words_are_read_once_each_in_their_order(words, between):
+    found = words_of(between.join(words), ("bf16", "fp16", "int8"), "net")
+    assert found == list(dict.fromkeys(words))
+    assert COMPONENT.option_values({"formats": between.join(words)})["formats"] == between.join(words)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("bf16+int9", r"model net: option formats: unknown 'int9' \(did you mean int8"),
+        ("+", "model net: option formats: one or more of bf16, fp16, int8"),
+    ],
+)
+def test_words_that_are_none_of_a_list_are_refused_before_anything_runs(text, message):
+    with pytest.raises(UsageProblem, match=message):
+        COMPONENT.option_values({"formats": text})

@@ -188,3 +188,23 @@ def test_blind_depths_coincide_up_to_what_the_batch_size_moves():
     clear = Trajectory(logits[3:], labels, np.arange(9), "logits", ["a", "b", "c"])
     assert clear.blind == () and clear.seen is clear.values and clear.left_out(list("stu")) == ""
     assert Trajectory(logits[:3], labels, np.arange(9), "logits", ["a", "b", "c"]).seen.shape == (0, 9, 3)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_blind_depths_are_those_of_the_precision_of_extraction(name):
+    """Neighbours in 16 bits are one number; what lies some of their steps apart is not."""
+    one = torch.tensor([3.9, 1.0, -2.0]).to(getattr(torch, name))
+    near = one.clone()
+    near.view(torch.int16)[1:] += 1
+    far = one.clone()
+    far.view(torch.int16)[0] -= 4
+    logits = np.stack([torch.stack([one, other]).float().numpy() for other in (near, far)])
+    held = np.zeros(2, np.int64), np.arange(2), "logits", ["a", "b", "c"]
+    assert Trajectory(logits, *held).blind == ()
+    assert Trajectory(logits, *held, dtype=name).blind == (0,)
+    assert Trajectory(logits, *held, dtype=name).starting_at(1).blind == (0,)
+
+
+def test_an_extraction_in_16_bits_knows_its_precision():
+    assert pair(extract_dtype="bfloat16").trajectory().dtype == "bfloat16"
+    assert pair().trajectory().dtype is None

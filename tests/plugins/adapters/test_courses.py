@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -114,6 +116,40 @@ def test_certificate_of_a_course_is_exact_and_not_vacuous():
     report = certify(model, images(), thorough=True)
     assert report["bit_exact"] and report["tail_reads_only_the_state"] and not report["vacuous"]
     assert report["zero_parameters"][0]["with_zero_parameters"] != "other"
+
+
+class Converting(nn.Module):
+    """x + f(x), where f computes in another dtype and gives back the one that came in."""
+
+    def __init__(self, wide):
+        super().__init__()
+        self.f, self.wide = nn.Conv2d(4, 4, 3, padding=1), wide
+
+    def forward(self, x):
+        y = x.to(self.wide)
+        return x + self.f((y - y.mean(1, keepdim=True)).to(x.dtype))
+
+
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64, torch.bfloat16])
+def test_conversions_of_dtype_inside_blocks_follow_the_network_into_another_dtype(wide):
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        *(Converting(wide) for _ in range(3)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
+    model = built(network)
+    assert certify(model, images())["bit_exact"] and model.num_blocks == 3
+    twin = copy.deepcopy(model)
+    twin.module.to(torch.bfloat16)
+    with torch.inference_mode():
+        state = twin.initial_state(images().to(torch.bfloat16))
+        for t in range(3):
+            state = twin.block(t, state)
+            assert state.dtype == torch.bfloat16
+        by_hand = copy.deepcopy(model.module).to(torch.bfloat16)(images().to(torch.bfloat16))
+        assert torch.equal(twin.readout(state), by_hand) and by_hand.dtype == torch.bfloat16
 
 
 class Branches(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from stabilitykit_adapters.adapting import View, adapt, materialised, read_weights
 from stabilitykit_adapters.modules import declared_shape
-from stabilitykit_adapters.outputs import choose_output, pick, tensors_in, text_of
+from stabilitykit_adapters.outputs import as_logits, choose_output, pick, tensors_in, text_of
 from stabilitykit_adapters.program import trace
 from stabilitykit_adapters.replay import ReplayProblem
 from stabilitykit_adapters.tracing import TraceProblem
@@ -283,3 +283,11 @@ def test_quantised_networks_are_refused_by_layer() -> None:
     net = torch.ao.quantization.quantize_dynamic(make(Modular).eval(), {nn.Linear}, dtype=torch.qint8)
     with pytest.raises(UsageProblem, match="head holds quantised weights"):
         read_weights(net, None, "net", "untrained")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_probabilities_in_16_bits_keep_their_order_as_logits(dtype):
+    close = torch.linspace(0.01, 0.3, 200).to(dtype).unique()
+    assert len(as_logits(close[None], "probabilities").unique()) == len(close)
+    zero = torch.tensor([[0.0, 1.0]], dtype=dtype)
+    assert torch.equal(as_logits(zero, "probabilities"), as_logits(zero.float(), "probabilities"))

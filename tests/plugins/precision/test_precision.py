@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from stabilitykit_precision.decisions import logits_in
 from stabilitykit_precision.integers import IntegerNetwork, IntegerScheme
 from stabilitykit_precision.layers import quantisable
 from stabilitykit_precision.property import Precision
@@ -89,7 +90,7 @@ def test_weights_are_rounded_as_torch_rounds_them(per_channel):
         seen(weight)
         scale, zero = seen.calculate_qparams()
         theirs = torch.quantize_per_tensor(weight, float(scale), int(zero), torch.qint8)
-    torch.testing.assert_close(rounded_weight(weight, per_channel), theirs.dequantize(), rtol=1e-6, atol=0)
+    assert torch.equal(rounded_weight(weight, per_channel), theirs.dequantize())
 
 
 @pytest.mark.parametrize("low, high", [(-1.0, 3.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)])
@@ -102,7 +103,7 @@ def test_inputs_are_rounded_as_torch_rounds_them(low, high):
     scale, zero = seen.calculate_qparams()
     theirs = torch.quantize_per_tensor(values, float(scale), int(zero), torch.quint8).dequantize()
     ours = rounded_input(values, torch.tensor([low]), torch.tensor([high]))
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    assert torch.equal(ours, theirs)
 
 
 def test_a_small_network_is_that_of_torchs_own_quantisation():
@@ -139,18 +140,35 @@ class Odd(nn.Module):
         self.up = nn.ConvTranspose2d(3, 3, 2)
         self.raw = nn.Parameter(torch.randn(4, 3))
         self.plain = nn.Linear(3, 4)
+        self.table = nn.Embedding(5, 4)
+        self.recurrent = nn.LSTM(4, 4)
+        self.cell = nn.GRUCell(4, 4)
+        self.twice = nn.Bilinear(2, 2, 2)
+        self.attend = nn.MultiheadAttention(4, 2, kdim=3, vdim=3, add_bias_kv=True)
 
 
 def test_layers_without_a_rule_are_named():
     layers, left = quantisable(Odd())
-    assert [layer.name for layer in layers] == ["plain"]
-    assert {(part.name, part.kind) for part in left} == {("up", "ConvTranspose2d"), ("the network itself", "Odd")}
+    assert {layer.name: layer.weights for layer in layers} == {
+        "plain": ("weight",),
+        "attend": ("q_proj_weight", "k_proj_weight", "v_proj_weight"),
+        "attend.out_proj": ("weight",),
+    }
+    assert {(part.name, part.kind, part.what) for part in left} == {
+        ("up", "ConvTranspose2d", "weight"),
+        ("the network itself", "Odd", "raw"),
+        ("table", "Embedding", "weight"),
+        ("recurrent", "LSTM", "weight_ih_l0, weight_hh_l0"),
+        ("cell", "GRUCell", "weight_ih, weight_hh"),
+        ("twice", "Bilinear", "weight"),
+        ("attend", "MultiheadAttention", "bias_k, bias_v"),
+    }
     with pytest.raises(CellProblem, match=r"no layer of the network has a rule for int8 .*ConvTranspose2d"):
         IntegerNetwork(nn.Sequential(nn.ConvTranspose2d(3, 3, 2)), IntegerScheme())
 
 
 def test_unknown_formats_are_refused():
-    with pytest.raises(UsageProblem, match=r"unknown format 'bf61' \(did you mean bf16"):
+    with pytest.raises(UsageProblem, match=r"unknown 'bf61' \(did you mean bf16"):
         Precision(formats="bf61")
 
 
@@ -167,8 +185,30 @@ def test_a_witness_that_keeps_its_decision_is_found():
     assert "is decided as" in str(Precision(formats="bf16").verify(context, result)["flips.bf16"])
 
 
+def test_a_witness_runs_in_the_batch_it_was_measured_in_and_another_machine_says_nothing(monkeypatch):
+    from stabilitykit_precision import property as module
+
+    from stabilitykit.evaluation.rerun import Rerun
+
+    context = tiny_context(TinyModel(seed=20), TinyDataset(seed=0, count=60), batch_size=16)
+    prop = Precision(formats="bf16", samples=0)
+    result = prop.evaluate(context)
+    (index,) = result["flips.bf16"].witness["indices"]
+    ran = []
+    monkeypatch.setattr(module, "logits_in", lambda *given: ran.append(given[2].tolist()) or logits_in(*given))
+    context.rerun = Rerun(packed=True, filled=False, tolerance=(1e-3, 1e-6))  # a recheck of a few images
+    assert prop.verify(context, result) == {} and ran == []
+    context.rerun = Rerun()
+    assert prop.verify(context, result) == {}
+    assert ran == [[row for row in range(60) if row // 16 == index // 16]]
+    result["flips.bf16"].witness["became"] = "class0 or so"
+    assert "flips.bf16" in prop.verify(context, result)
+    context.rerun = Rerun(tolerance=(1e-3, 1e-6))  # of another machine
+    assert prop.verify(context, result) == {}
+
+
 def test_an_outside_network_equals_casting_it_by_hand(shared_data, monkeypatch):
-    """cifar10_resnet20.th, the whole network through its course, on 400 images."""
+    """cifar10_resnet20.th, the whole network through its course, on 320 images."""
     from pathlib import Path
 
     from stabilitykit.plugins.registry import Registry
@@ -183,7 +223,7 @@ def test_an_outside_network_equals_casting_it_by_hand(shared_data, monkeypatch):
     model = spec.component.load()(**spec.options)
     spec = registry.resolve("dataset", f"npz:{shared_data / 'cifar10' / 'test.npz'}")
     images = spec.component.load()(**spec.options)
-    context = tiny_context(model, images, limit=400, batch_size=400)
+    context = tiny_context(model, images, limit=320, batch_size=320)
     indices = context.indices
     result = Precision(formats="bf16", samples=1).evaluate(context)
     inputs = model.preprocess(images.images(indices.tolist()))
@@ -191,6 +231,7 @@ def test_an_outside_network_equals_casting_it_by_hand(shared_data, monkeypatch):
     with torch.inference_mode():
         before, after = net(inputs).argmax(1), net.to(torch.bfloat16)(inputs.to(torch.bfloat16)).float().argmax(1)
     changed = indices[(before != after).numpy()].tolist()
+    assert changed
     assert [row[1] for row in result.tables["flips"].rows] == changed
     assert result["accuracy.bf16"].value == float((after.numpy() == np.asarray(images.labels)[indices]).mean())
     assert len(result.tables["parts"].rows) == model.num_blocks + 2 == 11

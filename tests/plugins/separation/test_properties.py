@@ -148,6 +148,32 @@ def test_altered_witnesses_are_found(measured):
     assert isinstance(again[name], str) or again[name] != pytest.approx(result[name].value, rel=1e-6)
 
 
+def test_a_pair_of_the_other_kind_and_altered_distances_are_said():
+    context = tiny_context()
+    for prop, name, part, said in (
+        (Window(), "window.within", {"indices": [0, 1]}, "its images are of classes"),
+        (Outlying(), "outlying.max", {"own_distance": 9.0}, "its distances are"),
+    ):
+        result = prop.evaluate(context)
+        altered = dataclasses.replace(result[name], witness=dict(result[name].witness) | part)
+        changed = [altered if m.name == name else m for m in result.measurements]
+        if name == "window.within":
+            assert context.labels[0] != context.labels[1]
+        assert said in str(prop.verify(context, dataclasses.replace(result, measurements=changed))[name])
+
+
+@pytest.mark.parametrize("gap, opened", [(0.9, 0), (1.5, 4)])
+def test_a_window_is_open_where_classes_are_farther_apart_than_one_is_wide(gap, opened):
+    context = tiny_context()
+    logits = np.zeros_like(context.trajectory.logits)
+    labels = context.labels
+    logits[:, :, 0] = labels * (1 + gap)
+    logits[:, np.flatnonzero(labels == 0)[0], 0] = 1.0  # class 0 is 1 wide, class 1 is `gap` farther
+    made = dataclasses.replace(context.trajectory, logits=logits, space="logits")
+    result = Window().evaluate(dataclasses.replace(context, make_trajectory=lambda: made))
+    assert result["window.open_depths"].value == opened
+
+
 @pytest.mark.parametrize("measured", PROPERTIES)
 def test_what_cannot_be_measured_is_said(measured):
     with pytest.raises(CellProblem, match=r"first_depth=9: the depths are 0\.\.3"):
