@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from stabilitykit.base.results import Measurement
 from stabilitykit.reporting.confusion_section import taken_for
+from stabilitykit.reporting.glosses import gloss
 from stabilitykit.reporting.html import (
     details,
     dotted,
@@ -132,8 +133,12 @@ def _cell_rows(
             tag("span", " ".join(p for p in (interval(m), m.unit) if p), class_="unit"),
         )
         remark = " — ".join(part for part in (m.reference, m.note, _place(cell, m, references)) if part)
+        meaning = gloss(m.name)
         name = tag(
-            "div", tag("span", dotted(m.name), class_="name"), tag("span", remark, class_="remark") if remark else None
+            "div",
+            tag("span", dotted(m.name), class_="name"),
+            tag("span", f"{meaning[0].upper()}{meaning[1:]}.", class_="gloss") if meaning else None,
+            tag("span", remark, class_="remark") if remark else None,
         )
         entries = (
             name,

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.results import Measurement
 from stabilitykit.reporting.confusion import confused_pairs, usual_depth
+from stabilitykit.reporting.reference import place_of, reference_table
 from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell
 
 # Measurements with a meaning to this screen, whoever measured them: the closest pair of images of different classes,
 # and how many decisions change in a precision format (``flips.bf16``).
 CLOSEST, FLIPS = "expansive_constant.min", "flips."
+# Constants whose place among the reference networks is said first.
+PLACED = ("expansive_constant.max", "Sh_exact", "T_g.lower")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def sentences(cells: Sequence[Cell], decisions: Decisions | None, warnings: Sequ
     if decisions is not None and len(decisions):
         found += [Sentence(text) for text in (*_right(decisions), *_confused(decisions, names))]
     measured = [m for cell in cells if cell.result for m in cell.result.measurements]
-    return found + [Sentence(text) for text in (*_closest(measured, names), *_flips(measured))]
+    return found + [Sentence(text) for text in (*_closest(measured, names), *_flips(measured), *_placed(cells))]
 
 
 def _right(decisions: Decisions) -> Iterator[str]:
@@ -96,6 +99,20 @@ def _flips(measured: Sequence[Measurement]) -> Iterator[str]:
             count = round(m.value * m.n) if m.unit == "share" else round(m.value)
             changes = "decision changes" if count == 1 else "decisions change"
             yield f"In {m.name.removeprefix(FLIPS)}, {count} of {m.n} {changes}."
+
+
+def _placed(cells: Sequence[Cell]) -> Iterator[str]:
+    """Where the constants people ask for first stand among the reference networks of equal N, readout and space."""
+    table = None
+    for cell in cells:
+        for m in cell.result.measurements if cell.result else ():
+            if m.name not in PLACED or m.value is None:
+                continue
+            table = reference_table() if table is None else table
+            readout, space = (str(cell.record.get(key)) for key in ("readout", "space"))
+            place = place_of(m.name, m.value, m.kind, n=m.n, readout=readout, space=space, table=table)
+            if place is not None:
+                yield f"{m.name} {m.value:.4g}. {place.sentence}"
 
 
 def _images(count: int) -> str:
