@@ -152,7 +152,7 @@ def test_accessible(chromium: str, tmp_path: Path, classes: int, dark: bool) -> 
     """axe-core, all its rules of WCAG 2 A and AA, everything folded opened."""
     found = importlib.util.find_spec("axe_core_python")
     if found is None or found.origin is None:
-        pytest.skip("no axe-core here; pip install axe-core-python")
+        pytest.skip("no axe-core here; pip install -e .[browser]")
     axe = (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
     names = tuple(f"class {k}" for k in range(classes))
     page = write_report(make_run(tmp_path / "run", classes=names, models=("resnet18", "resnet50")))
