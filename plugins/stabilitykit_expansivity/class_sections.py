@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stabilitykit import PropertyResult
+from stabilitykit import PropertyResult, Table
 from stabilitykit.base.text import place_text
 from stabilitykit.reporting import (
     Axis,
@@ -26,12 +26,14 @@ from stabilitykit.reporting import (
     table,
     tag,
 )
-from stabilitykit.reporting.rundata import as_float
+from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.runs.folder import Cell
-from stabilitykit_expansivity.reading import WORDS, results_of, rows_of, unit_of, where_text
+from stabilitykit_expansivity.reading import WORDS, class_pairs, results_of, unit_of, where_text
 
 # Beyond so many classes a chart per class is a smear: the closest ones are shown, and the text says so.
 MOST_CLASSES = 24
+# Pairs of classes that are listed; the others are in the run folder.
+MOST_LISTED = 200
 
 
 def figures(run: RunData) -> Markup | None:
@@ -94,14 +96,17 @@ def _per_class(
 
 def _classes(pair: PairData, result: PropertyResult, reduction: str) -> tuple[list[str], list[dict[str, Any]], str]:
     """Class names in dataset order (the closest MOST_CLASSES if there are more), their pairs, a remark."""
+    pairs = class_pairs(result, reduction)
+    if not pairs.rows:
+        return [], [], ""
+    first, second = pairs.columns.index("class_a"), pairs.columns.index("class_b")
+    by_closeness = list(dict.fromkeys(str(row[k]) for row in pairs.rows for k in (first, second)))
+    kept = set(by_closeness[:MOST_CLASSES])
+    shown = Table(pairs.columns, [r for r in pairs.rows if str(r[first]) in kept and str(r[second]) in kept])
     rows = [
         r | {"class_a": str(r["class_a"]), "class_b": str(r["class_b"]), "value": as_float(r["value"])}
-        for r in rows_of(result, "class_pairs")
-        if r["reduction"] == reduction
+        for r in records(shown)
     ]
-    rows = sorted((r for r in rows if r["value"] is not None), key=lambda r: r["value"])
-    by_closeness = list(dict.fromkeys(name for r in rows for name in (r["class_a"], r["class_b"])))
-    kept = set(by_closeness[:MOST_CLASSES])
     labels = {name: label for label, name in enumerate(pair.class_names)}
     names = sorted(kept, key=lambda name: (labels.get(name, len(labels)), len(name), name))
     remark = (
@@ -109,7 +114,7 @@ def _classes(pair: PairData, result: PropertyResult, reduction: str) -> tuple[li
         if len(kept) == len(by_closeness)
         else f" The {len(kept)} classes with the closest pairs, of {len(by_closeness)}."
     )
-    return names, [r for r in rows if r["class_a"] in kept and r["class_b"] in kept], remark
+    return names, rows, remark
 
 
 def heat(run: RunData) -> Markup | None:
@@ -163,7 +168,8 @@ def closest(run: RunData) -> Markup | None:
     """Table 3: the closest pairs as images."""
     parts = []
     for _, cell, result in results_of(run):
-        rows = [r for r in rows_of(result, "class_pairs") if r["reduction"] == "min"]
+        pairs = class_pairs(result, "min")
+        rows = records(Table(pairs.columns, pairs.rows[:MOST_LISTED]))
         shown = [r for r in rows if run.image(cell.dataset, r["index_a"]) and run.image(cell.dataset, r["index_b"])][:8]
         if not rows:
             continue
@@ -183,7 +189,7 @@ def closest(run: RunData) -> Markup | None:
             ]
             for r in rows
         ]
-        parts.append(details(f"All {len(rows)} class pairs", table(columns, listed, limit=200)))
+        parts.append(details(f"All {len(pairs.rows)} class pairs", table(columns, listed, total=len(pairs.rows))))
     if not parts:
         return None
     return Markup("").join(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stabilitykit import Measurement, PropertyResult
+from stabilitykit import Measurement, PropertyResult, Table
 from stabilitykit.base.text import place_text
 from stabilitykit.reporting import PairData, RunData
-from stabilitykit.reporting.rundata import records
+from stabilitykit.reporting.rundata import as_float, records
 from stabilitykit.runs.folder import Cell
 
 WORDS = {"max": "max over blocks (Definition 1)", "min": "min over blocks (Table 2)", "mean": "mean over blocks"}
@@ -29,6 +29,16 @@ def measurement(result: PropertyResult, name: str) -> Measurement | None:
 def rows_of(result: PropertyResult, name: str) -> list[dict[str, Any]]:
     """Rows of a table by column name; none where the run has no such table."""
     return records(result.tables[name]) if name in result.tables else []
+
+
+def class_pairs(result: PropertyResult, reduction: str) -> Table:
+    """The rows of table ``class_pairs`` of one reduction, closest first: half a million with 1,000 classes."""
+    found = result.tables.get("class_pairs", Table([], []))
+    if not found.rows:
+        return found
+    kind, value = found.columns.index("reduction"), found.columns.index("value")
+    finite = [row for row in found.rows if row[kind] == reduction and as_float(row[value]) is not None]
+    return Table(found.columns, sorted(finite, key=lambda row: float(row[value])))
 
 
 def unit_of(result: PropertyResult) -> str:

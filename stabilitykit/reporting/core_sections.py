@@ -181,8 +181,8 @@ def tables(run: RunData) -> Markup | None:
         for name, found in (cell.result.tables if cell.result else {}).items():
             where = "" if len(run.pairs) == 1 else f"{short(cell.model)} on {short(cell.dataset)}, "
             heading = f"{cell.property} · {found.title or name} ({where}{len(found.rows)} rows)"
-            rows = [[_plain(value) for value in row] for row in found.rows]
-            parts.append(details(heading, table(found.columns, rows, limit=TABLE_ROWS)))
+            rows = [[_plain(value) for value in row] for row in found.rows[:TABLE_ROWS]]
+            parts.append(details(heading, table(found.columns, rows, total=len(found.rows))))
     return Markup("").join(parts) if parts else None
 
 

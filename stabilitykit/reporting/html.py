@@ -105,16 +105,19 @@ def table(
     *,
     caption: Any = None,
     limit: int | None = None,
+    total: int | None = None,
     stacked: bool = False,
 ) -> Markup:
     """A table; floats are rounded, numbers aligned right.
 
     Arguments:
         limit: show only that many rows and say how many there are.
+        total: how many rows there are, where ``rows`` are only the first of them.
         stacked: on narrow screens every row becomes a card with its columns' names.
     """
     rows = list(rows)
     shown = rows if limit is None else rows[:limit]
+    total = len(rows) if total is None else total
     numeric = [any(_is_number(row[k]) for row in shown if k < len(row)) for k in range(len(columns))]
     head = tag(
         "tr",
@@ -122,9 +125,7 @@ def table(
     )
     body = [tag("tr", *(_cell(column, value) for column, value in zip(columns, row))) for row in shown]
     more = (
-        note(f"first {len(shown)} of {len(rows)} rows; all of them are in the run folder")
-        if len(shown) < len(rows)
-        else None
+        note(f"first {len(shown)} of {total} rows; all of them are in the run folder") if len(shown) < total else None
     )
     made = tag(
         "table",
