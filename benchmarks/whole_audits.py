@@ -71,12 +71,11 @@ exact, their numbers are about random networks; those whose residual branches be
 still until the last transition.
 
 Accuracy of the network: of its own decisions, whatever the readout. At depth T head and lens are the network's own
-classifier; the probe is another one, trained on the images of the row, so that its accuracy is in sample (so are the
-lens and the probe at all other depths). Properties: which one, or how many were measured (11: all that a default audit
-measures; 5: {some}). CPU s is of the whole
-command, loading and training of readouts included: compare it only between rows with
-equal properties and N. Forwards, head readouts: what a trajectory with every head readout costs, predicted from
-products; probe and lens rows read one layer (and the lens the head) at each depth instead and have no such number.
+classifier; the probe is another one, trained on the images of the row, so that its accuracy is in sample (so are lens
+and probe at all other depths). Properties: which one, or how many (11: all that a default audit measures; 5:
+{some}). CPU s is of the whole command, loading and training of
+readouts included: compare it only between rows with equal properties and N. Forwards, head readouts: what a trajectory
+with every head readout costs, predicted from products; lens and probe rows have no such number.
 
 Exact: states and logits of the chained steps are the network's own, bit for bit. Lip(g): the largest certified bound
 of a readout, where one can be certified; T_g.lower is undefined where one readout has none. Empty: not asked for, or
