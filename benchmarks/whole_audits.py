@@ -137,7 +137,7 @@ def run(audit: Audit, folder: Path) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{audit.name}: exit {code}, {seconds:.0f} CPU s, {time.monotonic() - began:.0f} s", flush=True)
-    if code == 0:
+    if code in (0, 1):  # 1: a property failed, which its row says
         noted.write_text(f"{seconds:.1f}")
 
 
@@ -149,10 +149,13 @@ def row(audit: Audit, folder: Path) -> str | None:
     pair = json.loads((folder / audit.name / "run.json").read_text())["pairs"][0]
     measured: dict[str, dict[str, Any]] = {}
     tables: dict[str, dict[str, Any]] = {}
-    properties = []
+    properties, failed = [], []
     for path in sorted((folder / audit.name / "cells").iterdir()):
         cell = json.loads(path.read_text())
         properties.append(cell["property"])
+        if cell["status"] != "ok":
+            failed.append(f"{cell['property']} failed: {cell['error']['message'].split(' (')[0]}")
+            continue
         result = cell["result"]
         measured |= {m["name"]: m for m in result["measurements"]}
         tables |= result["tables"]
@@ -177,7 +180,7 @@ def row(audit: Audit, folder: Path) -> str | None:
     cells = (
         audit.network,
         audit.readout,
-        str(len(properties)) if len(properties) > 1 else properties[0],
+        "; ".join([str(len(properties)) if len(properties) > 1 else properties[0], *failed]),
         str(pair["record"]["n"]),
         own,
         value("accuracy", ".4f") + (" in sample" if audit.readout == "probe" else ""),
