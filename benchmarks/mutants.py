@@ -961,6 +961,11 @@ CERTIFICATES += _of(
         "by induction the chain is exact where every block is",
     ),
 )
+CERTIFICATES += _of(
+    "stabilitykit/evaluation/cautions.py",
+    "plugins/adapters/test_audit.py::test_audit_of_a_users_module",
+    ("    if idle:\n", "    if False:\n", "the first screen says nothing of idle blocks"),
+)
 PROPERTIES = _of(
     "plugins/stabilitykit_expansivity/constants.py",
     "plugins/expansivity/test_expansivity.py::test_float32_storage_says_upper_bound_with_an_interval_that_holds",

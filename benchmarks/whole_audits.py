@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -43,8 +44,10 @@ CHECKPOINTS = {
 COLUMNS = (
     "network",
     "readout",
+    "properties",
     "N",
-    "accuracy",
+    "accuracy of the network",
+    "accuracy of the readout at depth T",
     "T",
     "steps",
     "blind depths",
@@ -55,7 +58,7 @@ COLUMNS = (
     "Lip(g), largest certified",
     "T_g.lower",
     "flips bf16",
-    "forwards",
+    "forwards, head readouts",
     "CPU s",
 )
 HEADER = ("| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|")
@@ -65,12 +68,18 @@ WORDS = """# Audits of whole networks
 checkpoints are trained: once on all images (g-expansivity, for the accuracy), once with every property. The networks
 of timm are untrained (seed 0, 10 classes, images of {side}x{side}): their rows show that every block is walked and
 exact, their numbers are about random networks; those whose residual branches begin at zero have readouts that stand
-still until the last transition. Lens and probe are trained on the evaluated images.
+still until the last transition.
+
+Accuracy of the network: of its own decisions, whatever the readout. At depth T head and lens are the network's own
+classifier; the probe is another one, trained on the images of the row, so that its accuracy is in sample (so are lens
+and probe at all other depths). Properties: which one, or how many (11: all that a default audit measures; 5:
+{some}). CPU s is of the whole command, loading and training of
+readouts included: compare it only between rows with equal properties and N. Forwards, head readouts: what a trajectory
+with every head readout costs, predicted from products; lens and probe rows have no such number.
 
 Exact: states and logits of the chained steps are the network's own, bit for bit. Lip(g): the largest certified bound
-of a readout, where one can be certified; T_g.lower is undefined where one readout has none. Empty: the property was
-not asked for. Flips: share of decisions that bf16 changes. Forwards: of one trajectory with all head readouts,
-predicted. CPU s: of the whole command.
+of a readout, where one can be certified; T_g.lower is undefined where one readout has none. Empty: not asked for, or
+not there. Flips: share of the network's decisions that bf16 changes.
 
 """
 
@@ -118,6 +127,7 @@ def run(audit: Audit, folder: Path) -> None:
     noted = folder / f"{audit.name}.seconds"
     if noted.exists():
         return
+    shutil.rmtree(target, ignore_errors=True)  # of an interrupted one: the seconds are to be of all of it
     command = [sys.executable, "-m", "stabilitykit", "audit", *audit.arguments]
     command += ["-q", "--no-cache", "-o", str(target)]
     environment = os.environ | {"PYTHONPATH": str(HERE), "COLUMNS": "160"}
@@ -127,7 +137,7 @@ def run(audit: Audit, folder: Path) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{audit.name}: exit {code}, {seconds:.0f} CPU s, {time.monotonic() - began:.0f} s", flush=True)
-    if code == 0:
+    if code in (0, 1):  # 1: a property failed, which its row says
         noted.write_text(f"{seconds:.1f}")
 
 
@@ -139,8 +149,14 @@ def row(audit: Audit, folder: Path) -> str | None:
     pair = json.loads((folder / audit.name / "run.json").read_text())["pairs"][0]
     measured: dict[str, dict[str, Any]] = {}
     tables: dict[str, dict[str, Any]] = {}
+    properties, failed = [], []
     for path in sorted((folder / audit.name / "cells").iterdir()):
-        result = json.loads(path.read_text())["result"]
+        cell = json.loads(path.read_text())
+        properties.append(cell["property"])
+        if cell["status"] != "ok":
+            failed.append(f"{cell['property']} failed: {cell['error']['message'].split(' (')[0]}")
+            continue
+        result = cell["result"]
         measured |= {m["name"]: m for m in result["measurements"]}
         tables |= result["tables"]
 
@@ -157,11 +173,17 @@ def row(audit: Audit, folder: Path) -> str | None:
     certified = [line[2] for line in tables.get("readouts", {"rows": []})["rows"]]
     largest = max((bound for bound in certified if bound is not None), default=None)
     certificate = pair["certificate"]
+    own = value("accuracy", ".4f") if audit.readout != "probe" else ""
+    if "formats" in tables:
+        formats = tables["formats"]
+        own = format(formats["rows"][0][formats["columns"].index("accuracy_before")], ".4f")
     cells = (
         audit.network,
         audit.readout,
+        "; ".join([str(len(properties)) if len(properties) > 1 else properties[0], *failed]),
         str(pair["record"]["n"]),
-        value("accuracy", ".4f"),
+        own,
+        value("accuracy", ".4f") + (" in sample" if audit.readout == "probe" else ""),
         str(course["T"]),
         ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)),
         " ".join(blind) or "none",
@@ -172,7 +194,7 @@ def row(audit: Audit, folder: Path) -> str | None:
         "" if not certified else "none" if largest is None else f"{largest:.4g}",
         value("T_g.lower"),
         value("flips.bf16", ".3g"),
-        f"{course['cost_forwards']:.2f}",
+        f"{course['cost_forwards']:.2f}" if audit.readout == "head" else "",
         f"{float(noted.read_text()):.0f}",
     )
     return "| " + " | ".join(cells) + " |"
@@ -195,7 +217,7 @@ def main() -> None:
             if not given.only or audit.name.startswith(tuple(given.only)):
                 run(audit, given.folder)
     rows = [line for line in (row(audit, given.folder) for audit in wanted) if line is not None]
-    TABLE.write_text(WORDS.format(side=SIDE) + "\n".join([*HEADER, *rows]) + "\n")
+    TABLE.write_text(WORDS.format(side=SIDE, some=", ".join(SOME)) + "\n".join([*HEADER, *rows]) + "\n")
 
 
 if __name__ == "__main__":

@@ -221,6 +221,11 @@ class Model(ABC):
 
         Arguments:
             inputs: (B, C, H, W), preprocessed, float32 or of the network's own dtype.
+
+        Returns:
+            plain data: ``bit_exact``, ``max_abs_difference``, ``batch_size``, and what else a model can tell;
+            ``vacuous``, a list of sentences, says where agreement proves little (blocks that return their input
+            unchanged), and stands on the first screen.
         """
         import torch
 

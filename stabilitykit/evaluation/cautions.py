@@ -1,4 +1,4 @@
-"""What a reader has to know before any number of a pair: weights that are none, an accuracy that is chance."""
+"""What a reader has to know before any number of a pair: weights that are none, idle blocks, an accuracy of chance."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ SIGMAS = 3.0
 
 
 def cautions_before(subject: Subject) -> list[str]:
-    """What can be said before anything is measured: untrained weights, what loading let through, no certificate."""
+    """What can be said before anything is measured: untrained weights, blocks that do nothing, what loading let
+    through, no certificate."""
     details = subject.model.describe()
     word = "UNCERTIFIED" if subject.settings.uncertified else "certificate"
     found = [f"{word}: {reason}" for reason in _texts(subject.certificate.get("reasons"))]
     if untrained(subject.model_choice, details):
         found.append("the weights are untrained (no checkpoint was given): every number is about a random network")
+    idle = _texts(subject.certificate.get("vacuous"))
+    if idle:
+        found.append(f"{'; '.join(idle)}: so it is in networks that are not trained")
     return found + _texts(subject.certificate.get("remarks")) + _texts(details.get("warnings"))
 
 

@@ -110,6 +110,7 @@ def test_audit_of_a_users_module(folder, capsys):
     certificate = done["pairs"][0]["certificate"]
     assert certificate["bit_exact"] and certificate["vacuous"] == ["1 of 3 blocks return their input unchanged"]
     assert certificate["randomised"]["bit_exact"]
+    assert any("1 of 3 blocks return their input unchanged: so it is" in w for w in done["pairs"][0]["warnings"])
     table = next(c for c in done["cells"] if c["property"].startswith("blocks"))["result"]["tables"]["blocks"]
     rows = [dict(zip(table["columns"], row)) for row in table["rows"]]
     assert [row["name"] for row in rows[1:]] == ["blocks.0", "blocks.1", "blocks.2"]
