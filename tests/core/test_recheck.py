@@ -7,6 +7,7 @@ import pytest
 
 import stabilitykit
 from stabilitykit import Kind, Measurement, PropertyResult
+from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.evaluation import acceptance
 from stabilitykit.evaluation.property import Property
 from stabilitykit.evaluation.rerun import SAME_MACHINE, Rerun, own_batches, packed_batches, witness_images
@@ -130,7 +131,13 @@ def test_how_near_a_number_computed_again_must_be(tolerance):
     from stabilitykit_expansivity.recompute import constants
 
     moved = np.array([[[0.0], [0.0]], [[0.0], [0.25 * (1 + 1e-6)]]])  # equal at the closest moment, else moved
-    again = SimpleNamespace(rerun=Rerun(tolerance=tolerance), rows_of=np.asarray, readouts=lambda rows: moved[:, rows])
+    again = SimpleNamespace(
+        rerun=Rerun(tolerance=tolerance),
+        rows_of=np.asarray,
+        logits=lambda rows: moved[:, rows],
+        space="logits",
+        extraction=Extraction(space="logits"),
+    )
     witness = {"indices": [0, 1], "distances": [0.0, 0.25], "block": 0}
     found = constants(again, PropertyResult([Measurement("expansive_constant.min", 0.0, Kind.EXACT, 2, "", witness)]))
     refused = "the witness's distances are [0, 0.25], not [0, 0.25]"
