@@ -1084,7 +1084,7 @@ PROPERTIES += _of(
     ),
 )
 PROPERTIES += _of(
-    "plugins/stabilitykit_adapters/courses.py",
+    "plugins/stabilitykit_adapters/course_steps.py",
     "plugins/adapters/test_courses.py",
     ('step: Step = "equal" if same else "transition"', 'step: Step = "equal"', "transitions count as equal steps"),
     (
