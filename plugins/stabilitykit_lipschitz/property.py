@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,14 +22,16 @@ from stabilitykit_lipschitz.regions import Data
 REFERENCE = "Table 2; LipSDP"
 # Images whose Jacobians are screened where g is a whole network and every product costs a pass through it.
 SCREENED = 16
+# Bytes of weights of readouts that are kept at once; a solver needs several times that.
+KEPT_BYTES = 10**9
 
 
 @dataclass(frozen=True)
 class _Bounded:
-    """One readout g_t: the depths it serves, network, interval, and the realised bound of softmax g_t."""
+    """One readout g_t: the depths it serves, its hidden neurons, interval, and the realised bound of softmax g_t."""
 
     depths: tuple[int, ...]
-    network: Network
+    hidden: int
     region: Data | None
     interval: LipschitzInterval
     softmax: Witness
@@ -72,19 +74,39 @@ class Lipschitz(Property):
         bounded: list[_Bounded] = []
         unbounded: list[_Unbounded] = []
         groups = readouts_of(context)
-        networks: list[tuple[tuple[int, ...], Network]] = []
+        done = iter(context.progress(range(len(groups)), "Lip(g)", len(groups)))
+        for networks in self._parts(context, groups, unbounded):
+            seeds = Seeds(context, networks)
+            for number, (depths, _) in enumerate(networks):
+                next(done, None)
+                try:
+                    bounded.append(self._bound(context, seeds, number, len(groups) == 1))
+                except ValueError as error:
+                    unbounded.append(_Unbounded(depths, str(error)))
+        return self._result(context, bounded, unbounded)
+
+    def _parts(
+        self, context: Context, groups: Sequence[tuple[tuple[int, ...], Any]], unbounded: list[_Unbounded]
+    ) -> Iterator[list[tuple[tuple[int, ...], Network]]]:
+        """(depths, network) of the readouts, some at a time: those of every depth at once may not fit into memory.
+
+        A pass over the images serves each part. What has no network goes to ``unbounded``.
+        """
+        part: list[tuple[tuple[int, ...], Network]] = []
+        size = 0
         for depths, head in groups:
             try:
-                networks.append((depths, self._extracted(context, head, depths[0])))
+                network = self._extracted(context, head, depths[0])
             except ValueError as error:
                 unbounded.append(_Unbounded(depths, str(error)))
-        seeds = Seeds(context, networks)
-        for number in context.progress(range(len(networks)), "Lip(g)", len(networks)):
-            try:
-                bounded.append(self._bound(context, seeds, number, len(groups) == 1))
-            except ValueError as error:
-                unbounded.append(_Unbounded(networks[number][0], str(error)))
-        return self._result(context, bounded, unbounded)
+                continue
+            size += network.weights * network.offset.itemsize
+            part.append((depths, network))
+            if size > KEPT_BYTES:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
 
     def _extracted(self, context: Context, head: Any, depth: int) -> Network:
         from stabilitykit_lipschitz.extract import extract
@@ -120,7 +142,7 @@ class Lipschitz(Property):
         if not len(states):
             states = seeds.of(number)[0]
         softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, 1.0)
-        return _Bounded(depths, network, region, interval, softmax, everywhere)
+        return _Bounded(depths, network.hidden, region, interval, softmax, everywhere)
 
     def _result(self, context: Context, bounded: list[_Bounded], unbounded: list[_Unbounded]) -> PropertyResult:
         """Bounds over depths 1..T, as far as they are certified, and the table of all readouts."""
@@ -343,7 +365,7 @@ def _readouts_table(bounded: list[_Bounded], unbounded: list[_Unbounded], names:
     rows: dict[int, list[Any]] = {}
     for b in bounded:
         found = b.interval
-        told = [found.lower, found.upper, found.sdp_dual, found.method, b.network.hidden, found.rank]
+        told = [found.lower, found.upper, found.sdp_dual, found.method, b.hidden, found.rank]
         for t in b.depths[:1] if b.everywhere else b.depths:
             rows[t] = ["all" if b.everywhere else t, *told, None if b.everywhere else names[t], ""]
     for u in unbounded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from stabilitykit_lipschitz import property as prop
 from stabilitykit_lipschitz.property import Lipschitz
 from stabilitykit_lipschitz.realised import largest_jacobian
 
@@ -107,6 +108,33 @@ def test_readouts_of_their_own_have_a_mean_and_a_spread(monkeypatch: pytest.Monk
     assert mean.interval[0] <= mean.value == mean.interval[1]
     again = Lipschitz().verify(context, result)
     assert again["lipschitz.mean"] == mean.value and again["lipschitz.spread"] == spread.value
+
+
+def test_readouts_bounded_some_at_a_time_have_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one at a time and with room for all: one of them has no bound, the others the very same."""
+    context = tiny_context()
+    size = int(np.prod(context.model.shape_at(0)))
+    torch.manual_seed(0)
+    heads: list[torch.nn.Module] = [
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+        for _ in range(4)
+    ]
+    heads[2] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, 3), torch.nn.Softmax(1))
+    monkeypatch.setattr(type(context.readout), "head", lambda self, t: heads[t])
+    monkeypatch.setattr(type(context.readout), "kind", "probe")
+    kept: list[int] = []
+    seeds = prop.Seeds
+
+    def counted(context, networks):
+        kept.append(len(networks))
+        return seeds(context, networks)
+
+    monkeypatch.setattr(prop, "Seeds", counted)
+    at_once = Lipschitz().evaluate(context)
+    monkeypatch.setattr(prop, "KEPT_BYTES", 1)
+    one_by_one = Lipschitz().evaluate(context)
+    assert kept == [3, 1, 1, 1]
+    assert one_by_one.to_json() == at_once.to_json()
 
 
 def test_one_readout_for_all_depths_has_neither_mean_nor_spread() -> None:
