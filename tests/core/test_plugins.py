@@ -117,7 +117,8 @@ def test_shipped_plugins_load_by_their_entry_points_without_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (
         done.stdout.strip()
-        == "adapters,expansivity,lipschitz,precision,recorded,resnets,separation,shadowing,timm,topological,vision"
+        == "adapters,datasets,expansivity,lipschitz,onnx,precision,recorded,resnets,separation,shadowing,timm,"
+        "topological,transformers,vision"
     )
 
 

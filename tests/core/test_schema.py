@@ -157,7 +157,9 @@ def test_schemas_name_what_the_dataclasses_write():
     assert set(decisions["properties"]) == {"schema", *(field.name for field in fields(Decisions))}
     assert tuple(decisions["properties"]["columns"]["properties"]) == COLUMNS
     request = set(run["properties"]["request"]["properties"])
-    assert request == {"models", "datasets", "properties", "probe_dataset", "device", *Settings().request()}
+    always = {"models", "datasets", "properties", "probe_dataset", "device", *Settings().request()}
+    named = Settings(class_names=("a", "b")).request()
+    assert request == {*always, *named, "objects"} and set(run["properties"]["request"]["required"]) == always
     assert set(Extraction().record()) < request
     for one in (cell, run, decisions):
         assert one["properties"]["schema"]["const"] == SCHEMA_VERSION
