@@ -61,7 +61,7 @@ def results(folder):
     return {p.name: json.loads(p.read_text())["result"] for p in sorted((folder / "cells").glob("*.json"))}
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_same_answer_as_one_process(tmp_path, processes):
     arguments = [
         "evaluate",
