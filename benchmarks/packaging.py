@@ -28,7 +28,7 @@ COMMANDS = (
     ("gate", "run", "--baseline", "run"),
     ("verify", "--quiet", "run"),
     ("report", "run"),
-    ("new", "property", "my-property"),
+    ("new", "property", "my_property"),
     ("plugins", "list"),
 )
 # Measured on its own: the packages whose size decides.
