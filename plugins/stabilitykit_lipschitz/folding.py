@@ -17,7 +17,8 @@ from scipy import sparse
 from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma
 
 Matrix = Any  # numpy array or scipy sparse matrix (scipy ships no types)
-MOST_BYTES = 6 * 10**9
+MOST_BYTES = 2 * 10**9
+"""Of one dense matrix: folding, searching and solving hold several of its size at once."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def dense_blocks(value: Affine, where: str) -> dict[int, np.ndarray]:
     size = sum(8 * m.shape[0] * m.shape[1] for m in value.maps.values())
     if size > MOST_BYTES:
         raise ValueError(
-            f"{where}: its dense matrix would take {size / 1e9:.0f} GB; expected a head of at most "
+            f"{where}: its dense matrix would take {size / 1e9:.1f} GB; expected a head of at most "
             f"{MOST_BYTES / 1e9:.0f} GB. Analyse a later part of the model (after pooling)."
         )
     return {s: np.asarray(m.todense()) if sparse.issparse(m) else m for s, m in value.maps.items()}
