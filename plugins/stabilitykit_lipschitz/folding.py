@@ -17,8 +17,7 @@ from scipy import sparse
 from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma
 
 Matrix = Any  # numpy array or scipy sparse matrix (scipy ships no types)
-MOST_BYTES = 2 * 10**9
-"""Of one dense matrix: folding, searching and solving hold several of its size at once."""
+MOST_BYTES = 6 * 10**9
 
 
 @dataclass(frozen=True)
