@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.review.circumstances import CODE, MACHINE
 from stabilitykit.review.comparison import CONDITIONS, Column, Unequal
 from stabilitykit.review.leaves import ABSENT, Difference, differences
-
-# A record holds everything a result depends on (`Subject.record`). These parts of it are no settings: they say which
-# network, which images and which machine it was, and what the network computed. Whatever else it holds is a setting.
-NO_SETTINGS = ("model", "dataset", "n", "limit", "device", "threads", "property", COMPUTES)
-# These parts of a record's dataset describe where the images of a fingerprint lie, not what they are.
-DESCRIPTIONS = ("spec", "plugin", "warnings", "details")
+from stabilitykit.review.settings import DESCRIPTIONS, chosen, settings
 
 
 def unequal(first: Column, other: Column) -> Iterator[Unequal]:
@@ -40,11 +34,8 @@ def unequal(first: Column, other: Column) -> Iterator[Unequal]:
 
 def subset(column: Column) -> str:
     """Which images of its dataset a column was measured on."""
-    record = column.record
-    size = (record.get("dataset") or {}).get("size")
-    if record.get("limit") is None or record.get("n") == size:
-        return "all images"
-    return f"{record.get('n')} images chosen by seed {record.get('seed')}"
+    some = chosen(column.record)
+    return "all images" if some is None else f"{some[0]} images chosen by seed {some[1]}"
 
 
 def _images(first: Column, other: Column) -> Iterator[Unequal]:
@@ -76,10 +67,8 @@ def _images(first: Column, other: Column) -> Iterator[Unequal]:
 
 def _settings(column: Column) -> dict[str, Any]:
     """All settings of a column, a tree of plain data; where a record does not mention one, its default."""
-    record = column.record
     defaults = {key: default for key, (_, default) in CONDITIONS.items()}
-    found = {key: value for key, value in (defaults | dict(record)).items() if key not in NO_SETTINGS}
-    return found | {"preprocessing": (record.get("model") or {}).get("preprocessing")}
+    return settings(defaults | dict(column.record))
 
 
 def _options(first: Column, other: Column) -> Iterator[tuple[str, Any, Any]]:

@@ -18,8 +18,8 @@ from stabilitykit.evaluation.job import COMPUTES
 from stabilitykit.review.gate.change import changed
 from stabilitykit.review.gate.condition import Numbers, Undecidable, parse
 from stabilitykit.review.gate.judge import Rule, Terms, judge
-from stabilitykit.review.gate.likeness import NO_SETTINGS
 from stabilitykit.review.gate.verdicts import Outcome
+from stabilitykit.review.settings import NO_SETTINGS
 from stabilitykit.runs.folder import Cell, RunFolder
 from tests.core.report_runs import PLUGIN, make_run, record
 

@@ -8,15 +8,13 @@ from typing import Any, Literal
 
 from stabilitykit.base.results import Measurement
 from stabilitykit.review.leaves import ABSENT, differences
+from stabilitykit.review.settings import DESCRIPTIONS, chosen, part, settings
 from stabilitykit.runs.folder import Cell
 
 What = Literal["kind", "n", "images", "settings"]
 WHATS: tuple[What, ...] = ("kind", "n", "images", "settings")
-# A record holds everything a result depends on. These parts are no settings: which network, which images, which
-# machine, and what the network computed ("computes"). Whatever else it holds, of any version, is a setting.
-NO_SETTINGS = frozenset({"model", "dataset", "n", "limit", "device", "threads", "property", "computes"})
-# These parts of a record's dataset say where the images of a fingerprint lie, or repeat it.
-DESCRIPTIONS = frozenset({"spec", "plugin", "warnings", "details", "fingerprint", "size"})
+# What repeats the fingerprint of the images, beside where they lie.
+REPEATED = DESCRIPTIONS | {"fingerprint", "size"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def said(cell: Cell, base: Cell) -> Iterator[str]:
 
 
 def _images(mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Unlike]:
-    a, b = (_part(record, "dataset") for record in (mine, other))
+    a, b = (part(record, "dataset") for record in (mine, other))
     if a.get("fingerprint") is None or a.get("fingerprint") != b.get("fingerprint"):
         known = a.get("fingerprint") and b.get("fingerprint")
         yield Unlike(
@@ -63,21 +61,10 @@ def _images(mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Unlik
 
 
 def _subset(record: Mapping[str, Any]) -> str:
-    if record.get("limit") is None or record.get("n") == _part(record, "dataset").get("size"):
-        return "all"
-    return f"{record.get('n')} chosen by seed {record.get('seed')}"
+    some = chosen(record)
+    return "all" if some is None else f"{some[0]} chosen by seed {some[1]}"
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in record.items() if key not in NO_SETTINGS}
-    images = {key: value for key, value in _part(record, "dataset").items() if key not in DESCRIPTIONS}
-    return found | {
-        "preprocessing": _part(record, "model").get("preprocessing"),
-        "images": images,
-        "options": _part(record, "property").get("options"),
-    }
-
-
-def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    part = record.get(key)
-    return part if isinstance(part, Mapping) else {}
+    images = {key: value for key, value in part(record, "dataset").items() if key not in REPEATED}
+    return settings(record) | {"images": images, "options": part(record, "property").get("options")}
