@@ -133,13 +133,11 @@ def _recipe(given: dict[str, Any]) -> Recipe:
         words = [word.strip() for word in given["augment"].split(",")]
         chosen["augment"] = () if words == ["none"] else tuple(sorted(set(words), key=words.index))
     recipe = Recipe(**{**RECIPES[given["recipe_name"]], **chosen})
-    recipe.check()
+    recipe.check(watched=bool(recipe.hold_out) or given["validation"] is not None)
     if recipe.hold_out and given["validation"] is not None:
         raise UsageProblem(
             "--hold-out and --validation both give the images to watch; give one (--test takes others to report on)"
         )
-    if recipe.patience is not None and not recipe.hold_out and given["validation"] is None:
-        raise UsageProblem("early stopping (--patience) needs images to watch: --hold-out or --validation")
     return recipe
 
 

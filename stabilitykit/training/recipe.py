@@ -54,14 +54,16 @@ class Recipe:
     hold_out: int = 0
     limit: int | None = None
 
-    def check(self) -> None:
-        """UsageProblem where this is no recipe."""
+    def check(self, *, watched: bool = True) -> None:
+        """UsageProblem where this is no recipe; ``watched``: whether there are images to stop early by."""
         if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr <= HIGHEST_LR:
             raise UsageProblem(
                 f"epochs and batch size are at least 1 and lr is positive, at most {HIGHEST_LR:g}; got {self}"
             )
         if self.patience is not None and self.patience < 1:
             raise UsageProblem(f"--patience is at least 1; got {self.patience}")
+        if self.patience is not None and not watched:
+            raise UsageProblem("early stopping (--patience) needs images to watch: --hold-out or --validation")
         for given, known in ((self.augment, AUGMENTATIONS), ((self.schedule,), SCHEDULES), ((self.amp,), PRECISIONS)):
             unknown = [word for word in given if word not in known]
             if unknown:

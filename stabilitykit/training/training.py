@@ -185,11 +185,9 @@ def _check(
 ) -> None:
     if not any(p.requires_grad for p in model.module.parameters()):
         raise UsageProblem(f"model {model.name} has no parameters to train")
-    recipe.check()
+    recipe.check(watched=validation is not None)
     if count < 2:
         raise UsageProblem(f"training takes at least 2 images; got {count}")
-    if recipe.patience is not None and validation is None:
-        raise UsageProblem("early stopping (--patience) needs images to watch: --hold-out or --validation")
     for data in (dataset, *(validation or ())[:1]):
         if len(data.class_names) != model.num_classes:
             raise UsageProblem(
@@ -265,7 +263,7 @@ def _restore(
             "give the same options or another --output"
         )
     fit_weights(model.module, state["weights"], model.name)
-    stepper.load_state_dict({**state, "average": state.get("average"), "schedule": state.get("schedule")})
+    stepper.load_state_dict(state)
     torch.set_rng_state(state["rng"])
     if device.type == "cuda" and state["cuda_rng"] is not None:
         torch.cuda.set_rng_state(state["cuda_rng"], device)
