@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.wrapped import Wrapped
 
 
-class Renamed(Dataset):
+class Renamed(Wrapped):
     """``inner`` with the class names ``names``; everything else is its own.
 
     Raises:
@@ -24,47 +22,16 @@ class Renamed(Dataset):
                 f"{len(names)} class names were given, dataset {inner.name} has {len(inner.class_names)} classes "
                 f"({', '.join(map(str, list(inner.class_names)[:6]))}...)"
             )
-        self.name, self.inner, self._names = inner.name, inner, [str(name) for name in names]
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.inner.labels
+        super().__init__(inner)
+        self._names = [str(name) for name in names]
 
     @property
     def class_names(self) -> Sequence[str]:
         return self._names
 
     @property
-    def class_ids(self) -> Sequence[int] | None:
-        return self.inner.class_ids
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return self.inner.input_shape
-
-    @property
-    def transforms(self) -> Sequence[str]:
-        return self.inner.transforms
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        return self.inner.warnings
-
-    def images(self, indices: Sequence[int]) -> Sequence[np.ndarray]:
-        """As of ``inner``."""
-        return self.inner.images(indices)
-
-    def picture(self, index: int) -> np.ndarray:
-        return self.inner.picture(index)
-
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint()
-
-    def describe(self) -> Mapping[str, Any]:
-        return self.inner.describe()
+    def class_names_given(self) -> bool:
+        return True
 
 
 def check_class_names(names: Sequence[str]) -> None:

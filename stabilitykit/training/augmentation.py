@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from stabilitykit.dynamics.dataset import Dataset
+from stabilitykit.dynamics.wrapped import Wrapped
 
 SHARE = 8
 """A crop shifts by up to 1/8 of the side: 4 pixels of 32, as is usual on CIFAR-10."""
 
 
-class Augmented(Dataset):
+class Augmented(Wrapped):
     """The images of another dataset, changed in a way that depends on seed, epoch and index alone.
 
     So a resumed epoch, and one whose images come in another order, sees the same pixels. Made before the model's
@@ -25,37 +26,20 @@ class Augmented(Dataset):
     """
 
     def __init__(self, dataset: Dataset, augment: Sequence[str], seed: int, epoch: int) -> None:
-        self.dataset, self.name = dataset, dataset.name
+        super().__init__(dataset)
         self._augment = tuple(augment)
         generator = np.random.Generator(np.random.PCG64([seed, epoch, 1]))
         self._flipped = generator.random(len(dataset)) < 0.5
         self._shifts = generator.uniform(-1.0, 1.0, (len(dataset), 2))
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """As those of the dataset, int64 (N,)."""
-        return self.dataset.labels
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """As those of the dataset."""
-        return self.dataset.class_names
-
     @property
     def transforms(self) -> Sequence[str]:
         """Those of the dataset, then the random ones."""
-        return (*self.dataset.transforms, *(f"random {name}" for name in self._augment))
+        return (*self.inner.transforms, *(f"random {name}" for name in self._augment))
 
     def images(self, indices: Sequence[int]) -> Sequence[np.ndarray]:
         """Images at ``indices``, each of its own size (C, H, W), float32."""
-        return [self._changed(image, index) for image, index in zip(self.dataset.images(indices), indices)]
-
-    def fingerprint(self) -> str:
-        """Of the unchanged images: what is drawn follows from seed and epoch."""
-        return self.dataset.fingerprint()
+        return [self._changed(image, index) for image, index in zip(self.inner.images(indices), indices)]
 
     def _changed(self, image: np.ndarray, index: int) -> np.ndarray:
         if "flip" in self._augment and self._flipped[index]:
