@@ -36,10 +36,11 @@ def command(run: Path, output: Path | None, strict_plugins: bool) -> int:
     from stabilitykit.plugins.loading import load_plugins
     from stabilitykit.reporting.index import runs_below, write_index
     from stabilitykit.reporting.page import write_report
+    from stabilitykit.runs.folder import RUN_FILE
 
     host = load_plugins()
     if strict_plugins:
         host.require_healthy()
-    many = run.is_dir() and not (run / "run.json").exists() and bool(runs_below(run))
+    many = run.is_dir() and not (run / RUN_FILE).exists() and bool(runs_below(run))
     print(one_line((write_index if many else write_report)(run, output, host=host)))
     return 0

@@ -25,7 +25,7 @@ from stabilitykit.reporting.html import (
     table,
     tag,
 )
-from stabilitykit.reporting.reference import Reference, place_of, reference_table
+from stabilitykit.reporting.reference import place_in_words
 from stabilitykit.reporting.rundata import PairData, RunData
 from stabilitykit.reporting.screen import sentences
 from stabilitykit.reporting.terminal import witness_images, witness_text
@@ -108,10 +108,7 @@ def _pair_summary(run: RunData, pair: PairData) -> Markup:
         f"{text}{record[key]}" if key in record else ""
         for key, text in (("n", "N = "), ("readout", "readout "), ("space", ""))
     ]
-    references = reference_table()
-    body = [
-        row for cell in pair.cells if cell.result for row in _cell_rows(run, cell, cell.result.measurements, references)
-    ]
+    body = [row for cell in pair.cells if cell.result for row in _cell_rows(run, cell, cell.result.measurements)]
     head = tag("tr", *(tag("th", name, scope="col") for name in COLUMNS))
     shown = (
         tag("div", tag("table", tag("thead", head), tag("tbody", *body), class_="stacked"), class_="scroll")
@@ -121,10 +118,8 @@ def _pair_summary(run: RunData, pair: PairData) -> Markup:
     return Markup("").join([pair_heading(pair.model, pair.dataset, " · ".join(f for f in facts if f)), shown])
 
 
-def _cell_rows(
-    run: RunData, cell: Cell, measurements: Sequence[Measurement], references: Sequence[Reference]
-) -> list[Markup]:
-    """Table rows of one cell: its property, its measurements and their places among ``references``, its notes."""
+def _cell_rows(run: RunData, cell: Cell, measurements: Sequence[Measurement]) -> list[Markup]:
+    """Table rows of one cell: its property, its measurements and their places among known networks, its notes."""
     rows = [tag("tr", tag("th", cell.property, colspan=len(COLUMNS), scope="colgroup"), class_="group")]
     for m in measurements:
         value = tag(
@@ -132,7 +127,7 @@ def _cell_rows(
             tag("strong", number(m.value)),
             tag("span", " ".join(p for p in (interval(m), m.unit) if p), class_="unit"),
         )
-        remark = " — ".join(part for part in (m.reference, m.note, _place(cell, m, references)) if part)
+        remark = " — ".join(part for part in (m.reference, m.note, place_in_words(cell, m)) if part)
         meaning = gloss(m.name)
         name = tag(
             "div",
@@ -153,14 +148,6 @@ def _cell_rows(
         listed = tag("ul", *(tag("li", text) for text in cell.result.notes), class_="notes")
         rows.append(tag("tr", tag("td", listed, colspan=len(COLUMNS))))
     return rows
-
-
-def _place(cell: Cell, m: Measurement, references: Sequence[Reference]) -> str:
-    readout, space = (str(cell.record.get(key)) for key in ("readout", "space"))
-    if m.value is None:
-        return ""
-    place = place_of(m.name, m.value, m.kind, n=m.n, readout=readout, space=space, table=references)
-    return place.sentence if place else ""
 
 
 def _witness(run: RunData, cell: Cell, m: Measurement) -> Markup | str:

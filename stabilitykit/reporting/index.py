@@ -14,11 +14,11 @@ from stabilitykit.base.errors import StabilityKitError, UsageProblem
 from stabilitykit.base.files import remove_leftovers, write_atomic
 from stabilitykit.plugins.loading import PluginHost, load_plugins
 from stabilitykit.reporting.html import short, table, tag
-from stabilitykit.reporting.page import REPORT_FILE, filled, write_report
+from stabilitykit.reporting.page import REPORT_FILE, filled, write_run
 from stabilitykit.reporting.rundata import PairData, RunData
+from stabilitykit.runs.folder import RUN_FILE
 
 INDEX_FILE = "index.html"
-RUN_FILE = "run.json"
 DEEPEST = 3
 """Folders below the given one that are looked into."""
 FIXED = ("run", "created", "status", "network", "dataset", "N")
@@ -70,7 +70,7 @@ def write_index(folder: Path, output: Path | None = None, *, host: PluginHost | 
             run = RunData.read(run_folder)
             report = run_folder / REPORT_FILE
             if not report.exists() or report.stat().st_mtime < (run_folder / RUN_FILE).stat().st_mtime:
-                write_report(run_folder, host=host)
+                write_run(run, host=host)
             rows += _rows(folder, path, run)
         except (StabilityKitError, OSError) as error:
             print(f"warning: {run_folder} is left out: {error}", file=sys.stderr)

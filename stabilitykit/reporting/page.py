@@ -58,7 +58,11 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
     Raises:
         UsageProblem: ``run_folder`` is no run, or ``output`` is a folder.
     """
-    run = RunData.read(Path(run_folder))
+    return write_run(RunData.read(Path(run_folder)), output, host=host)
+
+
+def write_run(run: RunData, output: Path | None = None, *, host: PluginHost | None = None) -> Path:
+    """:func:`write_report` of a run that has been read; UsageProblem when ``output`` is a folder."""
     path = run.path / REPORT_FILE if output is None else Path(output)
     if path.is_dir():
         raise UsageProblem(f"{path} is a folder; give the name of an HTML file")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from stabilitykit.base.results import Kind
+from stabilitykit.base.results import Kind, Measurement
+from stabilitykit.runs.folder import Cell
 
 PACKAGED = Path(__file__).with_name("reference.csv")
 COLUMNS = ("network", "about", "dataset", "N", "readout", "space", "constant", "value", "kind", "unit")
@@ -84,6 +86,11 @@ class Place:
         return f"{among} with N = {self.n:,} and {self.readout} readouts: {', '.join(sides) or 'equal to all'}."
 
 
+@cache
+def _shipped() -> tuple[Reference, ...]:
+    return tuple(reference_table())
+
+
 def reference_table(path: Path = PACKAGED) -> list[Reference]:
     """The rows of a reference table, by default the one that ships."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -130,7 +137,7 @@ def place_of(
     """
     rows = [
         row
-        for row in (reference_table() if table is None else table)
+        for row in (_shipped() if table is None else table)
         if (row.constant, row.n, row.readout, row.space) == (constant, n, readout, space)
         and row.kind is not _OPPOSITE.get(kind)
     ]
@@ -139,3 +146,12 @@ def place_of(
     below = max((row for row in rows if row.value < value), key=lambda row: row.value, default=None)
     above = min((row for row in rows if row.value > value), key=lambda row: row.value, default=None)
     return Place(below, above, len(rows), n, readout)
+
+
+def place_in_words(cell: Cell, m: Measurement) -> str:
+    """Where a measurement of ``cell`` stands, as a sentence; empty where it has no value, or no network compares."""
+    if m.value is None:
+        return ""
+    readout, space = (str(cell.record.get(key)) for key in ("readout", "space"))
+    place = place_of(m.name, m.value, m.kind, n=m.n, readout=readout, space=space)
+    return place.sentence if place else ""

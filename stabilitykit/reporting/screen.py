@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stabilitykit.base.decisions import Decisions
 from stabilitykit.base.results import Measurement
 from stabilitykit.reporting.confusion import confused_pairs, usual_depth
-from stabilitykit.reporting.reference import place_of, reference_table
+from stabilitykit.reporting.reference import place_in_words
 from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell
 
@@ -103,16 +103,11 @@ def _flips(measured: Sequence[Measurement]) -> Iterator[str]:
 
 def _placed(cells: Sequence[Cell]) -> Iterator[str]:
     """Where the constants people ask for first stand among the reference networks of equal N, readout and space."""
-    table = None
     for cell in cells:
         for m in cell.result.measurements if cell.result else ():
-            if m.name not in PLACED or m.value is None:
-                continue
-            table = reference_table() if table is None else table
-            readout, space = (str(cell.record.get(key)) for key in ("readout", "space"))
-            place = place_of(m.name, m.value, m.kind, n=m.n, readout=readout, space=space, table=table)
-            if place is not None:
-                yield f"{m.name} {m.value:.4g}. {place.sentence}"
+            place = place_in_words(cell, m) if m.name in PLACED else ""
+            if place:
+                yield f"{m.name} {m.value:.4g}. {place}"
 
 
 def _images(count: int) -> str:
