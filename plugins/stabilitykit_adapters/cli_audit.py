@@ -10,7 +10,7 @@ import click
 
 from stabilitykit.base.errors import CellProblem, UsageProblem
 from stabilitykit.base.text import csv_text
-from stabilitykit.cli.completion import complete
+from stabilitykit.cli.completion import complete, subjects
 from stabilitykit.cli.evaluate import evaluation_options, run_evaluation
 from stabilitykit_adapters.statistics import NORMALISE_HELP, statistics
 
@@ -23,22 +23,8 @@ if TYPE_CHECKING:
 
 @click.command("audit")
 @click.argument("model", shell_complete=complete("model"))
-@click.option(
-    "-d",
-    "--dataset",
-    "datasets",
-    multiple=True,
-    help="NAME[:option=value,...]; repeat for several.",
-    shell_complete=complete("dataset"),
-)
-@click.option(
-    "-p",
-    "--property",
-    "properties",
-    multiple=True,
-    help="NAME[:option=value,...]; repeat for several (default: all).",
-    shell_complete=complete("property"),
-)
+@subjects("dataset")
+@subjects("property", " (default: all)")
 @click.option("--checkpoint", type=click.Path(), help="Weights (.safetensors, or .pth read with weights_only).")
 @click.option("--list-runs", is_flag=True, help="Show runs, shapes, kinds, T and cost, without weights; then stop.")
 @click.option(

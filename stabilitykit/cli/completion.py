@@ -41,3 +41,14 @@ def complete(kind: ComponentKind) -> Callable[[click.Context, click.Parameter, s
         return [CompletionItem(f"{before}{o.name}=", help=o.help) for o in named.options if o.name.startswith(last)]
 
     return found
+
+
+def subjects(kind: ComponentKind, more: str = "") -> Callable[[Any], Any]:
+    """The option ``-m``, ``-d`` or ``-p``: any number of models, datasets or properties, whose names are completed.
+
+    Arguments:
+        more: said in ``--help`` after how they are written.
+    """
+    many = {"model": "models", "dataset": "datasets", "property": "properties"}[kind]
+    said = f"NAME[:option=value,...]; repeat for several{more}."
+    return click.option(f"-{kind[0]}", f"--{kind}", many, multiple=True, help=said, shell_complete=complete(kind))

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.names import did_you_mean
-from stabilitykit.cli.completion import complete
+from stabilitykit.cli.completion import subjects
 
 DEFAULT_MODEL, DEFAULT_DATASET, DEFAULT_PROPERTY = "resnet18-digits", "digits", "expansivity"
 
@@ -121,30 +121,9 @@ def evaluation_options(function: Any) -> Any:
 
 
 @click.command("evaluate")
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    help="NAME[:option=value,...]; repeat for several. See `stabilitykit models list`.",
-    shell_complete=complete("model"),
-)
-@click.option(
-    "-d",
-    "--dataset",
-    "datasets",
-    multiple=True,
-    help="NAME[:option=value,...]; repeat for several.",
-    shell_complete=complete("dataset"),
-)
-@click.option(
-    "-p",
-    "--property",
-    "properties",
-    multiple=True,
-    help="NAME[:option=value,...]; repeat for several.",
-    shell_complete=complete("property"),
-)
+@subjects("model", ". See `stabilitykit models list`")
+@subjects("dataset")
+@subjects("property")
 @click.option(
     "-t",
     "--trajectories",
