@@ -26,14 +26,6 @@ MOST_VALUES = 600
 """Values of a chart that are listed below it."""
 
 
-def property_name(cell: Cell) -> str:
-    """The property's registered name, without the options of its label."""
-    recorded = cell.record.get("property")
-    if isinstance(recorded, Mapping) and recorded.get("name"):
-        return str(recorded["name"])
-    return cell.property.partition(":")[0]
-
-
 @dataclass
 class PairData:
     """All cells of one (model, dataset), and what the network decided about every image, where the run says."""
@@ -65,7 +57,7 @@ class PairData:
     def results(self, name: str) -> Iterator[tuple[Cell, PropertyResult]]:
         """Finished cells of the property ``name`` (several when it was measured with several options)."""
         for cell in self.cells:
-            if cell.result is not None and property_name(cell) == name:
+            if cell.result is not None and cell.property_name == name:
                 yield cell, cell.result
 
 
@@ -122,10 +114,10 @@ class RunData:
 
     def heading(self, cell: Cell) -> Markup:
         """Heading of a cell's part of a section; empty in a run where nothing could be confused with it."""
-        alike = sum(1 for c in self.cells if property_name(c) == property_name(cell))
+        alike = sum(1 for c in self.cells if c.property_name == cell.property_name)
         if alike == 1:
             return Markup("")
-        return pair_heading(cell.model, cell.dataset, cell.property if cell.property != property_name(cell) else "")
+        return pair_heading(cell.model, cell.dataset, cell.property if cell.property != cell.property_name else "")
 
     def image(self, dataset: str, index: Any) -> str:
         """A stored image as a data URI; empty when the run holds none (or the report is full)."""

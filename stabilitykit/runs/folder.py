@@ -79,6 +79,13 @@ class Cell:
         return self.status == "ok"
 
     @builtins.property  # `property` is a field here
+    def property_name(self) -> str:
+        """The property's registered name, without the options of its label; a failed cell may not have recorded it."""
+        recorded = self.record.get("property")
+        name = recorded.get("name") if isinstance(recorded, Mapping) else None
+        return str(name) if name else self.property.partition(":")[0]
+
+    @builtins.property  # `property` is a field here
     def slug(self) -> str:
         """File name of the cell, unique per (model, dataset, property)."""
         return slug_of(self.model, self.dataset, self.property)

@@ -47,7 +47,7 @@ def constants(cells: Sequence[Cell]) -> Found:
     found: dict[str, tuple[Cell, Measurement]] = {}
     by_name: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_name.setdefault(_name(cell), []).append(cell)
+        by_name.setdefault(cell.property_name, []).append(cell)
         for m in cell.result.measurements if cell.ok and cell.result else ():
             found[f"{cell.property}.{m.name}"] = (cell, m)
     for name, members in by_name.items():
@@ -59,13 +59,6 @@ def constants(cells: Sequence[Cell]) -> Found:
 
 def cell_of(name: str, cells: Sequence[Cell]) -> Cell | None:
     """The cell whose constant ``name`` would be: the one with the longest label (else name) that it begins with."""
-    known = [(label, cell) for cell in cells for label in (cell.property, _name(cell))]
+    known = [(label, cell) for cell in cells for label in (cell.property, cell.property_name)]
     begun = [(len(label), cell) for label, cell in known if label and name.startswith(f"{label}.")]
     return max(begun, key=lambda one: one[0])[1] if begun else None
-
-
-def _name(cell: Cell) -> str:
-    """The property's name without options; a failed cell may not have come so far as to record it."""
-    recorded = cell.record.get("property")
-    name = recorded.get("name") if isinstance(recorded, Mapping) else None
-    return str(name) if name else cell.property.partition(":")[0]
