@@ -104,7 +104,8 @@ def search(trajectory: Trajectory, groups: np.ndarray, num_groups: int, reductio
 def refined(
     trajectory: Trajectory, first: np.ndarray, second: np.ndarray, found: np.ndarray, reduction: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reduced distances of pairs as they are reported: those below LIMIT from logits, where subtraction lost digits.
+    """Reduced distances of pairs as they are reported: those below LIMIT from logits, where subtraction lost digits,
+    the distances of all their depths.
 
     Arguments:
         first, second: int64 (M,), rows. found: float64 (M,), what a search over ``trajectory.seen`` gave; NaN: none.
@@ -118,8 +119,7 @@ def refined(
     for start in range(0, len(lost), 4096):
         part = lost[start : start + 4096]
         a, b = (trajectory.logits[trajectory.seeing][:, rows[part]] for rows in (first, second))
-        apart = np.sqrt(np.square(to_space(a, trajectory.space) - to_space(b, trajectory.space)).sum(axis=-1))
-        apart = np.where(apart < LIMIT, distances_from_logits(a, b, trajectory.space), apart)
+        apart = distances_from_logits(a, b, trajectory.space)
         at = apart.argmax(axis=0) if reduction == "max" else apart.argmin(axis=0)
         depths[part] = trajectory.seeing[at]
         values[part] = apart.mean(axis=0) if reduction == "mean" else np.take_along_axis(apart, at[None], 0)[0]
@@ -146,7 +146,8 @@ def told_value(logits: np.ndarray, space: Space, reduction: str, left_out: Colle
     value, block = reduce_distances(pair_distances(to_space(np.ascontiguousarray(logits), space)), reduction, left_out)
     if space == "logits" or value >= LIMIT:
         return value, block
-    return reduce_distances(told_distances(logits, space), reduction, left_out)
+    # Of a mean every depth: a larger distance among them brings the error of subtraction, too.
+    return reduce_distances(distances_from_logits(logits[:, 0], logits[:, 1], space).tolist(), reduction, left_out)
 
 
 def digits(logits: np.ndarray, space: Space, reduction: str, left_out: Collection[int], dtype: str) -> int | None:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stabilitykit_expansivity.constants import REDUCTIONS
 from stabilitykit_expansivity.expansivity import Expansivity
@@ -30,6 +30,7 @@ def true_minimum(logits, labels, reduction):
 
 @settings(max_examples=6)
 @given(st.integers(0, 2**20), st.sampled_from([(25.0, 60.0), (20.0, 32.0), (1.0, 45.0)]))
+@example(1884, (1.0, 45.0))  # a mean below the limit over depths above it
 def test_the_minimum_lies_in_the_interval(context_of, seed, gap):
     logits, labels = saturated(seed, gap=gap)
     context = context_of(logits, labels, "probabilities")
