@@ -18,6 +18,8 @@ _PUBLIC = {
 }
 __all__ = ["Ball", "Box", "Data", "LipschitzInterval", "Network", "dense", "lipschitz", "verify"]
 
+MOVED_BY = ("bf16", "fp16", "int8", "none")
+
 
 def __getattr__(name: str) -> Any:
     # numpy and scipy load only when something is used, so that listing plugins stays cheap
@@ -51,10 +53,45 @@ def stabilitykit_properties() -> list[Component]:
                 Option("solver", "str", "CLARABEL", "for method=cvxpy", choices=("CLARABEL", "SCS")),
                 Option("seconds", "float", 60.0, "time allowed per readout", minimum=0.1),
             ),
-        )
+        ),
+        Component(
+            kind="property",
+            name="certified_radius",
+            target="stabilitykit_lipschitz.radius_property:CertifiedRadius",
+            summary="how far a state may move, at every depth, before its decision can change; beside it bf16 and int8",
+            reference="Lipschitz margin",
+            primary="precision",
+            options=(
+                Option(
+                    "precision",
+                    "str",
+                    "bf16+int8",
+                    f"formats whose moves are held against the radii, separated by +: {', '.join(MOVED_BY)}",
+                    words=MOVED_BY,
+                ),
+                Option("at", "float", None, "state error r of the measured share (default: none)", minimum=0.0),
+                Option(
+                    "samples",
+                    "int",
+                    None,
+                    "images run in every format, 0 for all (default: a tenth, 20 to 100 of them)",
+                    minimum=0,
+                ),
+                Option(
+                    "local", "int", 0, "images whose radius is sought by local constants, too, where g bends", minimum=0
+                ),
+                Option("rows", "int", 50, "images of smallest radius kept in the table", minimum=1, maximum=1000),
+                Option("tol", "float", 1e-4, "relative accuracy asked of a bound", minimum=1e-9, maximum=1.0),
+                Option("seconds", "float", 60.0, "time allowed for the bounds of one readout", minimum=0.1),
+            ),
+        ),
     ]
 
 
 @hookimpl
 def stabilitykit_report_sections() -> list[ReportSection]:
-    return [ReportSection("lipschitz", "Lipschitz constants", "stabilitykit_lipschitz.sections:intervals", 90)]
+    where = "stabilitykit_lipschitz."
+    return [
+        ReportSection("lipschitz", "Lipschitz constants", where + "sections:intervals", 90),
+        ReportSection("certified_radius", "Certified radii", where + "radius_sections:radii", 92),
+    ]

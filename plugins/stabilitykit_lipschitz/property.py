@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from stabilitykit_lipschitz.along_depth import along_depth, along_depth_again
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search
-from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.parts import networks_of
 from stabilitykit_lipschitz.readouts import Seeds, normalises, readouts_of
 from stabilitykit_lipschitz.realised import StepFunction, largest_jacobian
 from stabilitykit_lipschitz.regions import Data
@@ -22,8 +22,6 @@ from stabilitykit_lipschitz.regions import Data
 REFERENCE = "Table 2; LipSDP"
 # Images whose Jacobians are screened where g is a whole network and every product costs a pass through it.
 SCREENED = 16
-# Bytes of weights of readouts that are kept at once; a solver needs several times that.
-KEPT_BYTES = 10**9
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Lipschitz(Property):
         unbounded: list[_Unbounded] = []
         groups = readouts_of(context)
         done = iter(context.progress(range(len(groups)), "Lip(g)", len(groups)))
-        for networks in self._parts(context, groups, unbounded):
+        for networks in networks_of(context, groups, lambda *found: unbounded.append(_Unbounded(*found))):
             seeds = Seeds(context, networks)
             for number, (depths, _) in enumerate(networks):
                 next(done, None)
@@ -84,39 +82,6 @@ class Lipschitz(Property):
                 except ValueError as error:
                     unbounded.append(_Unbounded(depths, str(error)))
         return self._result(context, bounded, unbounded)
-
-    def _parts(
-        self, context: Context, groups: Sequence[tuple[tuple[int, ...], Any]], unbounded: list[_Unbounded]
-    ) -> Iterator[list[tuple[tuple[int, ...], Network]]]:
-        """(depths, network) of the readouts, some at a time: those of every depth at once may not fit into memory.
-
-        A pass over the images serves each part. What has no network goes to ``unbounded``.
-        """
-        part: list[tuple[tuple[int, ...], Network]] = []
-        size = 0
-        for depths, head in groups:
-            try:
-                network = self._extracted(context, head, depths[0])
-            except ValueError as error:
-                unbounded.append(_Unbounded(depths, str(error)))
-                continue
-            size += network.weights * network.offset.itemsize
-            part.append((depths, network))
-            if size > KEPT_BYTES:
-                yield part
-                part, size = [], 0
-        if part:
-            yield part
-
-    def _extracted(self, context: Context, head: Any, depth: int) -> Network:
-        from stabilitykit_lipschitz.extract import extract
-
-        if head is None:
-            raise ValueError("the readout is not available as one module")
-        network = extract(head, tuple(context.model.shape_at(depth)))
-        if network.factor != 1.0:
-            raise ValueError("the readout ends in a softmax; expected logits")
-        return network
 
     def _bound(self, context: Context, seeds: Seeds, number: int, everywhere: bool) -> _Bounded:
         depths, network = seeds.networks[number]
