@@ -1170,6 +1170,25 @@ PROPERTIES += _of(
     ("if not any(t > 0 for t in missing) and later:", "if later:", "depths without a certificate are passed over"),
 )
 PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/margins.py",
+    "plugins/lipschitz/test_margins.py",
+    ("        lower = apart - lost -", "        lower = apart -", "margins are larger than they are"),
+    ("np.isnan(radii) | (margins <= 0)", "np.isnan(radii)", "lost decisions have radii"),
+    ("near = np.flatnonzero(slack > CLOSE", "near = np.flatnonzero(slack > 1e9", "rows near each other lose digits"),
+    ("total += (apart *", "total += 0 * (apart *", "classes are bounded by nothing"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/local_radius.py",
+    "plugins/lipschitz/test_margins.py",
+    ("bound * radius * (1 + 4 * UNIT) < margin", "bound * radius < 2 * margin", "local radii that do not hold"),
+    ("        if not margins[b] > 0:", "        if False:", "lost decisions have local radii"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/radius_again.py",
+    "plugins/lipschitz/test_certified_radius.py",
+    ("slope > bound[0] * (1 + AWAY):", "False:", "a bound below autograd's slope is verified"),
+)
+PROPERTIES += _of(
     "plugins/stabilitykit_shadowing/bracket_lower.py",
     "plugins/shadowing/test_bracket.py plugins/shadowing/test_profile.py",
     ("MARGIN = 1e-12", "MARGIN = -1e-6", "the lower side is above the upper one"),

@@ -10,13 +10,14 @@ _PUBLIC = {
     "lipschitz": "api",
     "verify": "api",
     "LipschitzInterval": "interval",
+    "MarginBounds": "margins",
     "Ball": "regions",
     "Box": "regions",
     "Data": "regions",
     "Network": "network",
     "dense": "network",
 }
-__all__ = ["Ball", "Box", "Data", "LipschitzInterval", "Network", "dense", "lipschitz", "verify"]
+__all__ = ["Ball", "Box", "Data", "LipschitzInterval", "MarginBounds", "Network", "dense", "lipschitz", "verify"]
 
 MOVED_BY = ("bf16", "fp16", "int8", "none")
 

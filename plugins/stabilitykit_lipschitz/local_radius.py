@@ -18,9 +18,6 @@ from stabilitykit_lipschitz.radii import Bounded, Radii, clean_states
 from stabilitykit_lipschitz.regions import Ball
 from stabilitykit_lipschitz.rounding import UNIT
 
-# Where the search for a radius that does not hold begins, without a global radius, in lengths of the state.
-START = 2.0**-20
-
 
 class LocalRadius(NamedTuple):
     """The radius of image ``row`` at ``depth``; ``known``: that from global constants, None where there are none."""
@@ -83,7 +80,7 @@ def local_radius(
         state: (n,) the state h.
         decided: the class a.
         floors: float64 (K,), certified global radii of the pairs (a, b); zeros where there are none.
-        steps: of doubling, and of bisection, per pair: one certificate each.
+        steps: of bisection per pair, and twice as many of doubling or halving at most: one certificate each.
         tol, seconds, seed: of the solver, for every certificate.
 
     Returns:
@@ -110,28 +107,40 @@ def local_radius(
                 return False
             return bool(bound * radius * (1 + 4 * UNIT) < margin)
 
-        start = float(floors[b]) or START * max(float(np.linalg.norm(h)), 1e-30)
-        best = min(best, max(float(floors[b]), _largest(holds, start, bool(floors[b] > 0), best, steps)))
+        best = min(
+            best, max(float(floors[b]), _largest(holds, float(floors[b]), _guess(pair, h, margins[b]), best, steps))
+        )
     return best
 
 
-def _largest(holds: Callable[[float], bool], start: float, given: bool, enough: float, steps: int) -> float:
-    """A radius that holds, near the largest: doubled from ``start`` while it holds, then bisected (by ratio).
+def _guess(pair: Network, h: np.ndarray, margin: float) -> float:
+    """Half of the radius that the slope at the state alone would give: where the search begins without a floor."""
+    slope = float(np.linalg.norm(pair.pull(pair.slopes_at(h[None]), np.ones((1, 1)))))
+    guess = 0.5 * float(margin) / slope if slope > 0 else 1.0
+    return guess if math.isfinite(guess) and guess > 0 else 1.0
 
-    Every radius that is returned was tried itself (or was ``given``): nothing rests on monotony. It stops above
-    ``enough``, a radius that need not be exceeded.
+
+def _largest(holds: Callable[[float], bool], floor: float, guess: float, enough: float, steps: int) -> float:
+    """A radius that holds, near the largest: doubled while it holds, or halved until it does, then bisected by ratio.
+
+    Every radius that is returned was tried itself (or is ``floor``, which holds): nothing rests on monotony. It stops
+    above ``enough``, a radius that need not be exceeded. Where ``floor`` is 0 the search begins at ``guess``.
     """
-    good, step = (start if given else 0.0), 2.0
-    trial = start * step if given else start
-    bad = math.inf
-    for _ in range(4 * steps if not given else steps):
+    good, bad = floor, math.inf
+    trial = 2.0 * floor if floor > 0 else guess
+    for _ in range(2 * steps):
         if not holds(trial):
             bad = trial
-            break
+            if good > 0:
+                break
+            trial *= 0.5
+            continue
         good = trial
         if good >= enough:
             return good
-        trial *= step
+        if math.isfinite(bad):
+            break
+        trial *= 2.0
     if good == 0.0 or math.isinf(bad):
         return good
     for _ in range(steps):

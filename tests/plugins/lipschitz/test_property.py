@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from stabilitykit_lipschitz import parts
+from stabilitykit_lipschitz import property as prop
 from stabilitykit_lipschitz.property import Lipschitz
 from stabilitykit_lipschitz.realised import largest_jacobian
 
