@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
+from stabilitykit.search.pairs.grid import Grid
 from stabilitykit.search.pairs.join import Join, joinable
-from stabilitykit.search.pairs.state import Found, Search
+from stabilitykit.search.pairs.state import Found, Search, griddable
 from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.trees.tree import Forest, grow
@@ -103,6 +104,12 @@ def search_layer(
                 if progress:
                     progress(1, 1)
                 return
+    if griddable(search):
+        left = Grid(search, layer.depths, owner, owners, found, threads).run(left)
+        if not left.any():
+            if progress:
+                progress(1, 1)
+            return
     keys = keys or keys_of(layer.points)
     forecast = forecast or Forecast(keys)
 
