@@ -8,29 +8,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stabilitykit.search.pairs import grid_kernels, sweep_kernels
-from stabilitykit.search.pairs.grid_keys import GridKeys, grid_keys
+from stabilitykit.search.pairs import grid_kernels
+from stabilitykit.search.pairs.grid_keys import GridKeys
 from stabilitykit.search.pairs.state import Found, Search
 from stabilitykit.search.parallel import run, spans
 
 # Candidates per image, pairs whose keys are compared: a join that is expected to have more is left to other methods.
 MOST_CANDIDATES = 3000
 # Images from which the number of candidates is estimated.
-PROBE = 2048
-# Keys that make cells: one more for at least so many images.
-CELL_KEYS = ((0, 2), (3_000, 3), (100_000, 4))
+PROBE = 1024
+# Numbers of keys that may make cells.
+CELL_KEYS = (2, 3, 4, 5, 6)
 # Cells of all images together, at most, as a power of two.
-CELL_BITS = 30
+CELL_BITS = 36
+# Costs in nanoseconds, measured once. They choose the number of keys; no pair is skipped because of them.
+# Per image and neighbouring cell.
+CELL_COST = 3.0
+# Per candidate.
+CANDIDATE_COST = 10.0
 # The first guess of an answer, as a share of the best distance known. A guess that is too low costs little, since the
 # candidates grow with about the eighth power of the distance.
 FIRST_GUESS = 0.55
 # The next guess; the longer step where a join had few candidates per image.
 STEP, LONG_STEP = 1.2, 1.5
 FEW_CANDIDATES = 10
+# A guess that is nearly the best distance known is not worth its join: that distance is taken instead.
+SHORT_STEP = 1.12
 # The second guess is at least this share of the largest difference of two keys.
 FINEST = 1e-6
-# Range of the sorted key, in steps: leaves room for a window beside it below 2^32.
-STEPS = 2**30
+# Range of the sorted key, in steps: leaves room for a window beside it.
+STEPS = 2 ** (grid_kernels.CELL_SHIFT - 2)
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,8 @@ class Side:
     kinds: np.ndarray
 
 
-def cells_of(keys: GridKeys, reach: float, images: int) -> Cells:
-    """Cells for all pairs of `images` images whose keys differ by at most `reach`, rounding included."""
-    count = max(number for least, number in CELL_KEYS if images >= least)
+def cells_of(keys: GridKeys, reach: float, count: int) -> Cells:
+    """Cells of the first `count` keys for all pairs whose keys differ by at most `reach`, rounding included."""
     chosen = np.arange(count + 1)
     low, extent = keys.low[: count + 1], keys.extent[: count + 1]
     # Quotients stay below 2^30 and so exact to 2^-22, which the factors absorb.
@@ -72,7 +78,7 @@ def cells_of(keys: GridKeys, reach: float, images: int) -> Cells:
     columns = (extent[:count] / widths[:count]).astype(np.int64) + 3
     strides = np.concatenate([np.cumprod(columns[:0:-1])[::-1], [1]]).astype(np.int64)
     steps = np.array(list(itertools.product((-1, 0, 1), repeat=count)), dtype=np.int64)
-    return Cells(chosen, low, widths, strides, np.sort(steps @ strides) << 32, window)
+    return Cells(chosen, low, widths, strides, np.sort(steps @ strides) << grid_kernels.CELL_SHIFT, window)
 
 
 def side_of(search: Search, keys: GridKeys, cells: Cells, images: np.ndarray, threads: int) -> Side:
@@ -118,22 +124,25 @@ class Grid:
     """The grid joins of a search, over all its depths.
 
     Arguments:
+        keys: of all images of the search.
         depths: int64, the order in which a pair is measured.
         owner, owners: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
         found: where answers go.
     """
 
-    def __init__(self, search: Search, depths: np.ndarray, owner: int, owners: int, found: Found, threads: int) -> None:
+    def __init__(
+        self, search: Search, keys: GridKeys, depths: np.ndarray, owner: int, owners: int, found: Found, threads: int
+    ) -> None:
         self.search, self.depths, self.owner, self.owners = search, depths, owner, owners
         self.found, self.threads = found, threads
-        self.keys = grid_keys(search.values, search.groups, search.reduction, threads)
+        self.keys = keys
 
     def run(self, wanted: np.ndarray) -> np.ndarray:
         """Join the wanted pairs of groups, bool (pairs,); bool (pairs,): those that have too many candidates."""
         search, threads = self.search, self.threads
         numbers = np.flatnonzero(wanted)
         left = wanted.copy()
-        if self.keys is None or not len(numbers):
+        if not len(numbers):
             return left
         if search.overall:
             images = search.by_group[np.repeat(np.isin(np.arange(search.width), search.pairs[numbers]), self._sizes)]
@@ -142,7 +151,7 @@ class Grid:
         # Many pairs of groups: one thread each. Few: all threads on each.
         inner = 1 if len(numbers) >= 4 * threads else threads
         ordered = numbers[np.argsort(-self._sizes[search.pairs[numbers]].sum(axis=1), kind="stable")]
-        solved = run(lambda number: self._solve_pair(int(number), inner), ordered, threads if inner == 1 else 1)
+        solved = run(lambda number: self._solve_pair(number, inner), ordered.tolist(), threads if inner == 1 else 1)
         left[ordered] = ~np.array(solved, dtype=bool)
         return left
 
@@ -162,7 +171,6 @@ class Grid:
         Arguments:
             one, two: int64 images; partners are looked for in `two`, or in `one` itself if that is None.
         """
-        assert self.keys is not None
         bound, count = self.search.bound, len(one) + (0 if two is None else len(two))
         # Within it lie all pairs, or those of another process are nearer.
         widest = float(self.keys.extent.max())
@@ -176,15 +184,15 @@ class Grid:
                 return True
             guess *= STEP if looked > FEW_CANDIDATES * count else LONG_STEP
             guess = max(guess, self.keys.error, FINEST * widest)
+            if guess * SHORT_STEP >= bound[cell]:
+                guess = float(bound[cell])
 
     def _join(self, one: np.ndarray, two: np.ndarray | None, cell: int, guess: float, threads: int) -> int:
         """Measure all pairs within the guess; how many candidates there were, or -1 if there are too many."""
         search, keys = self.search, self.keys
-        assert keys is not None
         reach = float(grid_kernels.reach_of(guess, keys.error)) * (1 + 2.0**-23)
-        count = len(one) + (0 if two is None else len(two))
-        cells = cells_of(keys, reach, count)
-        if self._forecast(cells, one, two) > MOST_CANDIDATES * count:
+        cells = self._best_cells(reach, one, two)
+        if cells is None:
             return -1
         left = side_of(search, keys, cells, one, threads)
         right = left if two is None else side_of(search, keys, cells, two, threads)
@@ -225,15 +233,29 @@ class Grid:
                 self.found.take(mine, cell)
         return sum(looked for looked, _ in answers)
 
-    def _forecast(self, cells: Cells, one: np.ndarray, two: np.ndarray | None) -> float:
-        """About how many candidates a join has, from a part of the images."""
-        images = one if two is None else np.concatenate([one, two])
-        part = images[:: max(1, len(images) // PROBE)]
-        assert self.keys is not None
-        codes = np.empty(len(part), dtype=np.int64)
-        grid_kernels.pack(self.keys.keys, part, cells.chosen, cells.low, cells.widths, cells.strides, codes)
-        codes.sort()
-        offsets = cells.offsets[cells.offsets >= 0]
-        scale = (len(images) / len(part)) ** 2
-        most = MOST_CANDIDATES * len(images) / scale
-        return float(sweep_kernels.count_candidates(codes, offsets, cells.window, most + 1)) * scale
+    def _best_cells(self, reach: float, one: np.ndarray, two: np.ndarray | None) -> Cells | None:
+        """The cells whose join costs least; None if it has too many candidates. Estimated from a part of the images."""
+        sides = [one] if two is None else [one, two]
+        parts = [images[:: max(1, len(images) // PROBE)] for images in sides]
+        images = sum(len(side) for side in sides)
+        scale = len(sides[0]) / len(parts[0]) * len(sides[-1]) / len(parts[-1])
+        best, least, fewest = None, np.inf, np.inf
+        for count in CELL_KEYS:
+            cells = cells_of(self.keys, reach, count)
+            looking = CELL_COST * len(cells.offsets) / 2 * len(sides) * images
+            if best is not None and looking >= least:
+                break
+            offsets = cells.offsets[cells.offsets >= 0] if two is None else cells.offsets
+            codes = [np.sort(self._codes(cells, part)) for part in parts]
+            counted = grid_kernels.count_cells(codes[0], codes[-1], two is None, offsets, cells.window)
+            candidates = scale * float(counted)
+            cost = looking + CANDIDATE_COST * candidates
+            if cost < least:
+                best, least, fewest = cells, cost, candidates
+        return best if fewest <= MOST_CANDIDATES * images else None
+
+    def _codes(self, cells: Cells, images: np.ndarray) -> np.ndarray:
+        """int64 (n,): codes of images, int64 (n,)."""
+        codes = np.empty(len(images), dtype=np.int64)
+        grid_kernels.pack(self.keys.keys, images, cells.chosen, cells.low, cells.widths, cells.strides, codes)
+        return codes

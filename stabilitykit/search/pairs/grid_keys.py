@@ -3,6 +3,7 @@
 A key is a sum over depths of a direction times the readout. Under "max" its direction is a unit vector at one depth;
 under "mean" one of length 1 / depths at every depth. Either way two keys differ by no more than the reduced distance
 of their images, and so does every further key: a pair within r is within r in all of them, whatever their depths.
+Under "mean" the last keys are those of single depths, unit vectors again: their differences sum to at most depths * r.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search.pairs import grid_kernels
-from stabilitykit.search.pairs.grid_kernels import KEYS
+from stabilitykit.search.pairs.grid_kernels import COMBINED, KEYS
 from stabilitykit.search.parallel import run, spans
 
 # Principal directions of each depth among which keys are chosen ("max"); rounds and starts of the search for directions
@@ -65,7 +66,10 @@ def grid_keys(values: np.ndarray, groups: np.ndarray, reduction: str, threads: i
         return None
     near = float(_distances(sample, one, two, reduction).min())
     directions = depth_directions(sample) if reduction == "max" else mean_directions(sample)
-    directions = directions[best_keys(np.einsum("tik,mtk->mi", sample, directions), one, two, near / 2)]
+    wanted = KEYS if reduction == "max" else COMBINED
+    directions = directions[best_keys(np.einsum("tik,mtk->mi", sample, directions), one, two, near / 2, wanted)]
+    if reduction == "mean":
+        directions = np.concatenate([directions, single_directions(sample, KEYS - COMBINED)])
     center = np.einsum("tik,mtk->mi", sample, directions).mean(axis=1)
     keys = np.empty((images, KEYS), dtype=np.float32)
 
@@ -75,10 +79,8 @@ def grid_keys(values: np.ndarray, groups: np.ndarray, reduction: str, threads: i
         for t in range(depths):
             used = np.flatnonzero(directions[:, t].any(axis=1))
             if len(used):
-                part = np.zeros((len(sums), len(used)))
-                coordinate = grid_kernels.project(values[t, span[0] : span[1]], directions[used, t], part)
-                largest = max(largest, coordinate)
-                sums[:, used] += part
+                part = values[t, span[0] : span[1]]
+                largest = max(largest, grid_kernels.project(part, directions[used, t], used, sums))
         keys[span[0] : span[1]] = sums
         return largest, sums.min(axis=0), sums.max(axis=0)
 
@@ -155,14 +157,26 @@ def mean_directions(sample: np.ndarray) -> np.ndarray:
     return np.stack(found + [np.zeros((depths, readout))] * KEYS)
 
 
+def single_directions(sample: np.ndarray, wanted: int) -> np.ndarray:
+    """float64 (wanted, depths, readout): the first principal directions of the depths that spread most, then zeros."""
+    depths, _, readout = sample.shape
+    found = np.zeros((depths + wanted, depths, readout))
+    spread = np.zeros(depths + wanted)
+    for t in range(depths):
+        points = sample[t] - sample[t].mean(axis=0)
+        weights, vectors = np.linalg.eigh(points.T @ points)
+        found[t, t], spread[t] = vectors[:, -1], weights[-1]
+    return found[np.argsort(-spread, kind="stable")[:wanted]]
+
+
 def _unit(blocks: np.ndarray) -> np.ndarray:
     """Rows of float64 (depths, readout) scaled to length 1; rows near 0 become 0."""
     norms = np.linalg.norm(blocks, axis=1, keepdims=True)
     return np.where(norms > 1e-12 * norms.max(initial=0.0), blocks / np.where(norms > 0, norms, 1.0), 0.0)
 
 
-def best_keys(keys: np.ndarray, one: np.ndarray, two: np.ndarray, reach: float) -> np.ndarray:
-    """int64 (KEYS,): numbers of keys, greedily: each next one leaves fewest of the pairs within reach in all before.
+def best_keys(keys: np.ndarray, one: np.ndarray, two: np.ndarray, reach: float, wanted: int) -> np.ndarray:
+    """int64 (wanted,): numbers of keys, greedily: each next one leaves fewest of the pairs within reach in all before.
 
     keys (n, images) float64; one, two (pairs,) int64.
     """
@@ -171,7 +185,7 @@ def best_keys(keys: np.ndarray, one: np.ndarray, two: np.ndarray, reach: float) 
     left = list(range(len(keys)))
     order: list[int] = []
     open_pairs = apart
-    while len(order) < KEYS:
+    while len(order) < wanted:
         while open_pairs.shape[1] < OPEN and reach < widest:
             reach = max(1.5 * reach, 1e-6 * widest)
             open_pairs = apart[:, (apart[order] <= reach).all(axis=0)] if order else apart

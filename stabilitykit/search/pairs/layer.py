@@ -9,6 +9,7 @@ import numpy as np
 
 from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
 from stabilitykit.search.pairs.grid import Grid
+from stabilitykit.search.pairs.grid_keys import grid_keys
 from stabilitykit.search.pairs.join import Join, joinable
 from stabilitykit.search.pairs.state import Found, Search, griddable
 from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
@@ -104,8 +105,9 @@ def search_layer(
                 if progress:
                     progress(1, 1)
                 return
-    if griddable(search):
-        left = Grid(search, layer.depths, owner, owners, found, threads).run(left)
+    across = grid_keys(search.values, search.groups, search.reduction, threads) if griddable(search) else None
+    if across is not None:
+        left = Grid(search, across, layer.depths, owner, owners, found, threads).run(left)
         if not left.any():
             if progress:
                 progress(1, 1)

@@ -105,5 +105,5 @@ class Found:
 
 def griddable(search: Search) -> bool:
     """Whether pairs are reduced over depths and neither readout nor groups are too many for a grid join."""
-    groups = np.count_nonzero(np.diff(search.starts))
-    return search.reduction != "min" and search.values.shape[2] < LONG and (search.overall or groups < LONG)
+    groups = int(np.count_nonzero(np.diff(search.starts)))
+    return search.reduction != "min" and search.values.shape[2] < LONG and (search.overall or bool(groups < LONG))
