@@ -16,7 +16,7 @@ SEEDS = 8
 # Candidates per image of two groups: with more, the other methods cost less.
 MOST_CANDIDATES = 1200
 # The same where a grid join may follow.
-FEW_CANDIDATES = 60
+GRID_CANDIDATES = 60
 # From this share of MOST_CANDIDATES on, up to LOOSE times as many, a better bound is looked for first...
 SHARE = 0.05
 LOOSE = 8
@@ -72,7 +72,7 @@ class Join:
         for mine in run(self._seed, every, threads):
             found.take(mine)
         sizes = np.diff(search.starts)
-        most = min(MOST_CANDIDATES, FEW_CANDIDATES) if griddable(search) else MOST_CANDIDATES
+        most = min(MOST_CANDIDATES, GRID_CANDIDATES) if griddable(search) else MOST_CANDIDATES
         self.most = most * sizes[self.pairs].sum(axis=1) / max(1, np.count_nonzero(sizes) - 1)
         self.counts = np.empty(len(self.pairs), dtype=np.int64)
         run(self._count, every, threads)
