@@ -125,7 +125,7 @@ class Grid:
 
     Arguments:
         keys: of all images of the search.
-        depths: int64, the order in which a pair is measured.
+        depths: int64 (depths,), the order in which a pair is measured.
         owner, owners: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
         found: where answers go.
     """
@@ -133,6 +133,7 @@ class Grid:
     def __init__(
         self, search: Search, keys: GridKeys, depths: np.ndarray, owner: int, owners: int, found: Found, threads: int
     ) -> None:
+        """`depths` int64 (depths,); see the class."""
         self.search, self.depths, self.owner, self.owners = search, depths, owner, owners
         self.found, self.threads = found, threads
         self.keys = keys

@@ -78,7 +78,7 @@ def gather(keys: np.ndarray, images: np.ndarray, rows: np.ndarray) -> None:
 
 @jit
 def count_cells(codes: np.ndarray, other_codes: np.ndarray, same: bool, offsets: np.ndarray, window: int) -> int:
-    """How many candidates `join_cells` would look at; codes, other_codes and offsets int64, ascending."""
+    """How many candidates `join_cells` would look at; codes (n,), other_codes (m,) and offsets int64, ascending."""
     total = 0
     count = len(other_codes)
     for n in range(len(offsets)):
