@@ -809,6 +809,39 @@ SEARCH += _of(
         "the sweep's float32 sums have no margin",
     ),
 )
+SEARCH += _of(
+    "stabilitykit/search/pairs/grid_keys.py",
+    "core/search/test_grid.py::test_keys_are_nearer_than_their_images_but_for_the_error",
+    (
+        "error += 2.0**-23 * 1.001 * float(np.maximum(np.abs(low), np.abs(high)).max()) + 1e-44",
+        "error += 0.0",
+        "keys of the grid in float32 have no margin",
+    ),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/grid.py",
+    "core/search/test_grid.py",
+    (
+        "window = int(np.ceil(reach / widths[count] * (1 + 1e-6))) + 2",
+        "window = int(reach / widths[count] / 2)",
+        "the grid's window is too narrow",
+    ),
+    (
+        "steps = np.array(list(itertools.product((-1, 0, 1), repeat=count)), dtype=np.int64)",
+        "steps = np.array(list(itertools.product((0, 1), repeat=count)), dtype=np.int64)",
+        "the grid leaves out neighbouring cells",
+    ),
+    ("if bound[cell] <= guess or guess >= widest:", "if bound[cell] < np.inf:", "any pair within a cell is an answer"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/grid_kernels.py",
+    "core/search/test_grid.py",
+    (
+        "best * depths * (1.0 + 1e-12) + KEYS * error",
+        "best * (1.0 + 1e-12) + KEYS * error",
+        "the mean's reach is too short",
+    ),
+)
 CERTIFICATES = _of(
     "plugins/stabilitykit_lipschitz/rounding.py",
     "plugins/lipschitz/test_rounding.py",

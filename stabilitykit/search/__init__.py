@@ -18,15 +18,17 @@ The parts, and who calls whom::
     pairs/search: bounds from a part of the images, then              |                     |
       |           one layer after the other (pairs/state)             +----------+----------+
       v                                                                          v
-    pairs/layer: the cheapest of four methods                            trees/: boxes around
-      |            |            |            |                           nearby images
-      v            v            v            v                                   ^
-    pairs/join   pairs/sweep  pairs/screen  pairs/tree_kernels ------------------+
+    pairs/layer: the cheapest of five methods                            trees/: boxes around
+      |          |            |            |            |             nearby images
+      v          v            v            v            v                        ^
+    pairs/join pairs/grid   pairs/sweep  pairs/screen pairs/tree_kernels --------+
 
 - `pairs/dense` measures every pair in numpy. For some thousand images that takes less time than loading numba.
 - A *layer* is one depth, or the mean readout over depths: two points of a layer are never farther apart than the
   reduced distance of their images, so a pair that is too far apart there needs no look at the other depths.
 - `pairs/join` looks only at images near the border of two groups; the readout must tell the groups apart.
+- `pairs/grid` (max and mean) cuts the images into cells by keys of different depths, `pairs/grid_keys`: a pair within r
+  is within r in all of them. It guesses the answer: a pair that is found within the guess is the answer.
 - `pairs/sweep` sorts images by three projections and compares those within a window.
 - `pairs/screen` compares all pairs by float32 matrix products, for long readouts.
 - `pairs/tree_kernels` compares boxes of `trees/` and opens only those that are near.
