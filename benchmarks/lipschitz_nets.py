@@ -195,6 +195,17 @@ class Apply(nn.Module):
         return self.function(h)
 
 
+class Weighted(nn.Module):
+    """function(h, w)."""
+
+    def __init__(self, w: torch.Tensor, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.w, self.function = nn.Parameter(w), function
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return self.function(h, self.w)
+
+
 class Attention(nn.Module):
     """One head of softmax attention over tokens of 3 coordinates, width 6 = two tokens."""
 
@@ -241,24 +252,21 @@ STAGES: dict[str, Callable[[Rng], nn.Module]] = {
     "conv": lambda rng: _image(nn.Conv2d(1, 2, 2, padding=1), Act(str(rng.choice(list(ACTS)))), nn.AvgPool2d(2)),
     "conv stride": lambda rng: _image(nn.Conv2d(1, 3, (1, 2), stride=(1, 2)), Act("relu")),
     "conv batch norm": lambda rng: _image(nn.Conv2d(1, 2, 3, padding=1), _calibrated(nn.BatchNorm2d(2)), Act("silu")),
-    "functional conv": lambda rng: Apply(
-        lambda h, w=torch.randn(2, 1, 2, 2): F.conv2d(h.view(-1, 1, 2, 3), w.to(h.dtype)).flatten(1).relu()
+    "functional conv": lambda rng: Weighted(
+        torch.randn(2, 1, 2, 2), lambda h, w: F.conv2d(h.view(-1, 1, 2, 3), w).flatten(1).relu()
     ),
     "average pool": lambda rng: _image(nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d((1, 2))),
     "max pool": lambda rng: _image(nn.Conv2d(1, 2, 2, padding=1), nn.MaxPool2d(2)),
     "overlapping max pool": lambda rng: _image(nn.MaxPool2d((1, 2), stride=1)),
     "prelu": lambda rng: nn.Sequential(nn.PReLU(WIDTH, init=float(rng.uniform(-2, 3))), nn.Linear(WIDTH, 4)),
     "clamp": lambda rng: Apply(lambda h: h.clamp(-1, 2) + h.clamp(min=0.5) - h.clamp_max(1)),
-    "matrix": lambda rng: Apply(lambda h, w=torch.randn(WIDTH, 4): h @ w.to(h.dtype)),
+    "matrix": lambda rng: Weighted(torch.randn(WIDTH, 4), torch.matmul),
     "centred": lambda rng: Apply(lambda h: (h - h.mean(1, keepdim=True)).relu()),
     "moved": lambda rng: Apply(lambda h: h.flip(1).roll(2, 1)[:, [3, 2, 1, 0, 4, 4]].tanh()),
     "padded": lambda rng: Apply(lambda h: F.pad(h[:, :4].tanh(), (1, 1), value=2.0)),
     "attention": lambda rng: Attention(),
 }
-LAST: dict[str, Callable[[], nn.Module]] = {
-    "softmax": lambda: nn.Softmax(1),
-    "log softmax": lambda: nn.LogSoftmax(1),
-}
+LAST: dict[str, Callable[[], nn.Module]] = {"softmax": lambda: nn.Softmax(1), "log softmax": lambda: nn.LogSoftmax(1)}
 
 
 def staged(rng: Rng) -> Case:

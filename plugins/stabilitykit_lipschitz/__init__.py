@@ -15,8 +15,9 @@ _PUBLIC = {
     "Data": "regions",
     "Network": "network",
     "dense": "network",
+    "Penalty": "penalty",
 }
-__all__ = ["Ball", "Box", "Data", "LipschitzInterval", "Network", "dense", "lipschitz", "verify"]
+__all__ = ["Ball", "Box", "Data", "LipschitzInterval", "Network", "Penalty", "dense", "lipschitz", "verify"]
 
 
 def __getattr__(name: str) -> Any:

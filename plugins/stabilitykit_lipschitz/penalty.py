@@ -30,7 +30,7 @@ MOST_COLUMNS, LEAST_COLUMNS = 16, 4
 
 
 class Penalty:
-    """Called, an upper bound of the l2 Lipschitz constant of ``model`` (in eval mode), differentiable by its parameters.
+    """Called, an upper bound of the l2 Lipschitz constant of ``model`` in eval mode, differentiable by its parameters.
 
         bound = Penalty(net)
         loss = cross_entropy(net(x), y) + 0.01 * bound()

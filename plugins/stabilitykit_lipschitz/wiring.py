@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.func import functional_call, functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from stabilitykit_lipschitz.activations import ACTIVATIONS
-from stabilitykit_lipschitz.copying import evaluation_copy, weights_of
+from stabilitykit_lipschitz.copying import evaluation_copy
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.slopes import Activation
 from stabilitykit_lipschitz.trace import UnsupportedModule, named_arguments
@@ -59,7 +59,6 @@ class Wiring:
                 )
         self.model, self.network = model, network
         self.starts = np.cumsum([1, *network.sizes])
-        # two functions, as functional_call takes hooks and parametrisations into account, make_fx ops only
         copy = evaluation_copy(model)
 
         def run(weights: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
@@ -69,7 +68,13 @@ class Wiring:
         rows.view(len(rows), -1)[self._rows(0)] = torch.eye(network.inputs, dtype=torch.float64)
         self.unit = rows
         with torch.no_grad():
-            graph = make_fx(functionalize(run, remove="mutations"))(self._weights(), rows)
+            try:
+                graph = make_fx(functionalize(run, remove="mutations"))(self._weights(), rows)
+            except Exception as error:  # whatever the module's own code or torch's recording raises
+                raise UnsupportedModule(
+                    f"{type(model).__name__} cannot be recorded as one graph of operations "
+                    f"({' '.join(str(error).split())[:200]}); a penalty needs that"
+                ) from error
             self.graph = _Unfolded(graph, self._replaced)
             first = self()
         for read, known in zip(first, [*(layer.blocks for layer in network.layers), network.outputs]):
@@ -81,9 +86,8 @@ class Wiring:
                     )
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        return {
-            name: w.to("cpu").double() if w.is_floating_point() else w.to("cpu") for name, w in weights_of(self.model)
-        }
+        held = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {name: w.cpu().double() if w.is_floating_point() else w.cpu() for name, w in held.items()}
 
     def _rows(self, state: int) -> slice:
         return slice(int(self.starts[state]), int(self.starts[state + 1]))
@@ -136,15 +140,24 @@ class Wiring:
 
 
 class _Unfolded(fx.Interpreter):
-    """Runs a graph; every op that is an activation goes to ``replaced``."""
+    """Runs a graph; every activation of something that depends on its last input goes to ``replaced``."""
 
     def __init__(self, graph: fx.GraphModule, replaced: Callable[[Any, dict[str, Any]], torch.Tensor]) -> None:
         super().__init__(graph)
+        self.extra_traceback = False
         self.replaced = replaced
+        nodes = list(graph.graph.nodes)
+        moving = {next(n for n in reversed(nodes) if n.op == "placeholder")}
+        for node in nodes:
+            if moving.intersection(node.all_input_nodes):
+                moving.add(node)
+        self.acting = {n for n in moving if n.target in ACTIVATIONS}
 
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if target not in ACTIVATIONS:
-            return super().call_function(target, args, kwargs)
+    def run_node(self, n: fx.Node) -> Any:
+        if n not in self.acting:
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        target: Any = n.target
         out = self.replaced(target, named_arguments(target, args, kwargs))
         more = len(target._schema.returns) - 1
         return (out, *[None] * more) if more else out
