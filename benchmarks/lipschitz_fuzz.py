@@ -161,7 +161,7 @@ def report(done: int, seconds: float, tally: Counter[str], failures: list[str], 
     return "\n".join([*lines, *(f"  {count:7d}  {what}" for what, count in sorted(tally.items()))])
 
 
-def main() -> int:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -170,7 +170,11 @@ def main() -> int:
     parser.add_argument("--region", choices=list(REGIONS))
     parser.add_argument("--state", type=Path, help="JSON file of the counts so far; resumed where it exists")
     parser.add_argument("--weaken", type=float, default=1.0, help="factor on every bound (a check of this check)")
-    args = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    args = parse()
     warnings.filterwarnings("ignore")
     tally: Counter[str] = Counter()
     failures: list[str] = []
@@ -179,7 +183,7 @@ def main() -> int:
     if args.state is not None and args.state.exists():
         kept = json.loads(args.state.read_text())
         if kept["how"] != how:
-            parser.error(f"{args.state} belongs to a run with [seed, family, region, weaken] = {kept['how']}")
+            sys.exit(f"{args.state} belongs to a run with [seed, family, region, weaken] = {kept['how']}")
         first, earlier, failures, tally = kept["done"], kept["seconds"], kept["failures"], Counter(kept["tally"])
     began, told = time.process_time(), time.monotonic()
     for index in [args.only] if args.only is not None else range(first, args.count):

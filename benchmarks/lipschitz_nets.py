@@ -125,7 +125,7 @@ class Wired(nn.Module):
     def exactly(self, x: list[Any]) -> list[Any]:
         states = [x]
         for l, (reads, act) in enumerate(self.plan):
-            z = [mp.mpf(float(b)) for b in self.biases[l]]
+            z = [mp.mpf(b) for b in self.biases[l].tolist()]
             for k in reads:
                 for i, row in enumerate(self.weights[f"{l}_{k}"].tolist()):
                     z[i] += mp.fdot((w, s) for w, s in zip(map(mp.mpf, row), states[k]) if w)
