@@ -16,8 +16,20 @@ _PUBLIC = {
     "Data": "regions",
     "Network": "network",
     "dense": "network",
+    "Penalty": "penalty",
 }
-__all__ = ["Ball", "Box", "Data", "LipschitzInterval", "MarginBounds", "Network", "dense", "lipschitz", "verify"]
+__all__ = [
+    "Ball",
+    "Box",
+    "Data",
+    "LipschitzInterval",
+    "MarginBounds",
+    "Network",
+    "Penalty",
+    "dense",
+    "lipschitz",
+    "verify",
+]
 
 MOVED_BY = ("bf16", "fp16", "int8", "none")
 
