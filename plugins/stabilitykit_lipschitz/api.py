@@ -53,7 +53,8 @@ def lipschitz(
         data: optional inputs (B, ...) from which the search for a large Jacobian starts.
         seconds: work allowed for the upper bound, in nominal processor seconds (2e9 multiplications each), so that
             equal calls give equal results; only cvxpy's solvers are stopped by the clock.
-        search_seconds: work allowed for the lower bound.
+        search_seconds: work allowed for the lower bound, likewise; all of it is used unless the lower bound comes within
+            1e-6 of the upper one, and more never gives a lower value.
 
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
@@ -83,7 +84,8 @@ def lipschitz(
     if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
         found = _no_worse(found, network, whole, per_input, method, tol, solver, seconds, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
-        witness = search(network, region, points, per_input, seed, search_seconds)
+        ceiling = found.bound * network.factor
+        witness = search(network, region, points, per_input, seed, search_seconds, ceiling=ceiling)
     if reading is not None:
         reading.compare(_seen(witness, region, points))
     return _assemble(network, found, witness, per_input)
