@@ -1,13 +1,15 @@
 """Certified solver for LipSDP-Neuron beside cvxpy (Clarabel, SCS), one process each, in one run.
 
-    python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--skip-cvxpy] [--large]
+    python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--skip-cvxpy]
+        [--large] [--lower]
 
 Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise. cvxpy gets the same
 compressed matrix inequality (inputs compressed, dead neurons removed) that ours solves, and is stopped after --limit
 seconds of processor time, so that a busy machine does not stop it early. `wall` is the solver's own time (for ours
 reduction, solution and certificate; for cvxpy building and solving, without its certificate) and `cpu` the processor
 time of the same span, the fairer figure on a busy machine. The upper bound shown is always the certified one; what
-cvxpy "says" is its unproven value relative to our certified bound.
+cvxpy "says" is its unproven value relative to our certified bound. --lower shows instead what the search for a large
+Jacobian finds for more and more nominal seconds (2e9 multiplications each, whatever the load).
 """
 
 from __future__ import annotations
@@ -36,7 +38,15 @@ SMALL = [
     "gelu 784-100-10",
     "leaky 64-64x2-10",
 ]
-LARGE = ["random 784-2048x4-10", "random 784-8192-10", "gelu 784-4096x2-10", "random 784-1024x8-10"]
+LARGE = [
+    "random 784-2048x4-10",
+    "random 784-8192-10",
+    "gelu 784-4096x2-10",
+    "random 784-1024x8-10",
+    "random 100 layers of 100",
+]
+# Nominal seconds of searches for the lower bound.
+BOUGHT = (0.5, 2.0, 10.0, 40.0)
 # cvxpy is not started above this many rows: it needs gigabytes and far more than the limit.
 MOST_ROWS = 330
 
@@ -55,8 +65,9 @@ def network(name: str) -> Any:
     from stabilitykit_lipschitz.network import dense
     from stabilitykit_lipschitz.slopes import named
 
-    if name == "random 20 layers of 40":
-        sizes, kind, activation = [40] * 21 + [10], "random", "relu"
+    if " layers of " in name:
+        kind, count, _, _, width = name.split()
+        sizes, activation = [int(width)] * (int(count) + 1) + [10], "relu"
     else:
         kind, text = name.split()
         sizes, activation = _sizes(text), {"gelu": "gelu", "leaky": "leaky relu"}.get(kind, "relu")
@@ -136,6 +147,17 @@ def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
     }
 
 
+def lower_row(name: str) -> str:
+    """One line of the table of lower bounds."""
+    from stabilitykit_lipschitz.lower import search
+
+    net, cells = network(name), [name]
+    for seconds in BOUGHT:
+        cpu = time.process_time()
+        cells.append(f"{search(net, seconds=seconds).value:.6g} ({time.process_time() - cpu:.2g})")
+    return "| " + " | ".join(cells) + " |"
+
+
 def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dict[str, Any]:
     """`run` in a process of its own; cvxpy's is stopped after `limit` seconds of processor time."""
     threads_env = {
@@ -195,6 +217,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", action="append", help="a network's name; may be repeated")
     parser.add_argument("--large", action="store_true", help="the large networks, ours only, tol 1e-4")
+    parser.add_argument("--lower", action="store_true", help="the lower bound by nominal seconds, in this process")
     parser.add_argument("--skip-cvxpy", action="store_true")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -209,6 +232,12 @@ def main() -> None:
         f"tol {tol:g}, {args.threads} BLAS thread(s), cvxpy stopped after {args.limit:.0f} s of cpu; "
         f"{os.cpu_count()} cores, load average at the start {load:.1f} (wall times suffer above the core count)\n"
     )
+    if args.lower:
+        print("| network | " + " | ".join(f"{s:g} nominal s (cpu s)" for s in BOUGHT) + " |")
+        print("|---" * (len(BOUGHT) + 1) + "|")
+        for name in names:
+            print(lower_row(name), flush=True)
+        return
     print("| network | rows | [realised, certified] | gap to dual | ours s wall / cpu | Clarabel | SCS |")
     print("|---|---|---|---|---|---|---|")
     for name in names:

@@ -1,4 +1,4 @@
-"""A population of inputs that climbs ||J|| for as long as it is let: steering, boundaries crossed one by one, restarts."""
+"""A population of inputs that climbs ||J|| for as long as it is let: steering, single boundaries, restarts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from stabilitykit_lipschitz.ascent import LOOK, direction
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Ball, Box, Region
+from stabilitykit_lipschitz.slopes import Activation
 from stabilitykit_lipschitz.steering import look, pulled
 
 # Inputs that climb at once, fewer where one step of all would take longer than so many multiplications.
@@ -125,7 +126,7 @@ class Population:
         self._charge(6.0 * len(self.x))
         level = int(self.rng.integers(len(network.layers)))
         z, gain, activation = seen.pre[level], seen.gains[level], network.layers[level].activation
-        if gain is None:
+        if gain is None or not isinstance(activation, Activation):
             return self._random()
         edge = float(self.rng.choice(activation.kinks or (0.0,)))
         beyond = 10.0 ** self.rng.uniform(-3.0, 0.0, z.shape) * np.sqrt((z * z).mean(axis=1, keepdims=True))

@@ -1,8 +1,8 @@
 """Where to go from an input so that ||J|| grows: through the slopes of every layer, smoothed over a width.
 
-Of u'J(x)v the slope of neuron i matters by g_i z_i (the cotangent behind it times the tangent before it). How that slope
-changes with the pre-activation is taken as the difference of slopes over a width: for a smooth activation and a small
-width its second derivative, for a kink the pull of a boundary that is as near as the width.
+Of u'J(x)v the slope of neuron i matters by g_i z_i (the cotangent behind it times the tangent before it). How that
+slope changes with the pre-activation is taken as the difference of slopes over a width: for a smooth activation and a
+small width its second derivative, for a kink the pull of a boundary that is as near as the width.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from stabilitykit_lipschitz.slopes import Activation
 class View:
     """A batch of inputs as one unit direction each sees them.
 
-    size: ||J v|| (B,), a realised slope; ahead: (B, n) where u'Jv grows; back: J'u (B, n); pre, gains: per layer (B, N),
-    pre-activations and what a unit more of slope would add to u'Jv (None where slopes are not per neuron).
+    size: ||J v|| (B,), a realised slope; ahead: (B, n) where u'Jv grows; back: J'u (B, n); pre, gains: per layer
+    (B, N), pre-activations and what a unit more of slope would add to u'Jv (None where slopes are not per neuron).
     """
 
     size: np.ndarray
@@ -88,7 +88,7 @@ def _down(
 
 
 def _through(network: Network, slopes: list, sources: list[np.ndarray | None], bent: np.ndarray | None) -> np.ndarray:
-    """The gradient (B, n) of something whose derivatives by the pre-activations are `sources`, by the outputs `bent`."""
+    """The gradient (B, n) of a number whose derivatives by the pre-activations are `sources`, by the outputs `bent`."""
     grads: list = [0.0] * (len(network.layers) + 1)
     if bent is not None:
         for k, c in network.outputs.items():

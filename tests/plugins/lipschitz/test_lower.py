@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from tests.plugins.lipschitz.random_nets import as_scaled, random_network
 
 def _chain(sizes: list[int], activation: str = "relu", seed: int = 0) -> Network:
     rng = np.random.default_rng(seed)
-    weights = [rng.standard_normal((b, a)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:])]
+    weights = [rng.standard_normal((b, a)) / np.sqrt(a) for a, b in pairwise(sizes)]
     return dense(weights, [0.3 * rng.standard_normal(b) for b in sizes[1:]], named(activation))
 
 
