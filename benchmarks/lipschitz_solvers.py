@@ -1,13 +1,15 @@
 """Certified solver for LipSDP-Neuron beside others (Clarabel, SCS, eclipse-nn, the norm product), one run.
 
     python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--solver NAME] [--large]
+        [--alone] [--lower]
 
 Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise. cvxpy gets the same
 compressed matrix inequality (inputs compressed, dead neurons removed) that ours solves, eclipse-nn weights and slopes
 (as float64) as its own interface takes them. All but ours are stopped after --limit seconds of processor time, so that
 a busy machine does not stop them early. `wall` is the solver's own time (for ours reduction, solution and certificate)
 and `cpu` the processor time of the same span, the fairer figure on a busy machine. Our bound is the certified one; what
-another "says" is its unproven value relative to it; where it gives multipliers, they are certified afterwards.
+another "says" is its unproven value relative to it; where it gives multipliers, they are certified afterwards. --lower shows instead
+what the search for a large Jacobian finds for more and more nominal seconds (2e9 multiplications each).
 """
 
 from __future__ import annotations
@@ -43,7 +45,15 @@ SMALL = [
     "gelu 784-100-10",
     "leaky 64-64x2-10",
 ]
-LARGE = ["random 784-2048x4-10", "random 784-8192-10", "gelu 784-4096x2-10", "random 784-1024x8-10"]
+LARGE = [
+    "random 784-2048x4-10",
+    "random 784-8192-10",
+    "gelu 784-4096x2-10",
+    "random 784-1024x8-10",
+    "random 100 layers of 100",
+]
+# Nominal seconds of searches for the lower bound.
+BOUGHT = (0.5, 2.0, 10.0, 40.0)
 # cvxpy is not started above this many rows: it needs gigabytes and far more than the limit.
 MOST_ROWS = 330
 
@@ -62,8 +72,9 @@ def network(name: str) -> Any:
     from stabilitykit_lipschitz.network import dense
     from stabilitykit_lipschitz.slopes import named
 
-    if name == "random 20 layers of 40":
-        sizes, kind, activation = [40] * 21 + [10], "random", "relu"
+    if " layers of " in name:
+        kind, count, _, _, width = name.split()
+        sizes, activation = [int(width)] * (int(count) + 1) + [10], "relu"
     else:
         kind, text = name.split()
         sizes, activation = _sizes(text), {"gelu": "gelu", "leaky": "leaky relu"}.get(kind, "relu")
@@ -124,6 +135,17 @@ def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
     upper, value = constant(problem, certificate), dual_constant(problem, dual)
     lower = search(net, seconds=5.0).value
     return {"rows": problem.rows, "wall": wall, "cpu": cpu, "upper": upper, "dual": value, "rank": rank, "lower": lower}
+
+
+def lower_row(name: str) -> str:
+    """One line of the table of lower bounds."""
+    from stabilitykit_lipschitz.lower import search
+
+    net, cells = network(name), [name]
+    for seconds in BOUGHT:
+        cpu = time.process_time()
+        cells.append(f"{search(net, seconds=seconds).value:.6g} ({time.process_time() - cpu:.2g})")
+    return "| " + " | ".join(cells) + " |"
 
 
 def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dict[str, Any]:
@@ -187,6 +209,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="the large networks, ours only, tol 1e-4")
     parser.add_argument("--solver", action="append", help="one of the others; may be repeated; none: all")
     parser.add_argument("--alone", action="store_true", help="ours only")
+    parser.add_argument("--lower", action="store_true", help="the lower bound by nominal seconds, in this process")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -200,6 +223,12 @@ def main() -> None:
         f"tol {tol:g}, {args.threads} BLAS thread(s), others stopped after {args.limit:.0f} s of cpu; {os.cpu_count()} "
         f"cores, load average at the start {os.getloadavg()[0]:.1f} (wall times suffer above the core count)\n"
     )
+    if args.lower:
+        print("| network | " + " | ".join(f"{s:g} nominal s (cpu s)" for s in BOUGHT) + " |")
+        print("|---" * (len(BOUGHT) + 1) + "|")
+        for name in names:
+            print(lower_row(name), flush=True)
+        return
     for package in ("eclipse_nn", "auto_LiRPA"):
         if solvers and why_not(package):
             print(f"{package} does not import here: {why_not(package)}.\n")

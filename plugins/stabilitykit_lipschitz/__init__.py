@@ -64,7 +64,8 @@ def stabilitykit_properties() -> list[Component]:
                 Option("norm", "str", "2", "norm of the state; outputs are measured in l2", choices=("2", "inf")),
                 Option("tol", "float", 1e-4, "relative accuracy asked of the bound", minimum=1e-9, maximum=1.0),
                 Option("solver", "str", "CLARABEL", "for method=cvxpy", choices=("CLARABEL", "SCS")),
-                Option("seconds", "float", 60.0, "time allowed per readout", minimum=0.1),
+                Option("seconds", "float", 60.0, "work for the upper bound, in nominal processor seconds", minimum=0.1),
+                Option("search_seconds", "float", 2.0, "work for the lower bound (more: never lower)", minimum=0.01),
             ),
         ),
         Component(

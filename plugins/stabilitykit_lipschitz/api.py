@@ -22,6 +22,8 @@ from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, o
 if TYPE_CHECKING:
     from stabilitykit_lipschitz.extract import Reading
 
+# Status of a certificate whose multipliers had to be damped.
+REPAIRED = "repaired"
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
 
 
@@ -53,7 +55,8 @@ def lipschitz(
         data: optional inputs (B, ...) from which the search for a large Jacobian starts.
         seconds: work allowed for the upper bound, in nominal processor seconds (2e9 multiplications each), so that
             equal calls give equal results; only cvxpy's solvers are stopped by the clock.
-        search_seconds: work allowed for the lower bound.
+        search_seconds: work allowed for the lower bound, likewise; all of it is used unless the lower bound comes
+            within 1e-6 of the upper one, and more never gives a lower value.
 
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
@@ -83,7 +86,8 @@ def lipschitz(
     if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
         found = _no_worse(found, network, whole, per_input, method, tol, solver, seconds, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
-        witness = search(network, region, points, per_input, seed, search_seconds)
+        ceiling = found.bound * network.factor
+        witness = search(network, region, points, per_input, seed, search_seconds, ceiling=ceiling)
     if reading is not None:
         reading.compare(_seen(witness, region, points))
     return _assemble(network, found, witness, per_input)
@@ -165,14 +169,19 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
         found = _by_cvxpy(problem, network, solver, tol, seconds)
     else:
         found = solve_certified(problem, tol, seconds, seed)
+    coarser = None
+    if method in ("auto", "sdp") and (found is None or found[3] == REPAIRED):
+        coarser = _layer_form(network, per_input, tol, seconds, seed)
     if found is None:
-        return Upper(
+        return coarser or Upper(
             product_bound(network, per_input),
             "product",
             notes=("no matrix certificate could be proven; the norm product is reported instead",),
         )
     certificate, dual, rank, status = found
     bound = constant(problem, certificate)
+    if coarser is not None and coarser.bound < bound:
+        return coarser
     name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
     multipliers = original_multipliers(network, problem, certificate)
     mu = original_mu(network, problem, certificate) if per_input else None
@@ -186,6 +195,15 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
         mu,
         _ldexp(certificate.squared, 2 * problem.exponent),
     )
+
+
+def _layer_form(network: Network, per_input: bool, tol: float, seconds: float, seed: int) -> Upper | None:
+    """The bound with one multiplier per layer, which is found where time is short; None where that fails as well."""
+    found = _upper(network, per_input, "layer", tol, "", seconds, seed)
+    if found.method != "layer":
+        return None
+    found.notes = (*found.notes, "out of work before one multiplier per neuron was proven: one per layer")
+    return found
 
 
 def _no_worse(found: Upper, local: Network, whole: Network, per_input: bool, *how: Any) -> Upper:
@@ -219,7 +237,7 @@ def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> 
     if best is None:
         # out of time before the multipliers were feasible: damp them until some proof exists
         certificate = repaired(problem, solution.mu, solution.t)
-        best = None if certificate is None else (certificate, solution.dual, solution.rank, "repaired")
+        best = None if certificate is None else (certificate, solution.dual, solution.rank, REPAIRED)
     return best
 
 

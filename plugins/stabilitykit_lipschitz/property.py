@@ -55,9 +55,16 @@ class Lipschitz(Property):
     name = "lipschitz"
 
     def __init__(
-        self, method: str = "auto", norm: str = "2", tol: float = 1e-4, solver: str = "CLARABEL", seconds: float = 60.0
+        self,
+        method: str = "auto",
+        norm: str = "2",
+        tol: float = 1e-4,
+        solver: str = "CLARABEL",
+        seconds: float = 60.0,
+        search_seconds: float = 2.0,
     ) -> None:
         self.method, self.norm, self.tol, self.solver, self.seconds = method, norm, tol, solver, seconds
+        self.search_seconds = search_seconds
 
     def evaluate(self, context: Context) -> PropertyResult:
         """``lipschitz`` (logits) and ``lipschitz.probabilities`` (softmax of g): upper bounds with their intervals,
@@ -99,6 +106,7 @@ class Lipschitz(Property):
             self.tol,
             solver=self.solver,
             seconds=self.seconds,
+            search_seconds=self.search_seconds,
             data=states if len(states) else None,
             seed=context.seed,
         )
@@ -106,7 +114,8 @@ class Lipschitz(Property):
             raise ValueError("; ".join(interval.notes))
         if not len(states):
             states = seeds.of(number)[0]
-        softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, 1.0)
+        half = 0.5 * self.search_seconds
+        softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, half)
         return _Bounded(depths, network.hidden, region, interval, softmax, everywhere)
 
     def _result(self, context: Context, bounded: list[_Bounded], unbounded: list[_Unbounded]) -> PropertyResult:
