@@ -9,6 +9,8 @@ from stabilitykit import Component, Option, ReportSection, hookimpl
 _PUBLIC = {
     "lipschitz": "api",
     "verify": "api",
+    "LocalBounds": "local",
+    "lipschitz_local": "local",
     "LipschitzInterval": "interval",
     "Ball": "regions",
     "Box": "regions",
@@ -16,7 +18,18 @@ _PUBLIC = {
     "Network": "network",
     "dense": "network",
 }
-__all__ = ["Ball", "Box", "Data", "LipschitzInterval", "Network", "dense", "lipschitz", "verify"]
+__all__ = [
+    "Ball",
+    "Box",
+    "Data",
+    "LipschitzInterval",
+    "LocalBounds",
+    "Network",
+    "dense",
+    "lipschitz",
+    "lipschitz_local",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

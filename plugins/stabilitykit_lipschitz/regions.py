@@ -10,7 +10,8 @@ import numpy as np
 from stabilitykit_lipschitz.affine import UNDERFLOW, Form, activated, affine, row_norms
 from stabilitykit_lipschitz.network import Layer, Network
 from stabilitykit_lipschitz.normalisation import Normalisation
-from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma, norm_bound
+from stabilitykit_lipschitz.norms import spectral
+from stabilitykit_lipschitz.rounding import UNIT, gamma
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def tighten(network: Network, region: Region | None, norm: Norm | None = None) -
     low, high = region.box()
     if len(low) != network.inputs:
         raise ValueError(f"region has {len(low)} coordinates; expected {network.inputs}, the size of one input")
-    return network.with_slopes(_propagate(network, region, low, high, norm or _norm))
+    return network.with_slopes(_propagate(network, region, low, high, norm or spectral))
 
 
 def _refusal(layer: Layer) -> str:
@@ -219,11 +220,6 @@ def _propagate(network: Network, region: Region, low: np.ndarray, high: np.ndarr
         steepest = float(np.maximum(np.abs(alpha), np.abs(beta)).max(initial=0.0))
         gains.append(steepest * sum((norm(w) + errors[k]) * gains[k] for k, w in layer.blocks.items()) * (1 + 1e-14))
     return slopes
-
-
-def _norm(w: np.ndarray) -> float:
-    """The spectral norm's bound where it is cheap, the Frobenius norm elsewhere."""
-    return norm_bound(w) if min(w.shape) <= 1024 else frobenius(w)
 
 
 def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:
