@@ -130,7 +130,7 @@ def test_a_linear_piece_has_exactly_its_jacobians_norm() -> None:
     x = torch.randn(12, dtype=torch.float64)
     jacobian_ = torch.autograd.functional.jacobian(model, x)
     truth = float(torch.linalg.matrix_norm(jacobian_, 2))
-    first, middle = model[0](x), model[2](model[1](model[0](x)))
+    first, middle = model[0](x).detach(), model[2](model[1](model[0](x))).detach()
     steep = [float(torch.linalg.matrix_norm(model[i].weight.detach(), 2)) for i in (0, 2)]
     # no kink is this near: pre-activations move by at most these norms
     radius = min(float(first.abs().min()) / steep[0], float(middle.abs().min()) / (steep[0] * steep[1])) * 0.99
@@ -147,7 +147,7 @@ def test_an_activation_is_within_its_band(name: str, a: float, width: float, see
     assert (off <= away + error + 1e-13).all()
     # away shrinks like the square of the width: straight lines fit narrow intervals
     if not activation.kinks:
-        assert away[0] <= width * width
+        assert away[0] <= width * width + 1e-11 * width  # slopes are rounded outward by 1e-12
 
 
 def test_affine_forms_contain_what_the_network_computes() -> None:
