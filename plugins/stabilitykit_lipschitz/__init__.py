@@ -9,6 +9,8 @@ from stabilitykit import Component, Option, ReportSection, hookimpl
 _PUBLIC = {
     "lipschitz": "api",
     "verify": "api",
+    "LocalBounds": "local",
+    "lipschitz_local": "local",
     "LipschitzInterval": "interval",
     "MarginBounds": "margins",
     "Ball": "regions",
@@ -23,11 +25,13 @@ __all__ = [
     "Box",
     "Data",
     "LipschitzInterval",
+    "LocalBounds",
     "MarginBounds",
     "Network",
     "Penalty",
     "dense",
     "lipschitz",
+    "lipschitz_local",
     "verify",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
-from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, tighten
-from stabilitykit_lipschitz.rounding import gamma
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Norm, Region, tighten
+from stabilitykit_lipschitz.rounding import gamma, norm_bound
 from stabilitykit_lipschitz.solver import solve
 from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, original_multipliers
 
@@ -61,7 +62,7 @@ def lipschitz(
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
     """
-    per_input = _is_infinity(norm)
+    per_input = is_infinity(norm)
     if method == "network":
         raise ValueError(
             "LipSDP-Network's coupled multipliers are not valid: they fall below the true constant on "
@@ -71,29 +72,29 @@ def lipschitz(
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     if not tol > 0:
         raise ValueError(f"tol = {tol}; expected a positive relative tolerance")
-    reading = None if isinstance(model, Network) else _read(model, input_shape)
+    reading = None if isinstance(model, Network) else read(model, input_shape)
     network = model if reading is None else reading.network
-    _finite(network)
+    check_finite(network)
     whole, network = network, tighten(network, region)
     if data is None and isinstance(region, Data):
         data = region.inputs
-    points = None if data is None else _as_array(data)
+    points = None if data is None else as_array(data)
     if method == "exact":
         from stabilitykit_lipschitz.exact import exact_constant
 
         return exact_constant(network, region, points, per_input, tol, seconds, seed)
-    found = _upper(network, per_input, method, tol, solver, seconds, seed)
+    found = upper(network, per_input, method, tol, solver, seconds, seed)
     if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
         found = _no_worse(found, network, whole, per_input, method, tol, solver, seconds, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
         ceiling = found.bound * network.factor
         witness = search(network, region, points, per_input, seed, search_seconds, ceiling=ceiling)
     if reading is not None:
-        reading.compare(_seen(witness, region, points))
-    return _assemble(network, found, witness, per_input)
+        reading.compare(seen(witness, region, points))
+    return assemble(network, found, witness, per_input)
 
 
-def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:
+def seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:
     """Inputs that matter to the caller: the witness, some of the region, some of the data, (B, n)."""
     rows = [witness.x[None]]
     if isinstance(region, (Ball, Box)):
@@ -103,7 +104,7 @@ def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> n
     return np.concatenate(rows)
 
 
-def _is_infinity(norm: float | str) -> bool:
+def is_infinity(norm: float | str) -> bool:
     if norm in (2, 2.0, "2"):
         return False
     if norm in ("inf", float("inf")):
@@ -111,19 +112,19 @@ def _is_infinity(norm: float | str) -> bool:
     raise ValueError(f"norm = {norm!r}; expected 2 or inf (the norm of the input)")
 
 
-def _read(model: Any, input_shape: tuple[int, ...] | None) -> Reading:
+def read(model: Any, input_shape: tuple[int, ...] | None) -> Reading:
     from stabilitykit_lipschitz.extract import Reading
 
     return Reading(model, input_shape)
 
 
-def _as_array(data: Any) -> np.ndarray:
+def as_array(data: Any) -> np.ndarray:
     if hasattr(data, "detach"):
         data = data.detach().cpu().double().numpy()
     return np.asarray(data, dtype=np.float64)
 
 
-def _finite(network: Network) -> None:
+def check_finite(network: Network) -> None:
     for layer in network.layers:
         for w in [*layer.blocks.values(), layer.bias]:
             if not np.isfinite(w).all():
@@ -152,14 +153,35 @@ class Upper:
         self.multipliers, self.mu, self.notes = multipliers or [], mu, notes
         self.rho = rho
 
+    def noting(self, note: str) -> Upper:
+        """The same proof, with one more remark."""
+        found = copy(self)
+        found.notes = (*(n for n in self.notes if n != note), note)
+        return found
 
-def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float, seed: int) -> Upper:
+    def raised(self, bound: float, note: str) -> Upper:
+        """A larger bound, which the same proof holds all the more."""
+        found = self.noting(note)
+        found.bound = bound
+        return found
+
+
+def upper(
+    network: Network,
+    per_input: bool,
+    method: str,
+    tol: float,
+    solver: str,
+    seconds: float,
+    seed: int,
+    norm: Norm = norm_bound,
+) -> Upper:
     steep = [layer for layer in network.layers if not np.isfinite([layer.alpha, layer.beta]).all()]
     if steep:
         reason = f"{steep[0].activation.name} at {steep[0].name!r} has no largest slope: it jumps or grows ever steeper"
         return Upper(math.inf, "unbounded", notes=(reason,))
     if method == "product":
-        return Upper(product_bound(network, per_input), "product")
+        return product_of(network, per_input, norm)
     parts, outputs, errors = substitute(network, method == "layer")
     slack = fold_slack(network, errors, per_input)
     problem = prepare(network, per_input, method == "layer", slack, (parts, outputs))
@@ -174,7 +196,7 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
         coarser = _layer_form(network, per_input, tol, seconds, seed)
     if found is None:
         return coarser or Upper(
-            product_bound(network, per_input),
+            product_bound(network, per_input, norm),
             "product",
             notes=("no matrix certificate could be proven; the norm product is reported instead",),
         )
@@ -199,19 +221,35 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
 
 def _layer_form(network: Network, per_input: bool, tol: float, seconds: float, seed: int) -> Upper | None:
     """The bound with one multiplier per layer, which is found where time is short; None where that fails as well."""
-    found = _upper(network, per_input, "layer", tol, "", seconds, seed)
+    found = upper(network, per_input, "layer", tol, "", seconds, seed)
     if found.method != "layer":
         return None
     found.notes = (*found.notes, "out of work before one multiplier per neuron was proven: one per layer")
     return found
 
 
-def _no_worse(found: Upper, local: Network, whole: Network, per_input: bool, *how: Any) -> Upper:
-    """A local bound that is above neither the norm product nor the global bound."""
-    product = product_bound(local, per_input)
-    if product < found.bound:
-        found = Upper(product, "product")
-    everywhere = _upper(whole, per_input, *how)
+def product_of(network: Network, per_input: bool, norm: Norm = norm_bound) -> Upper:
+    """The norm product; norm: any upper bound of the spectral norm."""
+    return Upper(product_bound(network, per_input, norm), "product")
+
+
+def with_layers(found: Upper, network: Network, per_input: bool, method: str, tol: float, *how: Any) -> Upper:
+    """LipSDP-Layer's bound in place of ``found``, if that is smaller: only where the solver did not get to ``tol``, as
+    its optimum is never below LipSDP-Neuron's."""
+    if method not in ("auto", "sdp") or found.bound <= found.dual * (1.0 + 2.0 * tol):
+        return found
+    layers = upper(network, per_input, "layer", tol, *how)
+    return layers if layers.bound < found.bound else found
+
+
+def _no_worse(found: Upper, local: Network, whole: Network, per_input: bool, method: str, *how: Any) -> Upper:
+    """A local bound that is above neither the norm product, LipSDP-Layer where there was no time for more, nor the
+    global bound."""
+    found = with_layers(found, local, per_input, method, *how)
+    product = product_of(local, per_input)
+    if product.bound < found.bound:
+        found = product
+    everywhere = upper(whole, per_input, method, *how)
     if everywhere.bound < found.bound:
         everywhere.notes = (*everywhere.notes, "the global bound, which is below the local one")
         return everywhere
@@ -286,8 +324,8 @@ def verify(
     Arguments as returned by `lipschitz` (multipliers per hidden layer, rho, input_multipliers for norm=inf) for the
     same model and region. No solver runs. Errors: ValueError for multipliers of another shape than the model's layers.
     """
-    per_input = _is_infinity(norm)
-    whole = model if isinstance(model, Network) else _read(model, input_shape).network
+    per_input = is_infinity(norm)
+    whole = model if isinstance(model, Network) else read(model, input_shape).network
     network = tighten(whole, region)
     given = [np.shape(t) for t in multipliers]
     if given != [(layer.size,) for layer in network.layers]:
@@ -335,7 +373,7 @@ def _pinned(network: Network) -> list[np.ndarray]:
     return [np.full(layer.size, np.inf) for layer in network.layers]
 
 
-def _assemble(network: Network, found: Upper, witness: Witness, per_input: bool) -> LipschitzInterval:
+def assemble(network: Network, found: Upper, witness: Witness, per_input: bool) -> LipschitzInterval:
     factor = network.factor
     upper = found.bound * factor * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
     return LipschitzInterval(
