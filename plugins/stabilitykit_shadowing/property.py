@@ -60,7 +60,8 @@ class Shadowing(Property):
     def evaluate(self, context: Context) -> PropertyResult:
         """Measurements ``Sh_profile``, ``Sh_paper``, ``Sh_best`` (estimates), ``Sh_all.lower`` and ``.upper`` (bounds
         of s(eps)/eps at Sh_profile's eps over all sample pseudo-orbits), ``Sh_exact`` (it, exactly), ``eps.*``,
-        ``delta.*``, with ``chains`` ``Sh_chain.*``; tables ``profile``, ``bracket``, ``constants``, ``orbits``, ``exact``."""
+        ``delta.*``, with ``chains`` ``Sh_chain.*``; tables ``profile``, ``bracket``, ``constants``, ``orbits``,
+        ``exact``."""
         trajectory = context.trajectory
         values = trajectory.values
         if values.shape[1] < 2:

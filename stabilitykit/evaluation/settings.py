@@ -12,7 +12,6 @@ from stabilitykit.base.errors import UsageProblem
 from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.renamed import check_class_names
 
-
 LATER = ("class_names", "probe_steps")
 """Settings that are younger than run.json: runs without them look as they did before."""
 

@@ -82,9 +82,9 @@ def test_so_many_steps_are_the_first_of_a_longer_training(steps):
     model, dataset = TinyModel(), TinyDataset()  # 3 batches: 4 steps end within the second pass
     found = fitted(model, dataset, epochs=1, steps=steps, batch_size=4)
     expected = by_hand(model, dataset, INDICES, epochs=2, batch_size=4, seed=5, steps=steps)
-    for probe, (weight, bias) in zip(found.probes, expected):
-        np.testing.assert_allclose(probe.weight.numpy(), weight.numpy(), rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(probe.bias.numpy(), bias.numpy(), rtol=1e-3, atol=1e-6)
+    for one, (weight, bias) in zip(found.probes, expected):
+        np.testing.assert_allclose(one.weight.numpy(), weight.numpy(), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(one.bias.numpy(), bias.numpy(), rtol=1e-3, atol=1e-6)
     assert fitted(model, dataset, epochs=9, steps=6).fingerprint() == fitted(model, dataset, epochs=2).fingerprint()
 
 

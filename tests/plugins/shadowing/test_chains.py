@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from stabilitykit_shadowing.chains import first_block_chains, measured
+from stabilitykit_shadowing.chains import first_block_chains
 from stabilitykit_shadowing.property import Shadowing
 
 from stabilitykit.base.results import Kind
