@@ -62,11 +62,13 @@ class Wanted:
 
 
 def measured(wanted: Sequence[Wanted], given: argparse.Namespace) -> tuple[dict[Wanted, Path], list[str]]:
-    """The run folders, made where they are not there yet, and what failed in words."""
+    """The run folders, made where they are not there yet (``--finished``: left out), and what failed in words."""
     folders, failures = {}, []
     started, made = time.monotonic(), 0
     for number, one in enumerate(wanted, 1):
         folder = one.folder(given.runs)
+        if given.finished and not complete(folder):
+            continue
         if not complete(folder):
             left = (time.monotonic() - started) / made * (len(wanted) - number + 1) if made else None
             about = "" if left is None else f", about {left / 60:.0f} min left"

@@ -9,7 +9,7 @@ from paper_values import MODELS
 
 QUICK = {
     "only": ["mnist_r18", "cifar_r18"],
-    "seeds": [0, 1],
+    "seeds": [0],
     "epochs": 2,
     "train_limit": 400,
     "limit": 200,
@@ -55,6 +55,7 @@ def arguments(given: list[str] | None = None, description: str = "") -> argparse
     parser.add_argument("--steps", nargs="+", type=int, default=[125, 500, 2500], help="probe steps of --dependence")
     parser.add_argument("--dependence-limit", type=int, default=2000, help="test images of --dependence")
     parser.add_argument("--dependence-images", type=int, default=10000, help="training images of its probes")
+    parser.add_argument("--finished", action="store_true", help="write what is measured so far, and measure no more")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "results")
     parser.add_argument(

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         more, failed = measured(runs_wanted(trained, snapshots(given.snapshots, given.only, given.seeds), given), given)
         failures += failed
         papers = [paper_row(name) for name in MODELS if any(net.name == name for net in trained)]
-        tables["dependence"] = in_order([*dependence(more), *papers])
+        tables["dependence"] = in_order([*dependence({**runs, **more}), *papers])
     shown = first_seed(runs)
     tables["table_3"] = table_3(shown, {name: class_names(name, given) for name in shown})
     tables["tables_4_5"] = tables_4_5(shown, given.out)
