@@ -10,8 +10,8 @@ from stabilitykit_shadowing import exact_device
 import stabilitykit
 from stabilitykit.evaluation import evaluate as evaluation
 from stabilitykit.review import verify as verification
-from stabilitykit.search.device import nearest, pairs
 from stabilitykit.search import device_of_searches
+from stabilitykit.search.device import nearest, pairs
 
 
 def results(folder):
