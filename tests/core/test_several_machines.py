@@ -37,9 +37,7 @@ def test_two_machines_give_the_answer_of_one(tmp_path):
     evaluate += ["--quiet", "--no-cache", "-o"]
     subprocess.run([sys.executable, *evaluate, "alone"], cwd=tmp_path, check=True, capture_output=True, timeout=TIMEOUT)
     port = free_port()
-    two = ends(
-        [group(r, port, [*evaluate, "both"], tmp_path, STABILITYKIT_DISTRIBUTED_TRAFFIC="1") for r in range(2)]
-    )
+    two = ends([group(r, port, [*evaluate, "both"], tmp_path, STABILITYKIT_DISTRIBUTED_TRAFFIC="1") for r in range(2)])
     for number, (_, errors, code) in enumerate(two):
         assert code == 0, errors[-2000:]
         # Half of 64 trajectories of 9 depths and 10 classes in float32, and the answers of the searches.
