@@ -89,7 +89,7 @@ def _lines(pairs: Mapping[Key, Mapping[str, Sequence[Any]]]) -> Iterator[Sequenc
 
 
 def _cells(values: Sequence[Any]) -> Sequence[Any]:
-    """A column as the writer takes it: numbers as they are, for it writes all their digits; a name is looked at once."""
+    """A column as the writer takes it: numbers stay, for it writes all their digits; a name is looked at once."""
     if not any(issubclass(kind, str) for kind in set(map(type, values))):
         return values
     known = {value: safe_cell(value) for value in set(values) if isinstance(value, str)}
