@@ -6,6 +6,7 @@ import atexit
 import datetime
 import os
 import pickle
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -157,7 +158,9 @@ def _guarded(action: Any) -> None:
     try:
         action()
     except (RuntimeError, ValueError, ConnectionError) as error:
+        # What the library says goes on with advice, and begins with a place in its source.
+        reason = re.sub(r"\[/[^]]*\] ", "", describe(error)).partition(". ")[0]
         raise StabilityKitError(
-            f"another process of this run died or cannot be reached ({describe(error)}); "
+            f"another process of this run died or cannot be reached ({reason}); "
             "finished cells are valid, --resume goes on from there"
         ) from error
