@@ -114,7 +114,8 @@ def main() -> None:
         given.write.parent.mkdir(parents=True, exist_ok=True)
         given.write.write_text(
             f"# Two machines over loopback\n\n`{command}`. Model: 8 D K N / 2 bytes of trajectory; the rest are "
-            "answers and messages of the run.\n\n| images | rank | sent | received | model | sent / model | wall s | load |\n"
+            "answers and messages of the run.\n\n"
+            "| images | rank | sent | received | model | sent / model | wall s | load |\n"
             "|---:|---:|---:|---:|---:|---:|---:|---:|\n" + "\n".join(rows) + f"\n\nA killed rank: {message}\n"
         )
 
