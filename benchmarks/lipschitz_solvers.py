@@ -8,8 +8,9 @@ compressed matrix inequality (inputs compressed, dead neurons removed) that ours
 (as float64) as its own interface takes them. All but ours are stopped after --limit seconds of processor time, so that
 a busy machine does not stop them early. `wall` is the solver's own time (for ours reduction, solution and certificate)
 and `cpu` the processor time of the same span, the fairer figure on a busy machine. Our bound is the certified one; what
-another "says" is its unproven value relative to it; where it gives multipliers, they are certified afterwards. --lower shows instead
-what the search for a large Jacobian finds for more and more nominal seconds (2e9 multiplications each).
+another "says" is its unproven value relative to it; where it gives multipliers, they are certified afterwards.
+--lower shows instead what the search for a large Jacobian finds for more and more nominal seconds (2e9 multiplications
+each).
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from stabilitykit.plugins.listening import Event
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import Cell, RunFolder, load_run, measurement_rows
 from stabilitykit.runs.recorder import FolderRecorder, KeepingRecorder, Recorder
+from stabilitykit.search.device.where import searchable, searching_on
 
 if TYPE_CHECKING:
     import pandas
@@ -247,7 +248,8 @@ def evaluate(
             watch().lost,
             announcing,
         )
-        job.run()
+        with searching_on(searchable(target.type, target.index)):
+            job.run()
     if announcing is not None:
         announcing.tell(Event.of_run([cell.to_json() for cell in records.cells], records.content(), records.path))
     return Run(records.cells, records.path, records.content(), records.decisions, records.pictures)
