@@ -320,11 +320,7 @@ DYNAMICS += _of(
     "core/test_lens.py",
     ("worse = not losses[0, t] < losses[1, t]", "worse = False", "a lens worse than the head is kept"),
     ("            parameter.requires_grad_(True)\n", "            pass\n", "the network stays frozen"),
-    (
-        "batch.final.log_softmax(dim=1)\n        for t",
-        "batch.final\n        for t",
-        "the target is no distribution",
-    ),
+    ("batch.final.log_softmax(dim=1)\n        for t", "batch.final\n        for t", "the target is no distribution"),
 )
 DYNAMICS += _of(
     "stabilitykit/dynamics/lowprecision.py",
