@@ -15,9 +15,8 @@ WHY = {
     "all pseudo-orbits of the sample the exact constant is far lower",
     LIPSCHITZ: "the head's norm is that of an untrained linear layer, whatever it learnt; a probe's grows with its "
     "steps, so the column tells how long the paper's layers were trained",
-    TOPOLOGICAL: "a quotient of the two columns before it, and as uncertain as both (and blind to the size of eps and delta); the "
-    " prose multiplies, the table "
-    "divides",
+    TOPOLOGICAL: "a quotient of the two columns before it, and as uncertain as both (and blind to the size of eps and "
+    "delta); the prose multiplies, the table divides",
 }
 
 
