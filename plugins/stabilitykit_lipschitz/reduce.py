@@ -163,8 +163,8 @@ def _restrict(parts: list[Part], outputs: dict[int, np.ndarray], level: int, kee
 
 
 SCALES = (
-    "the layers' scales multiply to more or less than float64 holds; rescale the network's weights (for instance divide "
-    "one layer by its norm)"
+    "the layers' scales multiply to more or less than float64 holds; rescale the network's weights (for instance "
+    "divide one layer by its norm)"
 )
 
 
