@@ -225,7 +225,7 @@ def test_lipschitz_per_depth_is_drawn_for_probes(run_folder):
 
 
 def test_certified_radii_have_a_curve_per_depth_and_what_formats_move(run_folder, page):
-    html = section(page, "certified_radius")
+    html = section(page, "certified-radius")
     found = result(run_folder, "certified_radius")
     assert html.count("<svg") == 1 and "x % of decisions provably survive a state error of r." in html
     svg = html[html.index("<svg") : html.index("</svg>")]

@@ -35,6 +35,8 @@ def screened(monkeypatch):
         calls.append(arguments)
         return search_screen(*arguments)
 
+    for module in (layer, join):
+        monkeypatch.setattr(module, "griddable", lambda search: False)
     monkeypatch.setattr(join, "MOST_CANDIDATES", -1)
     monkeypatch.setattr(layer, "CHEAP_CANDIDATES", -1)
     monkeypatch.setattr(layer, "LOOSE_CANDIDATES", np.inf)
