@@ -43,12 +43,12 @@ class Reading:
             raise TypeError(
                 f"expected a torch.nn.Module or a stabilitykit_lipschitz.Network, got {type(model).__name__}"
             )
-        shape = tuple(input_shape) if input_shape is not None else _guess_shape(model)
+        shape = tuple(input_shape) if input_shape is not None else guess_shape(model)
         self.name, self.shape = type(model).__name__, shape
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((len(SCALES), *shape)) * np.reshape(SCALES, (-1, *[1] * len(shape)))
         self.seeds = itertools.count(1)  # noise from a generator must not repeat from pass to pass
-        with _undisturbed(next(self.seeds)):
+        with undisturbed(next(self.seeds)):
             self.copy = evaluation_copy(model)
             self.network = self._trace(torch.from_numpy(rows), storages(model))
         more = rng.standard_normal((2 * len(SCALES), *shape)) * np.reshape(SCALES * 2, (-1, *[1] * len(shape)))
@@ -99,7 +99,7 @@ class Reading:
         x = np.asarray(inputs, dtype=np.float64).reshape(-1, *self.shape)[:MOST]
         if not len(x):
             return
-        with _undisturbed(next(self.seeds)), InDouble():
+        with undisturbed(next(self.seeds)), InDouble():
             try:
                 real, slope = self._differentiated(torch.tensor(x))
             except Exception as error:
@@ -155,7 +155,7 @@ def extract(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Net
 
 
 @contextmanager
-def _undisturbed(seed: int) -> Iterator[None]:
+def undisturbed(seed: int) -> Iterator[None]:
     """No gradients, no autocast, no compilation; random numbers by ``seed``, their generators end as they began."""
     python, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -175,7 +175,7 @@ def _undisturbed(seed: int) -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
-def _guess_shape(root: nn.Module) -> tuple[int, ...]:
+def guess_shape(root: nn.Module) -> tuple[int, ...]:
     for module in root.modules():
         if isinstance(module, nn.LazyLinear):
             break

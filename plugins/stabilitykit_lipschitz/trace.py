@@ -133,6 +133,8 @@ class Trace(TorchDispatchMode):
     module it was copied from, which must not be reached. rules, functions: what aten ops and whole functions do.
     """
 
+    algebra: Any = folding  # how values are combined: affine maps here, gains in `layerwise`
+
     def __init__(
         self, rows: torch.Tensor, names: dict[int, str], outside: set[int], rules: Rules, functions: Functions
     ) -> None:
@@ -148,7 +150,7 @@ class Trace(TorchDispatchMode):
         self.largest = np.abs(self.states[0]).max(1, initial=0.0)[:, None]
         shape = tuple(rows.shape[1:])
         with torch._C._DisableTorchDispatch():
-            self.input = self.place(folding.of_state(0, (prod(shape),)), rows, tuple(rows.shape))
+            self.input = self.place(self.algebra.of_state(0, (prod(shape),)), rows, tuple(rows.shape))
 
     # -- entry points --------------------------------------------------------------------------------------------
 
@@ -268,7 +270,7 @@ class Trace(TorchDispatchMode):
         rows, perm = self.order(index, traced.held.size)
         value = traced.held.value
         if len(rows) != value.size or not (rows == np.arange(value.size)).all():
-            value = folding.gather(rows, value, (len(rows),))
+            value = self.algebra.gather(rows, value, (len(rows),))
         return value, perm
 
     def sample(self, traced: Traced) -> torch.Tensor:
@@ -296,7 +298,7 @@ class Trace(TorchDispatchMode):
 
     def opaque(self, like: torch.Tensor, reason: str) -> Traced:
         """A result that no rule may read."""
-        cell = Cell(folding.constant(np.zeros(like.numel())), like.reshape(-1).double(), reason)
+        cell = Cell(self.algebra.constant(np.zeros(like.numel())), like.reshape(-1).double(), reason)
         return Traced(cell, torch.arange(like.numel()).reshape(like.shape), self)
 
     def write(self, target: Traced, source: Traced) -> None:
@@ -313,7 +315,7 @@ class Trace(TorchDispatchMode):
         else:
             order = np.arange(cell.size)
             order[rows] = cell.size + np.arange(len(rows))
-            cell.value = folding.stack([cell.value, value], order, (cell.size,))
+            cell.value = self.algebra.stack([cell.value, value], order, (cell.size,))
         new = cell.sample.clone()
         new[target.positions] = self.sample(source).expand(target.shape)
         cell.sample = new
@@ -342,13 +344,7 @@ class Trace(TorchDispatchMode):
 
     def layer(self, activation: Activation | Normalisation, value: Affine, result: np.ndarray) -> Affine:
         """The new state; result: torch's values (B, N), compared with the activation's own."""
-        z = self.predicted(value)[0]
-        with np.errstate(all="ignore"):
-            expected = activation.value(z)
-            wrong = np.abs(expected - result) > 1e-9 * (np.abs(z) + np.abs(result)) + activation.blur
-            wrong &= np.isfinite(expected) & np.isfinite(result)
-        if wrong.any():
-            self.refuse(f"does not compute what {activation.name} computes")
+        self.agree(activation, self.predicted(value)[0], result)
         size, level, name = value.size, len(self.layers) + 1, self._module() or activation.name
         shared = isinstance(activation, Normalisation)
         if isinstance(activation, Normalisation):
@@ -362,6 +358,15 @@ class Trace(TorchDispatchMode):
             self.errors[level, state] = error
         self.states.append(result.copy())
         return folding.of_state(level, (size,))
+
+    def agree(self, activation: Activation | Normalisation, z: np.ndarray, result: np.ndarray) -> None:
+        """Refuses where torch's ``result`` at ``z`` (both (B, N)) is not the activation's."""
+        with np.errstate(all="ignore"):
+            expected = activation.value(z)
+            wrong = np.abs(expected - result) > 1e-9 * (np.abs(z) + np.abs(result)) + activation.blur
+            wrong &= np.isfinite(expected) & np.isfinite(result)
+        if wrong.any():
+            self.refuse(f"does not compute what {activation.name} computes")
 
     def predicted(self, value: Affine) -> tuple[np.ndarray, np.ndarray]:
         """(value at the sample rows (B, n), the size of the terms it is summed from)."""

@@ -1,0 +1,194 @@
+"""Linear maps by their norms: what a layer-wise bound needs of a matrix, without the matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from stabilitykit_lipschitz import pairs, spectral
+from stabilitykit_lipschitz.rounding import gamma
+
+
+class Linear(Protocol):
+    """norms: (3, 3), see `pairs`."""
+
+    @property
+    def norms(self) -> np.ndarray:
+        """Upper bounds for all pairs of norms."""
+
+    def rows_scaled(self, factors: np.ndarray) -> Linear | None:
+        """Its rows times ``factors`` (outputs,), or None where that leaves its kind."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A map whose norms are known by a formula. parts: equal independent maps side by side, of which ``table`` holds
+    the norms of one; inputs, outputs: numbers of each part."""
+
+    table: np.ndarray
+    inputs: int
+    outputs: int
+    parts: int = 1
+
+    @property
+    def norms(self) -> np.ndarray:
+        return _side_by_side(self.table, self.inputs, self.outputs, self.parts)
+
+    def rows_scaled(self, factors: np.ndarray) -> None:
+        return None
+
+
+def _side_by_side(table: np.ndarray, inputs: int, outputs: int, parts: int) -> np.ndarray:
+    """Norms of ``parts`` independent maps with the norms ``table``: those from a norm to one that is not smaller in p
+    are the largest of the parts', the others follow from them."""
+    table = pairs.completed(table, inputs, outputs)
+    if parts > 1:
+        table = pairs.completed(np.where(np.tri(3, dtype=bool).T, table, math.inf), inputs * parts, outputs * parts)
+    return table
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The same matrix (m, n) float64 on each of ``parts`` pieces of n numbers."""
+
+    matrix: np.ndarray
+    parts: int = 1
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        m, n = self.matrix.shape
+        return _side_by_side(pairs.of_matrix(self.matrix, spectral.of_dense(self.matrix)), n, m, self.parts)
+
+    def rows_scaled(self, factors: np.ndarray) -> Dense | None:
+        rows = factors.reshape(self.parts, -1)
+        if not (rows == rows[:1]).all():
+            return None
+        return Dense(self.matrix * rows[0][:, None], self.parts)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Output i is input index[i], or a constant where index[i] is -1."""
+
+    index: np.ndarray
+    inputs: int
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        used = self.index[self.index >= 0]
+        most = float(np.bincount(used, minlength=1).max(initial=0))
+        if most == 0:
+            return np.zeros((3, 3))
+        table = np.full((3, 3), math.inf)
+        root = math.sqrt(most) * (1 + pairs.MARGIN) if most > 1 else 1.0
+        table[0] = [most, root, 1.0]
+        table[1, 1], table[1, 2], table[2, 2] = root, 1.0, 1.0
+        return pairs.completed(table, self.inputs, len(self.index))
+
+    def rows_scaled(self, factors: np.ndarray) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """aten's convolution without its bias, on one sample.
+
+    kernel: (O, I / groups, *taps), of a transposed one (I, O / groups, *taps), float64; sizes, outputs: shapes of the
+    input and the output, channels first; how: stride, padding, dilation, transposed, output padding, groups. roughly:
+    relative error of the kernel's entries.
+    """
+
+    kernel: np.ndarray
+    sizes: tuple[int, ...]
+    outputs: tuple[int, ...]
+    how: tuple[Any, ...] = field(repr=False)
+    roughly: float = 0.0
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        top = float(np.abs(self.kernel).max(initial=0.0))
+        if top == 0.0:
+            return np.zeros((3, 3))
+        scale = math.ldexp(1.0, math.frexp(top)[1])
+        size = torch.from_numpy(np.abs(self.kernel) / scale)
+        table = np.full((3, 3), math.inf)
+        (rows, columns), (row_squares, column_squares) = self._sums(size), self._sums(size * size)
+        table[0] = [columns, math.sqrt(column_squares), float(size.max())]
+        table[1, 2], table[2, 2] = math.sqrt(row_squares), rows
+        # the sums have at most as many terms as the kernel; torch may group them as it likes
+        table *= scale * (1 + 2 * gamma(self.kernel.size + 4)) * (1 + pairs.MARGIN)
+        stride, padding, dilation, transposed, _, groups = self.how
+        near, far = (self.outputs, self.sizes) if transposed else (self.sizes, self.outputs)
+        table[1, 1] = spectral.of_convolution(self.kernel, near[1:], far[1:], stride, padding, dilation, groups)
+        table *= 1 + self.roughly
+        return pairs.completed(table, prod(self.sizes), prod(self.outputs))
+
+    def _sums(self, kernel: torch.Tensor) -> tuple[float, float]:
+        """Largest row sum and column sum of the matrix with this kernel, which has no negative entry."""
+        with torch._C._DisableTorchDispatch():
+            ones, far = (torch.ones(1, *shape, dtype=torch.float64) for shape in (self.sizes, self.outputs))
+            rows = torch.ops.aten.convolution.default(ones, kernel, None, *self.how)
+            (columns, *_) = torch.ops.aten.convolution_backward.default(
+                far, ones, kernel, None, *self.how, [True, False, False]
+            )
+        return float(rows.max()), float(columns.max())
+
+    def rows_scaled(self, factors: np.ndarray) -> Convolution | None:
+        rows = factors.reshape(self.outputs[0], -1)
+        if self.how[3] or not (rows == rows[:, :1]).all():
+            return None
+        kernel = self.kernel * rows[:, 0].reshape(-1, *[1] * (self.kernel.ndim - 1))
+        return Convolution(kernel, self.sizes, self.outputs, self.how, self.roughly + 1e-15)
+
+
+def nonnegative(rows: np.ndarray, columns: np.ndarray) -> Known:
+    """A map without negative entries, by its row sums (m,) and column sums (n,); its l2 norm is at most the root of
+    the largest two (Schur), which is exact for means over disjoint windows."""
+    m, n = len(rows), len(columns)
+    slack = 1 + gamma(m + n + 64) + 1e-12
+    row, column = float(rows.max(initial=0.0)) * slack, float(columns.max(initial=0.0)) * slack
+    table = np.full((3, 3), math.inf)
+    table[0, 0], table[2, 2] = column, row
+    table[0, 2] = min(row, column)
+    table[0, 1] = min(column, math.sqrt(table[0, 2]) * math.sqrt(column) * (1 + 1e-15))
+    table[1, 2] = min(row, math.sqrt(table[0, 2]) * math.sqrt(row) * (1 + 1e-15))
+    return Known(table, n, m)
+
+
+def maxima(counts: Sequence[int], inputs: int, outputs: int) -> Known:
+    """The largest of each window, where at most prod(counts) windows hold the same input: |max a - max b| is at most
+    the largest |a - b| of the window."""
+    most = float(prod(counts))
+    table = np.full((3, 3), math.inf)
+    table[0, 0], table[1, 1], table[2, 2] = most, math.sqrt(most) * (1 + 1e-15), 1.0
+    table[0, 2] = table[1, 2] = 1.0
+    table[0, 1] = math.sqrt(most) * (1 + 1e-15)
+    return Known(table, inputs, outputs)
+
+
+def softmax(classes: int, parts: int) -> Known:
+    """diag(p) - p p': 1/2 in each of the three norms, attained between two equally likely classes."""
+    table = np.full((3, 3), math.inf)
+    table[0, 0] = table[1, 1] = table[2, 2] = 0.5
+    table[0, 2] = 0.25
+    table[2, 0] = 1.0
+    return Known(table, classes, classes, parts)
+
+
+def log_softmax(classes: int, parts: int) -> Known:
+    """I - 1 p': convex in p, so its norms are largest where one class is certain. In l2 the root of the classes."""
+    k = float(classes)
+    table = np.full((3, 3), math.inf)
+    if classes < 2:
+        return Known(np.zeros((3, 3)), classes, classes, parts)
+    table[0] = [max(1.0, k - 1.0), max(1.0, math.sqrt(k - 1.0)), 1.0]
+    table[1, 1], table[1, 2], table[2, 2] = math.sqrt(k), math.sqrt(2.0), 2.0
+    table *= 1 + 4e-16
+    return Known(table, classes, classes, parts)
