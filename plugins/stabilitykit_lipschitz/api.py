@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stabilitykit_lipschitz import norms, pairs
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.certificate import Certificate, certify, check
 from stabilitykit_lipschitz.interval import LipschitzInterval
@@ -22,7 +23,7 @@ from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, o
 if TYPE_CHECKING:
     from stabilitykit_lipschitz.extract import Reading
 
-METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
+METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact", "layerwise")
 
 
 def lipschitz(
@@ -38,12 +39,15 @@ def lipschitz(
     seconds: float = 60.0,
     search_seconds: float = 2.0,
     seed: int = 0,
+    norm_out: float | str = 2,
 ) -> LipschitzInterval:
-    """Bound sup ||f(x) - f(y)||_2 / ||x - y|| from both sides.
+    """Bound sup ||f(x) - f(y)||_q / ||x - y||_p from both sides.
 
     Arguments:
         model: torch module (read in eval mode, weights promoted to float64) or a `Network`.
-        norm: 2, or inf for the l-infinity norm on the input (outputs are always measured in l2).
+        norm: 1, 2 or inf, the norm p on the input. norm_out: the norm q on the output. LipSDP bounds from l2 or
+            l-infinity to l2; other pairs take the least of that bound by equivalence of norms, norms layer by layer,
+            and the norm of the matrices that slope intervals leave possible.
         method: "auto" and "sdp": LipSDP-Neuron by our own solver; "layer": LipSDP-Layer (one multiplier per layer);
             "cvxpy": LipSDP-Neuron by `solver` ("CLARABEL" or "SCS"); "product": norm product; "exact": branch and
             bound for one hidden piecewise linear layer. Whatever the method, only a checked certificate is returned.
@@ -58,7 +62,7 @@ def lipschitz(
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
     """
-    per_input = _is_infinity(norm)
+    p, q = pairs.index_of(norm), pairs.index_of(norm_out, "norm_out")
     if method == "network":
         raise ValueError(
             "LipSDP-Network's coupled multipliers are not valid: they fall below the true constant on "
@@ -68,25 +72,112 @@ def lipschitz(
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     if not tol > 0:
         raise ValueError(f"tol = {tol}; expected a positive relative tolerance")
-    reading = None if isinstance(model, Network) else _read(model, input_shape)
-    network = model if reading is None else reading.network
-    _finite(network)
-    whole, network = network, tighten(network, region)
+    if method == "exact" and (p == 0 or q != 1):
+        raise ValueError("method 'exact' is for norm 2 or inf and norm_out 2; expected another method or other norms")
     if data is None and isinstance(region, Data):
         data = region.inputs
     points = None if data is None else _as_array(data)
+    reading = None
+    if not isinstance(model, Network):
+        found = _readable(model, method, input_shape, region, p, q, points, seed)
+        if isinstance(found, LipschitzInterval):
+            return found
+        reading, model = found, found.network
+    elif method == "layerwise":
+        raise ValueError("method 'layerwise' reads a torch module; this is a Network: expected method='product'")
+    _finite(model)
+    whole, network = model, tighten(model, region)
+    if p == 0 or q != 1:
+        how = (method, tol, solver, seconds, search_seconds, seed)
+        interval = _other_norms(network, whole, p, q, region, points, *how)
+        if reading is not None:
+            reading.compare(np.ravel(interval.witness_input)[None])
+        return interval
+    per_input = p == 2
     if method == "exact":
         from stabilitykit_lipschitz.exact import exact_constant
 
         return exact_constant(network, region, points, per_input, tol, seconds, seed)
-    found = _upper(network, per_input, method, tol, solver, seconds, seed)
+    bound = _upper(network, per_input, method, tol, solver, seconds, seed)
     if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
-        found = _no_worse(found, network, whole, per_input, method, tol, solver, seconds, seed)
+        bound = _no_worse(bound, network, whole, per_input, method, tol, solver, seconds, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
         witness = search(network, region, points, per_input, seed, search_seconds)
     if reading is not None:
         reading.compare(_seen(witness, region, points))
-    return _assemble(network, found, witness, per_input)
+    return _assemble(network, bound, witness, per_input)
+
+
+def _readable(
+    model: Any, method: str, input_shape: tuple[int, ...] | None, region: Region | None, *how: Any
+) -> Reading | LipschitzInterval:
+    """The module as a network, or its layer-wise bound where that was asked for or LipSDP has no rule for the module.
+
+    Raises: UnsupportedModule with both reasons where there is neither.
+    """
+    from stabilitykit_lipschitz.layered import layerwise_interval
+    from stabilitykit_lipschitz.trace import Contradicted, UnsupportedModule
+
+    if method == "layerwise":
+        return layerwise_interval(model, input_shape, region, *how)
+    try:
+        return _read(model, input_shape)
+    except UnsupportedModule as error:
+        if method != "auto" or isinstance(error, Contradicted) or isinstance(region, Data):
+            raise
+        reason = str(error)
+        try:
+            note = f"layer by layer, as LipSDP does not read it: {reason}"
+            return layerwise_interval(model, input_shape, region, *how, notes=(note,))
+        except ValueError as other:
+            told = reason if str(other) == reason else f"{reason} (layer by layer: {other})"
+            raise UnsupportedModule(told) from error
+
+
+def _other_norms(
+    network: Network,
+    whole: Network,
+    p: int,
+    q: int,
+    region: Region | None,
+    data: np.ndarray | None,
+    method: str,
+    tol: float,
+    solver: str,
+    seconds: float,
+    search_seconds: float,
+    seed: int,
+) -> LipschitzInterval:
+    """The least of the bounds that hold for a pair of norms."""
+    tables = {"layer norms": norms.layer_table(network)}
+    if method != "product":
+        sloped = norms.slope_table(network)
+        if sloped is not None:
+            tables["slope intervals"] = sloped
+        for start in (1, 2) if p == 2 else (1,):
+            found = _upper(network, start == 2, method, tol, solver, seconds, seed)
+            if network is not whole and not any(layer.shared for layer in whole.layers):
+                found = _no_worse(found, network, whole, start == 2, method, tol, solver, seconds, seed)
+            bound = found.bound * network.factor * (1.0 + 4e-16)
+            way = f"{found.method} from {pairs.name_of(pairs.NORMS[start])} to l2"
+            tables[way] = norms.converted(bound, start, network)
+    best = min(tables, key=lambda name: float(tables[name][p, q]))
+    upper = float(tables[best][p, q])
+    with np.errstate(over="ignore", invalid="ignore"):
+        witness = norms.search_pair(network, region, data, p, q, seed, search_seconds)
+    return LipschitzInterval(
+        lower=witness.value,
+        upper=upper,
+        sdp_dual=math.nan,
+        certified=True,
+        multipliers=[],
+        witness_input=witness.x.reshape(network.input_shape or (-1,)),
+        rank=0,
+        method=best if math.isfinite(upper) else "unbounded",
+        norm=pairs.NORMS[p],
+        norm_out=pairs.NORMS[q],
+        assumptions=network.assumptions,
+    )
 
 
 def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:

@@ -69,7 +69,10 @@ class Gains:
         return Gain(len(values), np.zeros((3, 3)))
 
     def through(self, linear: Linear, value: Gain, size: int) -> Gain:
-        """``linear`` of a value."""
+        """``linear`` of a value. Raises: ValueError for weights that are not finite."""
+        weights = getattr(linear, "matrix", getattr(linear, "kernel", None))
+        if weights is not None and not np.isfinite(weights).all():
+            raise ValueError("has weights that are not finite; expected finite numbers")
         return Gain(size, linear=linear, of=value)
 
     def apply(self, matrix: Any, value: Gain, shape: tuple[int, ...], error: float = 0.0) -> Gain:
@@ -87,7 +90,7 @@ class Gains:
     def scale(self, factors: np.ndarray, value: Gain, relative: float) -> Gain:
         """Each number times its factor, known to ``relative`` accuracy."""
         if not np.isfinite(factors).all():
-            return Gain(value.size, np.full((3, 3), math.inf))
+            raise ValueError("multiplies by numbers that are not finite; expected finite ones")
         folded = None if value.linear is None else value.linear.rows_scaled(factors * (1 + relative))
         if folded is not None:
             assert value.of is not None

@@ -20,6 +20,8 @@ class LipschitzInterval:
     rho: the level that makes the matrix inequality hold with these multipliers (upper is its root, plus what rounding
     while folding may have cost, times 1/2 after a softmax); nan for the norm product.
     method: what produced `upper`; "unbounded" where an activation jumps or grows ever steeper and upper is inf.
+    norm, norm_out: of the input and of the output (1, 2 or inf). witness_other: method "layerwise" realises ``lower``
+    between witness_input and this input.
     exact: lower and upper agree to the tolerance asked for by method="exact".
     """
 
@@ -38,6 +40,8 @@ class LipschitzInterval:
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rho: float = float("nan")
+    norm_out: float = 2.0
+    witness_other: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def gap(self) -> float:

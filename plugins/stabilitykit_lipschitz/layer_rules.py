@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stabilitykit_lipschitz import operators, pairs
+from stabilitykit_lipschitz import known, operators, pairs
 from stabilitykit_lipschitz.gains import Gain
 from stabilitykit_lipschitz.rules import FUNCTIONS as COMMON_FUNCTIONS
 from stabilitykit_lipschitz.rules import LINEAR as MEASURED
@@ -74,7 +74,7 @@ def _nonnegative(trace: Any, func: Any, given: dict) -> Traced:
         rows, columns = pool.submit(sums).result()
     if rows.shape[0] != 2 or columns[1].any() or (columns < 0).any():
         trace.refuse(f"runs {func}, which mixes the samples of a batch")
-    linear = operators.nonnegative(rows[0].reshape(-1).numpy(), columns[0].reshape(-1).numpy())
+    linear = known.nonnegative(rows[0].reshape(-1).numpy(), columns[0].reshape(-1).numpy())
     return trace.place(trace.algebra.through(linear, value, prod(sample.shape[1:])), sample, tuple(sample.shape))
 
 
@@ -99,14 +99,14 @@ def _max_pool(trace: Any, func: Any, given: dict) -> Any:
     stride = given["stride"] or kernel
     form = [list(v) * axes if len(v) == 1 else list(v) for v in (kernel, stride, padding, dilation)]
     counts = [_counts(*each) for each in zip(x.shape[2:], *form, sample.shape[2:])]
-    linear = operators.maxima(counts, value.size, prod(sample.shape[1:]))
+    linear = known.maxima(counts, value.size, prod(sample.shape[1:]))
     out = trace.place(trace.algebra.through(linear, value, prod(sample.shape[1:])), sample, tuple(sample.shape))
     if not isinstance(result, tuple):
         return out
     return (out, *(trace.opaque(r, "uses where a maximum was found, which jumps") for r in result[1:]))
 
 
-def _along(trace: Any, func: Any, given: dict, kind: Callable[[int, int], operators.Known]) -> Traced:
+def _along(trace: Any, func: Any, given: dict, kind: Callable[[int, int], known.Known]) -> Traced:
     """A softmax: independent along one axis, which is not the batch."""
     x = given["self"]
     value, perm = trace.read(x)
@@ -117,17 +117,17 @@ def _along(trace: Any, func: Any, given: dict, kind: Callable[[int, int], operat
     sample = trace.execute(func, given)
     classes = int(x.shape[dim])
     linear = kind(classes, value.size // max(classes, 1))
-    made = ("softmax over the last axis", value) if dim == len(x.shape) - 1 and kind is operators.softmax else None
+    made = ("softmax over the last axis", value) if dim == len(x.shape) - 1 and kind is known.softmax else None
     out = trace.algebra.settled(pairs.after(value.table, linear.norms), value.size, made=made)
     return trace.place(out, sample, tuple(x.shape), perm)
 
 
 def _softmax(trace: Any, func: Any, given: dict) -> Traced:
-    return _along(trace, func, given, operators.softmax)
+    return _along(trace, func, given, known.softmax)
 
 
 def _log_softmax(trace: Any, func: Any, given: dict) -> Traced:
-    return _along(trace, func, given, operators.log_softmax)
+    return _along(trace, func, given, known.log_softmax)
 
 
 # -- products of two tensors that depend on the input ----------------------------------------------------------------
@@ -241,10 +241,10 @@ def _normalised(
         trace.refuse("scales a normalisation by a tensor that depends on the input")
     width = value.size // groups
     if trace.reach is None:
-        known = f"1/sqrt(eps) = {eps**-0.5:.3g}" if eps > 0 else "unbounded"
+        factor = f"1/sqrt(eps) = {eps**-0.5:.3g}" if eps > 0 else "unbounded"
         trace.refuse(
             f"normalises by statistics of each sample, which has no useful global Lipschitz constant (its factor is "
-            f"{known}, reached by constant inputs); expected region=Ball(...) or Box(...)"
+            f"{factor}, reached by constant inputs); expected region=Ball(...) or Box(...)"
         )
     at = trace.at_centre(x).reshape(groups, width).numpy()
     spread = np.sqrt(((at - at.mean(1, keepdims=True) if centred else at) ** 2).sum(1)) * (1 - 1e-9)
@@ -256,7 +256,9 @@ def _normalised(
         )
     steep = floor**-0.5 * (1 + 1e-12)
     if not power.min() > 0.0:
-        trace.notes.append(f"{trace.where()}: constant inputs are not excluded on this region, its factor is {steep:.4g}")
+        trace.notes.append(
+            f"{trace.where()}: constant inputs are not excluded on this region, its factor is {steep:.4g}"
+        )
     table = np.full((3, 3), inf)
     table[:, 1] = value.table[:, 1] * steep
     out = trace.algebra.settled(table, value.size)

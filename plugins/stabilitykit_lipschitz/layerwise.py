@@ -22,7 +22,7 @@ from stabilitykit_lipschitz.layer_rules import FUNCTIONS, RULES
 from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 from stabilitykit_lipschitz.slopes import Activation
-from stabilitykit_lipschitz.trace import InDouble, Trace, Traced, UnsupportedModule
+from stabilitykit_lipschitz.trace import Contradicted, InDouble, Trace, Traced, UnsupportedModule
 
 
 class LayerTrace(Trace):
@@ -107,7 +107,7 @@ class LayerReading:
 
     def _rows(self) -> np.ndarray:
         rng = np.random.default_rng(0)
-        scales = SCALES[::2]
+        scales = SCALES * 2
         rows = rng.standard_normal((len(scales), *self.shape)) * np.reshape(scales, (-1, *[1] * len(self.shape)))
         if self.region is not None:
             middle = centre(self.region)
@@ -115,8 +115,8 @@ class LayerReading:
                 raise ValueError(
                     f"region has {len(middle)} coordinates; expected {prod(self.shape)}, the size of one input"
                 )
-            points = self.region.sample(len(scales) - 1, rng)
-            rows = np.concatenate([middle[None], points]).reshape(-1, *self.shape)
+            inside = np.concatenate([middle[None], self.region.sample(4, rng)])
+            rows = np.concatenate([inside.reshape(-1, *self.shape), rows])
         return rows
 
     def _run(self, rows: np.ndarray, outside: set[int]) -> tuple[LayerTrace, Traced]:
@@ -152,13 +152,14 @@ class LayerReading:
         """The module itself, alone and in batches, must give what its traced operations gave."""
         rows = torch.from_numpy(trace.states[0].reshape(-1, *self.shape))
         expected = trace.sample(result).reshape(len(rows), -1)
-        for some in (slice(None), slice(0, 1), slice(1, 3)):
+        count = np.arange(len(rows))
+        for some in (count, count[:1], count[2:5], count[::-1].copy(), count[3:4]):
             real = self.values(rows[some].numpy())
             there = expected[some].numpy()
             with np.errstate(invalid="ignore"):
                 wrong = np.abs(real - there) > 1e-7 * (np.abs(there).max(1, keepdims=True) + 1e-300)
             if (wrong & np.isfinite(there) & np.isfinite(real)).any():
-                raise UnsupportedModule(
+                raise Contradicted(
                     f"{self.name} does not compute what its traced operations say (a state it keeps, randomness, the "
                     "batch size or the kind of tensor decides); expected one fixed function of each sample"
                 )
@@ -168,7 +169,7 @@ class LayerReading:
         with undisturbed(1), InDouble():
             out = self.copy(torch.tensor(np.reshape(x, (-1, *self.shape))))
         if len(out) != len(x):
-            raise UnsupportedModule(f"{self.name} returns {len(out)} rows for {len(x)} inputs; expected one per input")
+            raise Contradicted(f"{self.name} returns {len(out)} rows for {len(x)} inputs; expected one per input")
         return out.double().reshape(len(x), -1).numpy()
 
 
@@ -192,5 +193,3 @@ def reach(region: Region) -> np.ndarray:
         half = np.maximum(high - middle, middle - low)
         far = np.array([half.sum(), np.linalg.norm(half), half.max(initial=0.0)])
     return far * (1 + 1e-12) + 1e-15 * np.abs(middle).max(initial=0.0) * np.array([len(middle), len(middle) ** 0.5, 1])
-
-

@@ -83,34 +83,43 @@ def of_matrix(matrix: np.ndarray, spectral: float) -> np.ndarray:
 
 
 def realised(matrix: np.ndarray, p: int, q: int) -> float:
-    """A lower bound of ||A|| from norm p to norm q for a matrix (m, n): exact where a formula is, elsewhere the best
-    sign vector found. Rounded down."""
+    """A lower bound of ||A|| from norm p to norm q for a matrix (m, n): exact where a formula is, elsewhere at the best
+    vector found. Rounded down."""
     if matrix.size == 0 or not np.isfinite(matrix).all():
         return 0.0
+    direction = stretched(matrix, p, q)
+    length = float(np.linalg.norm(direction, NORMS[p]))
+    return float(np.linalg.norm(matrix @ direction, NORMS[q])) / length * (1 - 1e-12) if length else 0.0
+
+
+def stretched(matrix: np.ndarray, p: int, q: int) -> np.ndarray:
+    """The direction (n,) that a matrix (m, n) stretches most from norm p to norm q, of norm 1 in p: exact from l1, to
+    l-infinity and from l2 to l2; elsewhere the best met by alternating ascent."""
+    n = matrix.shape[1]
     if p == 0:
-        value = max(float(np.linalg.norm(column, NORMS[q])) for column in matrix.T)
-    elif q == 2:
-        value = max(float(np.linalg.norm(row, (math.inf, 2.0, 1.0)[p])) for row in matrix)
-    elif p == q == 1:
-        value = float(np.linalg.norm(matrix, 2))
-    elif p == 1:  # l2 to l1 is l-infinity to l2 of the transpose
-        value = _by_signs(matrix.T, 1)
-    else:
-        value = _by_signs(matrix, q)
-    return value * (1 - 1e-12)
-
-
-def _by_signs(matrix: np.ndarray, q: int) -> float:
-    """max ||A s||_q over sign vectors met by alternating ascent from a few starts."""
-    best = 0.0
+        return np.eye(1, n, int(np.linalg.norm(matrix, NORMS[q], axis=0).argmax()))[0]
+    if q == 2:
+        row = matrix[int(np.linalg.norm(matrix, (math.inf, 2.0, 1.0)[p], axis=1).argmax())]
+        return _dual(row, p)
     vt = np.linalg.svd(matrix, full_matrices=False)[2]
-    for start in [*vt[:4], *matrix[:16], np.ones(matrix.shape[1])]:
-        s = np.where(start >= 0, 1.0, -1.0)
+    if p == q == 1:
+        return vt[0]
+    best, most = vt[0], -1.0
+    for start in [*vt[:4], *matrix[:16], np.ones(n)]:
+        v = _dual(start, p)
         for _ in range(50):
-            image = matrix @ s
-            new = np.where(matrix.T @ (np.sign(image) if q == 0 else image) >= 0, 1.0, -1.0)
-            best = max(best, float(np.linalg.norm(image, NORMS[q])))
-            if (new == s).all():
+            image = matrix @ v
+            value = float(np.linalg.norm(image, NORMS[q]))
+            if value <= most:
                 break
-            s = new
+            best, most = v, value
+            v = _dual(matrix.T @ (np.sign(image) if q == 0 else image), p)
     return best
+
+
+def _dual(v: np.ndarray, p: int) -> np.ndarray:
+    """The vector of norm 1 in p (l2 or l-infinity) with the largest product with v."""
+    if p == 2:
+        return np.where(v >= 0, 1.0, -1.0)
+    length = float(np.linalg.norm(v))
+    return v / length if length else np.eye(1, len(v))[0]

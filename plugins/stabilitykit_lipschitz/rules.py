@@ -64,7 +64,9 @@ def _select(trace: Trace, func: Any, given: dict) -> Any:
         values.append(trace.algebra.constant(np.zeros(1)))
         order = np.where(order < 0, width, order)
     shape = (len(order),)
-    value = trace.algebra.gather(order, values[0], shape) if len(values) == 1 else trace.algebra.stack(values, order, shape)
+    value = (
+        trace.algebra.gather(order, values[0], shape) if len(values) == 1 else trace.algebra.stack(values, order, shape)
+    )
     if fixed.any():
         value = trace.algebra.shifted(value, trace.constant(fixed, tuple(fixed.shape), perm))
     return trace.place(value, trace.execute(func, given), tuple(moved.shape), perm)
@@ -344,7 +346,10 @@ def _batch_norm(trace: Trace, func: Any, given: dict) -> Any:
     )
     factor = gain / np.sqrt(var + given["eps"])
     out = trace.place(
-        trace.algebra.shifted(trace.algebra.scale(factor, value, 6 * UNIT), shift - mean * factor), sample[0], tuple(x.shape), perm
+        trace.algebra.shifted(trace.algebra.scale(factor, value, 6 * UNIT), shift - mean * factor),
+        sample[0],
+        tuple(x.shape),
+        perm,
     )
     return (out, *sample[1:])
 

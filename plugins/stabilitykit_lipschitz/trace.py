@@ -33,6 +33,10 @@ class UnsupportedModule(ValueError):
     """Something that has no rule; the message names it."""
 
 
+class Contradicted(UnsupportedModule):
+    """A module whose numbers or gradients are not those of its operations."""
+
+
 @dataclass
 class Cell:
     """value: per sample, flat (n,); sample: what torch computed for the sample rows, (B * n,) float64.
