@@ -127,7 +127,7 @@ def _readable(
             raise
         reason = str(error)
         try:
-            note = f"layer by layer, as LipSDP does not read it: {reason}"
+            note = f"layer by layer, as LipSDP does not read it: {reason.split(': expected')[0]}"
             return layerwise_interval(model, input_shape, region, *how, notes=(note,))
         except ValueError as other:
             told = reason if str(other) == reason else f"{reason} (layer by layer: {other})"
