@@ -223,8 +223,7 @@ class Lipschitz(Property):
                     _half(top, soft, names),
                     REFERENCE,
                     (soft.softmax.value, 0.5 * found.upper),
-                    note=f"half of Lip(g): softmax is 1/2-Lipschitz in {pairs.name_of(pairs.NORMS[self._norms[1]])}; "
-                    + note,
+                    note=f"half of Lip(g): softmax is 1/2-Lipschitz in {out}; " + note,
                 ),
                 Measurement(
                     f"{name}.realised",
