@@ -28,8 +28,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fault_process import Child, Site, digest, start
-from benchmarks.fault_scenarios import SCENARIOS, Table
+from benchmarks.fault_scale import SCENARIOS as LARGE
+from benchmarks.fault_scenarios import SCENARIOS as OTHERS
+from benchmarks.fault_scenarios import Table
 
+SCENARIOS = {**OTHERS, **LARGE}
 EVALUATE = ["evaluate", "-m", "resnet18-digits", "-d", "digits", "--limit", "80", "--batch-size", "10", "-q"]
 PROPERTIES = ["-p", "expansivity", "-p", "expansivity:pairs=predictions", "-p", "expansivity:curve=0"]
 TRAIN = [

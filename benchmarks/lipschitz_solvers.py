@@ -1,13 +1,16 @@
-"""Certified solver for LipSDP-Neuron beside cvxpy (Clarabel, SCS), one process each, in one run.
+"""Certified solver for LipSDP-Neuron beside others (Clarabel, SCS, eclipse-nn, the norm product), one run.
 
-    python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--skip-cvxpy] [--large]
+    python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--solver NAME] [--large]
+        [--alone] [--lower]
 
 Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise. cvxpy gets the same
-compressed matrix inequality (inputs compressed, dead neurons removed) that ours solves, and is stopped after --limit
-seconds of processor time, so that a busy machine does not stop it early. `wall` is the solver's own time (for ours
-reduction, solution and certificate; for cvxpy building and solving, without its certificate) and `cpu` the processor
-time of the same span, the fairer figure on a busy machine. The upper bound shown is always the certified one; what
-cvxpy "says" is its unproven value relative to our certified bound.
+compressed matrix inequality (inputs compressed, dead neurons removed) that ours solves, eclipse-nn weights and slopes
+(as float64) as its own interface takes them. All but ours are stopped after --limit seconds of processor time, so that
+a busy machine does not stop them early. `wall` is the solver's own time (for ours reduction, solution and certificate)
+and `cpu` the processor time of the same span, the fairer figure on a busy machine. Our bound is the certified one; what
+another "says" is its unproven value relative to it; where it gives multipliers, they are certified afterwards.
+--lower shows instead what the search for a large Jacobian finds for more and more nominal seconds (2e9 multiplications
+each).
 """
 
 from __future__ import annotations
@@ -22,9 +25,16 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.lipschitz_others import OTHERS, why_not
+
 SMALL = [
+    "random 16-16x2-5",
+    "random 32-32x2-10",
     "random 784-50-10",
     "trained 784-100-10",
     "random 784-100-10",
@@ -36,7 +46,15 @@ SMALL = [
     "gelu 784-100-10",
     "leaky 64-64x2-10",
 ]
-LARGE = ["random 784-2048x4-10", "random 784-8192-10", "gelu 784-4096x2-10", "random 784-1024x8-10"]
+LARGE = [
+    "random 784-2048x4-10",
+    "random 784-8192-10",
+    "gelu 784-4096x2-10",
+    "random 784-1024x8-10",
+    "random 100 layers of 100",
+]
+# Nominal seconds of searches for the lower bound.
+BOUGHT = (0.5, 2.0, 10.0, 40.0)
 # cvxpy is not started above this many rows: it needs gigabytes and far more than the limit.
 MOST_ROWS = 330
 
@@ -55,8 +73,9 @@ def network(name: str) -> Any:
     from stabilitykit_lipschitz.network import dense
     from stabilitykit_lipschitz.slopes import named
 
-    if name == "random 20 layers of 40":
-        sizes, kind, activation = [40] * 21 + [10], "random", "relu"
+    if " layers of " in name:
+        kind, count, _, _, width = name.split()
+        sizes, activation = [int(width)] * (int(count) + 1) + [10], "relu"
     else:
         kind, text = name.split()
         sizes, activation = _sizes(text), {"gelu": "gelu", "leaky": "leaky relu"}.get(kind, "relu")
@@ -93,51 +112,45 @@ def _train(sizes: list[int]) -> list[Any]:
 
 def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
     """One solver on one network, in this process."""
-    import numpy as np
-    from stabilitykit_lipschitz.api import repaired, solve_certified
+    net = network(name)
+    if solver != "ours":
+        from benchmarks.lipschitz_others import bound
+
+        why_not("eclipse_nn")  # imports cvxpy too, which takes longer than many a solution
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = bound(net, solver, tol)
+        return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, **found}
+    from stabilitykit_lipschitz.api import solve_certified
     from stabilitykit_lipschitz.lower import search
     from stabilitykit_lipschitz.reduce import prepare
     from stabilitykit_lipschitz.units import constant, dual_constant
 
-    net = network(name)
-    if solver == "ours":
-        warm = network("random 784-50-10")  # first calls load LAPACK and allocate
-        solve_certified(prepare(warm, False, False), 1e-4, 10.0, 0)
+    warm = network("random 784-50-10")  # first calls load LAPACK and allocate
+    solve_certified(prepare(warm, False, False), 1e-4, 10.0, 0)
     wall, cpu = time.perf_counter(), time.process_time()
     problem = prepare(net, False, False)
-    if solver == "ours":
-        found = solve_certified(problem, tol, limit, 0)
-        assert found is not None
-        certificate, dual, rank, _ = found
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        upper, value = constant(problem, certificate), dual_constant(problem, dual)
-        lower = search(net, seconds=5.0).value
-        return {
-            "rows": problem.rows,
-            "wall": wall,
-            "cpu": cpu,
-            "upper": upper,
-            "dual": value,
-            "rank": rank,
-            "lower": lower,
-        }
-    from stabilitykit_lipschitz.cvxpy_solver import propose
-
-    proposal = propose(problem, solver, tol, None)
+    solved = solve_certified(problem, tol, limit, 0)
+    assert solved is not None
+    certificate, dual, rank, _ = solved
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    proof = repaired(problem, proposal.mu, proposal.t)
-    return {
-        "rows": problem.rows,
-        "wall": wall,
-        "cpu": cpu,
-        "status": proposal.status,
-        "says": dual_constant(problem, max(proposal.level, 0.0)),
-        "upper": float(np.inf) if proof is None else constant(problem, proof),
-    }
+    upper, value = constant(problem, certificate), dual_constant(problem, dual)
+    lower = search(net, seconds=5.0).value
+    return {"rows": problem.rows, "wall": wall, "cpu": cpu, "upper": upper, "dual": value, "rank": rank, "lower": lower}
+
+
+def lower_row(name: str) -> str:
+    """One line of the table of lower bounds."""
+    from stabilitykit_lipschitz.lower import search
+
+    net, cells = network(name), [name]
+    for seconds in BOUGHT:
+        cpu = time.process_time()
+        cells.append(f"{search(net, seconds=seconds).value:.6g} ({time.process_time() - cpu:.2g})")
+    return "| " + " | ".join(cells) + " |"
 
 
 def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dict[str, Any]:
-    """`run` in a process of its own; cvxpy's is stopped after `limit` seconds of processor time."""
+    """`run` in a process of its own; all but ours are stopped after `limit` seconds of processor time."""
     threads_env = {
         v: str(threads) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     }
@@ -158,11 +171,11 @@ def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def row(name: str, tol: float, limit: float, threads: int, cvxpy: bool) -> str:
+def row(name: str, tol: float, limit: float, threads: int, solvers: list[str]) -> str:
     """One line of the table."""
     ours = child(name, "ours", tol, limit, threads)
     if "failed" in ours:
-        return f"| {name} | | {ours['failed']} | | | | | |"
+        return f"| {name} | | {ours['failed']} | | |" + " |" * len(solvers)
     cells = [
         name,
         str(ours["rows"]),
@@ -170,21 +183,21 @@ def row(name: str, tol: float, limit: float, threads: int, cvxpy: bool) -> str:
         f"{ours['upper'] / ours['dual'] - 1:.1e}",
         f"{ours['wall']:.3g} / {ours['cpu']:.3g}",
     ]
-    for solver in ("CLARABEL", "SCS"):
-        if not cvxpy or ours["rows"] > MOST_ROWS:
-            cells.append("not run (too large)" if cvxpy else "not run")
+    for solver in solvers:
+        if solver in ("CLARABEL", "SCS") and ours["rows"] > MOST_ROWS:
+            cells.append("not run (too large)")
             continue
         other = child(name, solver, tol, limit, threads)
         if "failed" in other:
             ratio = f" (**> {other['cpu'] / ours['cpu']:.0f}x** in cpu)" if other["cpu"] else ""
             cells.append(other["failed"] + ratio)
             continue
-        apart = other["says"] / ours["upper"] - 1
-        proof = "no proof" if math.isinf(other["upper"]) else f"certified {other['upper'] / ours['upper'] - 1:+.0e}"
-        cells.append(
-            f"{other['wall']:.3g} / {other['cpu']:.3g} s, {other['status']}, says {apart:+.0e}, {proof} "
-            f"(**{other['wall'] / ours['wall']:.0f}x**, cpu {other['cpu'] / ours['cpu']:.0f}x)"
-        )
+        says = f"says {other['says'] / ours['upper'] - 1:+.1e}, {other['status']}"
+        if not math.isnan(other["upper"]):
+            says += f", certified {other['upper'] / ours['upper'] - 1:+.0e}"
+        elif solver in ("CLARABEL", "SCS"):
+            says += ", no proof"
+        cells.append(f"{other['wall']:.3g} / {other['cpu']:.3g} s, {says} (cpu **{other['cpu'] / ours['cpu']:.1f}x**)")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -195,7 +208,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", action="append", help="a network's name; may be repeated")
     parser.add_argument("--large", action="store_true", help="the large networks, ours only, tol 1e-4")
-    parser.add_argument("--skip-cvxpy", action="store_true")
+    parser.add_argument("--solver", action="append", help="one of the others; may be repeated; none: all")
+    parser.add_argument("--alone", action="store_true", help="ours only")
+    parser.add_argument("--lower", action="store_true", help="the lower bound by nominal seconds, in this process")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -204,15 +219,25 @@ def main() -> None:
         return
     names = args.only if args.only else LARGE if args.large else SMALL
     tol = 1e-4 if args.large else args.tol
-    load = os.getloadavg()[0]
+    solvers = [] if args.alone or args.large else args.solver or list(OTHERS)
     print(
-        f"tol {tol:g}, {args.threads} BLAS thread(s), cvxpy stopped after {args.limit:.0f} s of cpu; "
-        f"{os.cpu_count()} cores, load average at the start {load:.1f} (wall times suffer above the core count)\n"
+        f"tol {tol:g}, {args.threads} BLAS thread(s), others stopped after {args.limit:.0f} s of cpu; {os.cpu_count()} "
+        f"cores, load average at the start {os.getloadavg()[0]:.1f} (wall times suffer above the core count)\n"
     )
-    print("| network | rows | [realised, certified] | gap to dual | ours s wall / cpu | Clarabel | SCS |")
-    print("|---|---|---|---|---|---|---|")
+    if args.lower:
+        print("| network | " + " | ".join(f"{s:g} nominal s (cpu s)" for s in BOUGHT) + " |")
+        print("|---" * (len(BOUGHT) + 1) + "|")
+        for name in names:
+            print(lower_row(name), flush=True)
+        return
+    for package in ("eclipse_nn", "auto_LiRPA"):
+        if solvers and why_not(package):
+            print(f"{package} does not import here: {why_not(package)}.\n")
+    columns = ["network", "rows", "[realised, certified]", "gap to dual", "ours s wall / cpu", *solvers]
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in names:
-        print(row(name, tol, args.limit, args.threads, not args.skip_cvxpy), flush=True)
+        print(row(name, tol, args.limit, args.threads, solvers), flush=True)
+    print(f"\nload average at the end {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -320,11 +320,7 @@ DYNAMICS += _of(
     "core/test_lens.py",
     ("worse = not losses[0, t] < losses[1, t]", "worse = False", "a lens worse than the head is kept"),
     ("            parameter.requires_grad_(True)\n", "            pass\n", "the network stays frozen"),
-    (
-        "batch.final.log_softmax(dim=1)\n            for t",
-        "batch.final\n            for t",
-        "the target is no distribution",
-    ),
+    ("batch.final.log_softmax(dim=1)\n        for t", "batch.final\n        for t", "the target is no distribution"),
 )
 DYNAMICS += _of(
     "stabilitykit/dynamics/lowprecision.py",
@@ -809,6 +805,39 @@ SEARCH += _of(
         "the sweep's float32 sums have no margin",
     ),
 )
+SEARCH += _of(
+    "stabilitykit/search/pairs/grid_keys.py",
+    "core/search/test_grid.py::test_keys_are_nearer_than_their_images_but_for_the_error",
+    (
+        "error += 2.0**-23 * 1.001 * float(np.maximum(np.abs(low), np.abs(high)).max()) + 1e-44",
+        "error += 0.0",
+        "keys of the grid in float32 have no margin",
+    ),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/grid.py",
+    "core/search/test_grid.py",
+    (
+        "window = int(np.ceil(reach / widths[count] * (1 + 1e-6))) + 2",
+        "window = int(reach / widths[count] / 2)",
+        "the grid's window is too narrow",
+    ),
+    (
+        "steps = np.array(list(itertools.product((-1, 0, 1), repeat=count)), dtype=np.int64)",
+        "steps = np.array(list(itertools.product((0, 1), repeat=count)), dtype=np.int64)",
+        "the grid leaves out neighbouring cells",
+    ),
+    ("if bound[cell] <= guess or guess >= widest:", "if bound[cell] < np.inf:", "any pair within a cell is an answer"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/grid_kernels.py",
+    "core/search/test_grid.py",
+    (
+        "best * depths * (1.0 + 1e-12) + KEYS * error",
+        "best * (1.0 + 1e-12) + KEYS * error",
+        "the mean's reach is too short",
+    ),
+)
 CERTIFICATES = _of(
     "plugins/stabilitykit_lipschitz/rounding.py",
     "plugins/lipschitz/test_rounding.py",
@@ -1168,6 +1197,25 @@ PROPERTIES += _of(
     "plugins/stabilitykit_lipschitz/property.py",
     "plugins/topological/test_courses.py",
     ("if not any(t > 0 for t in missing) and later:", "if later:", "depths without a certificate are passed over"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/margins.py",
+    "plugins/lipschitz/test_margins.py",
+    ("        lower = apart - lost -", "        lower = apart -", "margins are larger than they are"),
+    ("np.isnan(radii) | (margins <= 0)", "np.isnan(radii)", "lost decisions have radii"),
+    ("near = np.flatnonzero(slack > CLOSE", "near = np.flatnonzero(slack > 1e9", "rows near each other lose digits"),
+    ("total += (apart *", "total += 0 * (apart *", "classes are bounded by nothing"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/local_radius.py",
+    "plugins/lipschitz/test_margins.py",
+    ("bound * radius * (1 + 4 * UNIT) < margin", "bound * radius < 2 * margin", "local radii that do not hold"),
+    ("        if not margins[b] > 0:", "        if False:", "lost decisions have local radii"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/radius_again.py",
+    "plugins/lipschitz/test_certified_radius.py",
+    ("slope > bound[0] * (1 + AWAY):", "False:", "a bound below autograd's slope is verified"),
 )
 PROPERTIES += _of(
     "plugins/stabilitykit_shadowing/bracket_lower.py",

@@ -23,11 +23,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from realistic_sets import realistic
 
-from stabilitykit.search import REDUCTIONS, closest_pair, closest_pairs
+from stabilitykit.search import REDUCTIONS, brute_force_closest_pairs, closest_pair, closest_pairs
 from stabilitykit.search.synthetic import softmax_trajectory
 
 TILE = 1000
+# Images of a set's sample that is compared with brute force.
+CHECKED = 2000
+# Of our own methods; None: all cores.
+THREADS: int | None = None
 
 
 def tile_rows(values: np.ndarray, groups: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
@@ -103,7 +108,7 @@ def faiss_flat():
 
 def ours(function, reduction: str):
     def search(values: np.ndarray, groups: np.ndarray, seconds: float) -> tuple[float, float]:
-        answer = function(values, groups, reduction)
+        answer = function(values, groups, reduction, threads=THREADS)
         return (answer.overall() if function is closest_pairs else answer).value, 1.0
 
     return lambda: search
@@ -162,22 +167,25 @@ def child(method: str, folder: str, seconds: float, mapped: bool) -> None:
     print(json.dumps({"value": value, "share": share, "wall": took, "cpu": cpu, "mib": (after - before) / 1024}))
 
 
-def run_child(method: str, folder: str, seconds: float, *, mapped: bool = False) -> dict:
+def run_child(method: str, folder: str, seconds: float, *, mapped: bool = False, threads: int | None = None) -> dict:
     """Figures of one method in its own process; a failure is told with what the process said."""
     command = [sys.executable, __file__, "--child", method, "--folder", folder, "--seconds", str(seconds)]
-    done = subprocess.run(command + ["--mapped"] * mapped, capture_output=True, text=True)
+    command += ["--mapped"] * mapped + (["--threads", str(threads)] if threads else [])
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{method} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout)
 
 
-def measure(values: np.ndarray, groups: np.ndarray, methods: list[str], seconds: float) -> dict[str, dict]:
+def measure(
+    values: np.ndarray, groups: np.ndarray, methods: list[str], seconds: float, threads: int | None = None
+) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/values.npy", values)
         np.save(f"{folder}/groups.npy", groups)
         found = {}
         for method in methods:
-            found[method] = run_child(method, folder, seconds)
+            found[method] = run_child(method, folder, seconds, threads=threads)
             print(f"{values.shape[1]:>9} {method}: {found[method]}", file=sys.stderr, flush=True)
     return found
 
@@ -216,6 +224,57 @@ def many_classes(images: int, depths: int, classes: int, seconds: float) -> Iter
             )
 
 
+def equal_to_brute_force(values: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether all answers for a sample of the images are those of brute force, bit for bit."""
+    chosen = np.unique(np.linspace(0, values.shape[1] - 1, CHECKED).astype(np.int64))
+    values, groups = values[:, chosen].copy(), groups[chosen]
+    same = True
+    for reduction in REDUCTIONS:
+        expected = brute_force_closest_pairs(values, groups, reduction)
+        found = closest_pairs(values, groups, reduction, backend="numba")
+        names = ("value", "first", "second", "block")
+        same &= all(np.array_equal(getattr(found, n), getattr(expected, n), equal_nan=True) for n in names)
+        same &= closest_pair(values, groups, reduction, backend="numba") == expected.overall()
+    return same
+
+
+def sets_like_recorded(path: Path, sizes: list[int], others_at: list[int], seconds: float) -> Iterator[str]:
+    """Rows, speed-ups and growth for sets fitted to a recorded trajectory, with one thread and with two."""
+    times: dict[str, list[tuple[int, float]]] = {}
+    ratios = []
+    for images in sizes:
+        values, groups = realistic(path, images)
+        for threads in (1, 2):
+            methods = [*OURS, *(OTHERS if images in others_at and threads == 2 else [])]
+            found = measure(values, groups, methods, seconds, threads)
+            yield from rows(f"N = {images:,}, like the recorded one, {threads} thread(s)", found)
+            if threads == 1:
+                for method in OURS:
+                    times.setdefault(method, []).append((images, found[method]["cpu"]))
+            scipy = found.get("scipy cdist, tiled")
+            if scipy:
+                ratios += [
+                    f"| {images:,} | {method} | {scipy['wall'] / scipy['share'] / found[method]['wall']:,.0f} | "
+                    f"{scipy['cpu'] / scipy['share'] / found[method]['cpu']:,.0f} |"
+                    for method in OURS
+                ]
+        yield f"| N = {images:,}, like the recorded one | equal to brute force on {CHECKED:,} of the images: " + (
+            "yes | | | | | |" if equal_to_brute_force(values, groups) else "NO | | | | | |"
+        )
+    yield from ("", "Like the recorded one, times faster than scipy in the same run (2 threads):", "")
+    yield from ("| N | method | wall | CPU |", "|---|---|---|---|", *ratios)
+    yield from (
+        "",
+        "Like the recorded one, growth exponent of CPU time over N:",
+        "",
+        "| method | exponent |",
+        "|---|---|",
+    )
+    for method, points in times.items():
+        if len(points) > 1:
+            yield f"| {method} | {exponent(*(list(x) for x in zip(*points, strict=True))):.2f} |"
+
+
 def exponent(sizes: list[int], times: list[float]) -> float:
     """Slope of log time over log N, least squares."""
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
@@ -232,11 +291,16 @@ def main() -> None:
     parser.add_argument("--many-depths", type=int, default=13, help="depths of the set of many classes")
     parser.add_argument("--seconds", type=float, default=6.0, help="limit for each other method")
     parser.add_argument("--output", type=Path, help="write the table here as Markdown")
+    parser.add_argument("--recorded", type=Path, help="npz for sets like it (realistic_sets.py); those sets only")
+    parser.add_argument("--realistic", default="60000,200000,1000000", help="sizes of the sets like it")
+    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--mapped", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
+        global THREADS
+        THREADS = options.threads
         child(options.child, options.folder, options.seconds, options.mapped)
         return
     text = [
@@ -246,13 +310,18 @@ def main() -> None:
         "",
         f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores usable, load average at the start "
         f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}, numpy {np.__version__}. "
-        "9 depths, 10 classes, float32 softmax trajectories.",
+        "10 classes, float32 softmax trajectories.",
         "",
         __doc__.split("\n\n")[-1].strip(),
         "",
         "| set | method | wall s | CPU s | peak MiB | value | error of min |",
         "|---|---|---|---|---|---|---|",
     ]
+    if options.recorded:
+        sizes = [int(n) for n in options.realistic.split(",") if n]
+        others_at = [int(n) for n in options.images.split(",") if n]
+        finish(text + list(sets_like_recorded(options.recorded, sizes, others_at, options.seconds)), options.output)
+        return
     growth: dict[tuple[str, str], list[tuple[int, float]]] = {}
     small = [int(n) for n in options.images.split(",") if n]
     large = [int(n) for n in options.large.split(",") if n]
@@ -283,10 +352,14 @@ def main() -> None:
     for (gain, method), points in growth.items():
         if len(points) > 1:
             text.append(f"| {gain} | {method} | {exponent(*(list(x) for x in zip(*points, strict=True))):.2f} |")
+    finish(text, options.output)
+
+
+def finish(text: list[str], output: Path | None) -> None:
     report = "\n".join(text) + "\n"
     print(report)
-    if options.output:
-        options.output.write_text(report)
+    if output:
+        output.write_text(report)
 
 
 def cpu_name() -> str:

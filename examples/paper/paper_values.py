@@ -86,12 +86,3 @@ TABLES_4_5 = {
     "mnist_r50": "the tracing stays within one class",
     "cifar_r50": "a horse is traced, leaving its class on the way",
 }
-
-READINGS = {
-    "g-expansive": "min over pairs of different label of min over depths of ||softmax g(h_t(i)) - softmax g(h_t(j))||_2"
-    " (Definition 1 has the max over depths, which is far larger: shown beside it)",
-    "g-shadowing": "min delta over all nearest-image pseudo-orbits / min eps over all of them (two orbits, as the "
-    "paper describes its search)",
-    "Lip(g)": "||W||_2 of the last layer: the exact optimum of LipSDP on identity + ReLU + W, the paper's construction",
-    "topological": "g-shadowing / Lip(g) (Theorem 1; the prose says multiplying, the table divides)",
-}

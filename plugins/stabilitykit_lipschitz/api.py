@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabilitykit_lipschitz import norms, pairs
+from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.certificate import Certificate, certify, check
 from stabilitykit_lipschitz.interval import LipschitzInterval
@@ -15,8 +16,8 @@ from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
-from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, tighten
-from stabilitykit_lipschitz.rounding import gamma
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Norm, Region, tighten
+from stabilitykit_lipschitz.rounding import gamma, norm_bound
 from stabilitykit_lipschitz.solver import solve
 from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, original_multipliers
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from stabilitykit_lipschitz.extract import Reading
 
 METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact", "layerwise")
+# Status of a certificate whose multipliers had to be damped.
+REPAIRED = "repaired"
 
 
 def lipschitz(
@@ -57,7 +60,8 @@ def lipschitz(
         data: optional inputs (B, ...) from which the search for a large Jacobian starts.
         seconds: work allowed for the upper bound, in nominal processor seconds (2e9 multiplications each), so that
             equal calls give equal results; only cvxpy's solvers are stopped by the clock.
-        search_seconds: work allowed for the lower bound.
+        search_seconds: work allowed for the lower bound, likewise; all of it is used unless the lower bound comes
+            within 1e-6 of the upper one, and more never gives a lower value.
 
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
@@ -76,20 +80,24 @@ def lipschitz(
         raise ValueError("method 'exact' is for norm 2 or inf and norm_out 2; expected another method or other norms")
     if data is None and isinstance(region, Data):
         data = region.inputs
-    points = None if data is None else _as_array(data)
+    points = None if data is None else as_array(data)
     reading = None
-    if not isinstance(model, Network):
+    if isinstance(model, Network):
+        if method == "layerwise":
+            raise ValueError("method 'layerwise' reads a torch module; this is a Network: expected method='product'")
+        whole = model
+    else:
         found = _readable(model, method, input_shape, region, p, q, points, seed)
         if isinstance(found, LipschitzInterval):
             return found
-        reading, model = found, found.network
-    elif method == "layerwise":
-        raise ValueError("method 'layerwise' reads a torch module; this is a Network: expected method='product'")
-    _finite(model)
-    whole, network = model, tighten(model, region)
+        reading, whole = found, found.network
+    check_finite(whole)
+    network = tighten(whole, region)
     if p == 0 or q != 1:
+        from stabilitykit_lipschitz.other_norms import other_norms
+
         how = (method, tol, solver, seconds, search_seconds, seed)
-        interval = _other_norms(network, whole, p, q, region, points, *how)
+        interval = other_norms(network, whole, p, q, region, points, *how)
         if reading is not None:
             reading.compare(np.ravel(interval.witness_input)[None])
         return interval
@@ -98,14 +106,15 @@ def lipschitz(
         from stabilitykit_lipschitz.exact import exact_constant
 
         return exact_constant(network, region, points, per_input, tol, seconds, seed)
-    bound = _upper(network, per_input, method, tol, solver, seconds, seed)
+    bound = upper(network, per_input, method, tol, solver, seconds, seed)
     if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
-        bound = _no_worse(bound, network, whole, per_input, method, tol, solver, seconds, seed)
+        bound = no_worse(bound, network, whole, per_input, method, tol, solver, seconds, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
-        witness = search(network, region, points, per_input, seed, search_seconds)
+        ceiling = bound.bound * network.factor
+        witness = search(network, region, points, per_input, seed, search_seconds, ceiling=ceiling)
     if reading is not None:
-        reading.compare(_seen(witness, region, points))
-    return _assemble(network, bound, witness, per_input)
+        reading.compare(seen(witness, region, points))
+    return assemble(network, bound, witness, per_input)
 
 
 def _readable(
@@ -121,7 +130,7 @@ def _readable(
     if method == "layerwise":
         return layerwise_interval(model, input_shape, region, *how)
     try:
-        return _read(model, input_shape)
+        return read(model, input_shape)
     except UnsupportedModule as error:
         if method != "auto" or isinstance(error, Contradicted) or isinstance(region, Data):
             raise
@@ -134,53 +143,7 @@ def _readable(
             raise UnsupportedModule(told) from error
 
 
-def _other_norms(
-    network: Network,
-    whole: Network,
-    p: int,
-    q: int,
-    region: Region | None,
-    data: np.ndarray | None,
-    method: str,
-    tol: float,
-    solver: str,
-    seconds: float,
-    search_seconds: float,
-    seed: int,
-) -> LipschitzInterval:
-    """The least of the bounds that hold for a pair of norms."""
-    tables = {"layer norms": norms.layer_table(network)}
-    if method != "product":
-        sloped = norms.slope_table(network)
-        if sloped is not None:
-            tables["slope intervals"] = sloped
-        for start in (1, 2) if p == 2 else (1,):
-            found = _upper(network, start == 2, method, tol, solver, seconds, seed)
-            if network is not whole and not any(layer.shared for layer in whole.layers):
-                found = _no_worse(found, network, whole, start == 2, method, tol, solver, seconds, seed)
-            bound = found.bound * network.factor * (1.0 + 4e-16)
-            way = f"{found.method} from {pairs.name_of(pairs.NORMS[start])} to l2"
-            tables[way] = norms.converted(bound, start, network)
-    best = min(tables, key=lambda name: float(tables[name][p, q]))
-    upper = float(tables[best][p, q])
-    with np.errstate(over="ignore", invalid="ignore"):
-        witness = norms.search_pair(network, region, data, p, q, seed, search_seconds)
-    return LipschitzInterval(
-        lower=witness.value,
-        upper=upper,
-        sdp_dual=math.nan,
-        certified=True,
-        multipliers=[],
-        witness_input=witness.x.reshape(network.input_shape or (-1,)),
-        rank=0,
-        method=best if math.isfinite(upper) else "unbounded",
-        norm=pairs.NORMS[p],
-        norm_out=pairs.NORMS[q],
-        assumptions=network.assumptions,
-    )
-
-
-def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:
+def seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:
     """Inputs that matter to the caller: the witness, some of the region, some of the data, (B, n)."""
     rows = [witness.x[None]]
     if isinstance(region, (Ball, Box)):
@@ -190,7 +153,7 @@ def _seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> n
     return np.concatenate(rows)
 
 
-def _is_infinity(norm: float | str) -> bool:
+def is_infinity(norm: float | str) -> bool:
     if norm in (2, 2.0, "2"):
         return False
     if norm in ("inf", float("inf")):
@@ -198,19 +161,19 @@ def _is_infinity(norm: float | str) -> bool:
     raise ValueError(f"norm = {norm!r}; expected 2 or inf (the norm of the input)")
 
 
-def _read(model: Any, input_shape: tuple[int, ...] | None) -> Reading:
+def read(model: Any, input_shape: tuple[int, ...] | None) -> Reading:
     from stabilitykit_lipschitz.extract import Reading
 
     return Reading(model, input_shape)
 
 
-def _as_array(data: Any) -> np.ndarray:
+def as_array(data: Any) -> np.ndarray:
     if hasattr(data, "detach"):
         data = data.detach().cpu().double().numpy()
     return np.asarray(data, dtype=np.float64)
 
 
-def _finite(network: Network) -> None:
+def check_finite(network: Network) -> None:
     for layer in network.layers:
         for w in [*layer.blocks.values(), layer.bias]:
             if not np.isfinite(w).all():
@@ -239,14 +202,35 @@ class Upper:
         self.multipliers, self.mu, self.notes = multipliers or [], mu, notes
         self.rho = rho
 
+    def noting(self, note: str) -> Upper:
+        """The same proof, with one more remark."""
+        found = copy(self)
+        found.notes = (*(n for n in self.notes if n != note), note)
+        return found
 
-def _upper(network: Network, per_input: bool, method: str, tol: float, solver: str, seconds: float, seed: int) -> Upper:
+    def raised(self, bound: float, note: str) -> Upper:
+        """A larger bound, which the same proof holds all the more."""
+        found = self.noting(note)
+        found.bound = bound
+        return found
+
+
+def upper(
+    network: Network,
+    per_input: bool,
+    method: str,
+    tol: float,
+    solver: str,
+    seconds: float,
+    seed: int,
+    norm: Norm = norm_bound,
+) -> Upper:
     steep = [layer for layer in network.layers if not np.isfinite([layer.alpha, layer.beta]).all()]
     if steep:
         reason = f"{steep[0].activation.name} at {steep[0].name!r} has no largest slope: it jumps or grows ever steeper"
         return Upper(math.inf, "unbounded", notes=(reason,))
     if method == "product":
-        return Upper(product_bound(network, per_input), "product")
+        return product_of(network, per_input, norm)
     parts, outputs, errors = substitute(network, method == "layer")
     slack = fold_slack(network, errors, per_input)
     problem = prepare(network, per_input, method == "layer", slack, (parts, outputs))
@@ -256,14 +240,19 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
         found = _by_cvxpy(problem, network, solver, tol, seconds)
     else:
         found = solve_certified(problem, tol, seconds, seed)
+    coarser = None
+    if method in ("auto", "sdp") and (found is None or found[3] == REPAIRED):
+        coarser = _layer_form(network, per_input, tol, seconds, seed)
     if found is None:
-        return Upper(
-            product_bound(network, per_input),
+        return coarser or Upper(
+            product_bound(network, per_input, norm),
             "product",
             notes=("no matrix certificate could be proven; the norm product is reported instead",),
         )
     certificate, dual, rank, status = found
     bound = constant(problem, certificate)
+    if coarser is not None and coarser.bound < bound:
+        return coarser
     name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
     multipliers = original_multipliers(network, problem, certificate)
     mu = original_mu(network, problem, certificate) if per_input else None
@@ -279,12 +268,37 @@ def _upper(network: Network, per_input: bool, method: str, tol: float, solver: s
     )
 
 
-def _no_worse(found: Upper, local: Network, whole: Network, per_input: bool, *how: Any) -> Upper:
-    """A local bound that is above neither the norm product nor the global bound."""
-    product = product_bound(local, per_input)
-    if product < found.bound:
-        found = Upper(product, "product")
-    everywhere = _upper(whole, per_input, *how)
+def _layer_form(network: Network, per_input: bool, tol: float, seconds: float, seed: int) -> Upper | None:
+    """The bound with one multiplier per layer, which is found where time is short; None where that fails as well."""
+    found = upper(network, per_input, "layer", tol, "", seconds, seed)
+    if found.method != "layer":
+        return None
+    found.notes = (*found.notes, "out of work before one multiplier per neuron was proven: one per layer")
+    return found
+
+
+def product_of(network: Network, per_input: bool, norm: Norm = norm_bound) -> Upper:
+    """The norm product; norm: any upper bound of the spectral norm."""
+    return Upper(product_bound(network, per_input, norm), "product")
+
+
+def with_layers(found: Upper, network: Network, per_input: bool, method: str, tol: float, *how: Any) -> Upper:
+    """LipSDP-Layer's bound in place of ``found``, if that is smaller: only where the solver did not get to ``tol``, as
+    its optimum is never below LipSDP-Neuron's."""
+    if method not in ("auto", "sdp") or found.bound <= found.dual * (1.0 + 2.0 * tol):
+        return found
+    layers = upper(network, per_input, "layer", tol, *how)
+    return layers if layers.bound < found.bound else found
+
+
+def no_worse(found: Upper, local: Network, whole: Network, per_input: bool, method: str, *how: Any) -> Upper:
+    """A local bound that is above neither the norm product, LipSDP-Layer where there was no time for more, nor the
+    global bound."""
+    found = with_layers(found, local, per_input, method, *how)
+    product = product_of(local, per_input)
+    if product.bound < found.bound:
+        found = product
+    everywhere = upper(whole, per_input, method, *how)
     if everywhere.bound < found.bound:
         everywhere.notes = (*everywhere.notes, "the global bound, which is below the local one")
         return everywhere
@@ -310,7 +324,7 @@ def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> 
     if best is None:
         # out of time before the multipliers were feasible: damp them until some proof exists
         certificate = repaired(problem, solution.mu, solution.t)
-        best = None if certificate is None else (certificate, solution.dual, solution.rank, "repaired")
+        best = None if certificate is None else (certificate, solution.dual, solution.rank, REPAIRED)
     return best
 
 
@@ -359,8 +373,8 @@ def verify(
     Arguments as returned by `lipschitz` (multipliers per hidden layer, rho, input_multipliers for norm=inf) for the
     same model and region. No solver runs. Errors: ValueError for multipliers of another shape than the model's layers.
     """
-    per_input = _is_infinity(norm)
-    whole = model if isinstance(model, Network) else _read(model, input_shape).network
+    per_input = is_infinity(norm)
+    whole = model if isinstance(model, Network) else read(model, input_shape).network
     network = tighten(whole, region)
     given = [np.shape(t) for t in multipliers]
     if given != [(layer.size,) for layer in network.layers]:
@@ -408,7 +422,7 @@ def _pinned(network: Network) -> list[np.ndarray]:
     return [np.full(layer.size, np.inf) for layer in network.layers]
 
 
-def _assemble(network: Network, found: Upper, witness: Witness, per_input: bool) -> LipschitzInterval:
+def assemble(network: Network, found: Upper, witness: Witness, per_input: bool) -> LipschitzInterval:
     factor = network.factor
     upper = found.bound * factor * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
     return LipschitzInterval(

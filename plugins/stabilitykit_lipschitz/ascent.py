@@ -1,17 +1,19 @@
-"""Where is ||J(x)|| large: batched norms, ascent on difference quotients, and random steps."""
+"""Where is ||J(x)|| large: batched norms, and ascent on difference quotients."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
+from stabilitykit_lipschitz.regions import Ball, Box, Region
 
 # Up to so many classes Jacobians are formed whole.
 FEW = 16
-# Random steps: rounds, steps per point and round, and multiplications they may cost (about a second on one core).
-_ROUNDS, _CHILDREN, _WORK = 60, 8, 2e9
+# Steps of an ascent between two looks at where it has come.
+LOOK = 10
 
 
 def gains(network: Network, points: np.ndarray, rng: np.random.Generator, per_input: bool) -> np.ndarray:
@@ -39,10 +41,11 @@ def _softmax(network: Network, points: np.ndarray) -> np.ndarray:
     return p / p.sum(axis=1, keepdims=True)
 
 
-def _direction(
-    network: Network, slopes: list, v: np.ndarray, per_input: bool, rounds: int, p: np.ndarray | None = None
-) -> tuple:
-    """Batched power iteration: (directions with unit norm, images J v); p: probabilities, for J after a softmax."""
+def direction(network: Network, x: np.ndarray, v: np.ndarray, per_input: bool, rounds: int) -> tuple:
+    """Batched power iteration from v (B, n) at x (B, n): (unit directions, or signs for the l-infinity norm, and
+    images J v (B, K), after the softmax if there is one)."""
+    slopes = network.slopes_at(x)
+    p = None if network.factor == 1.0 else _softmax(network, x)
 
     def after(image: np.ndarray) -> np.ndarray:
         return image if p is None else p * (image - (p * image).sum(axis=1, keepdims=True))
@@ -57,8 +60,7 @@ def _direction(
 
 def _estimate(network: Network, points: np.ndarray, rng: np.random.Generator, per_input: bool) -> np.ndarray:
     with np.errstate(all="ignore"):
-        p = None if network.factor == 1.0 else _softmax(network, points)
-        _, image = _direction(network, network.slopes_at(points), rng.standard_normal(points.shape), per_input, 4, p)
+        _, image = direction(network, points, rng.standard_normal(points.shape), per_input, 4)
         return np.nan_to_num(np.linalg.norm(image, axis=1), nan=0.0, posinf=0.0)
 
 
@@ -71,15 +73,17 @@ def ascend(
     steps: int,
     rng: np.random.Generator,
     budget: Budget,
-) -> np.ndarray:
-    """Move pairs x, x + h v apart-in-output: ascent on the difference quotient, whose mean value some J attains."""
+) -> Iterator[np.ndarray]:
+    """Move pairs x, x + h v apart-in-output: ascent on the difference quotient, whose mean value some J attains.
+
+    Yields, every `LOOK` steps, the best middle of each pair so far, (B, n)."""
     x = points.copy()
-    v, _ = _direction(network, network.slopes_at(x), rng.standard_normal(x.shape), per_input, 4)
+    v, _ = direction(network, x, rng.standard_normal(x.shape), per_input, 4)
     h = 0.2 * reach
     rate = 0.3 * reach
     best, best_value = x.copy(), np.zeros(len(x))
     with np.errstate(all="ignore"):
-        for _ in range(steps):
+        for step in range(1, steps + 1):
             other = x + h * v
             gap = network(other) - network(x)
             image = gap / np.maximum(np.linalg.norm(gap, axis=1, keepdims=True), 1e-300)
@@ -98,41 +102,5 @@ def ascend(
                 x = region.project(x)
             rate = rate * 0.93
             budget.charge(8.0 * len(x) * network.weights, 8 * (len(network.layers) + 1))
-            if budget.is_over:
-                break
-    if isinstance(region, (Ball, Box)):
-        best = region.project(best)
-    if isinstance(region, Data):
-        return points
-    return best
-
-
-def wander(
-    network: Network,
-    points: np.ndarray,
-    region: Region | None,
-    per_input: bool,
-    rng: np.random.Generator,
-    budget: Budget,
-) -> np.ndarray:
-    """Random steps of all lengths from each point (B, n), kept where ||J|| grows: what gradients do not see, because
-    it is constant on the linear pieces of a network or peaks in a narrow place."""
-    passes = 2 * min(network.classes, FEW) * len(points) * _CHILDREN
-    reach = np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1.0)
-    best, value = points, gains(network, points, rng, per_input)
-    for _ in range(min(_ROUNDS, int(_WORK / (passes * network.weights)))):
-        budget.charge(passes * network.weights, 4 * (len(network.layers) + 1))
-        if budget.is_over:
-            break
-        step = rng.standard_normal((_CHILDREN, *best.shape)) / np.sqrt(best.shape[1])
-        length = reach * 10.0 ** rng.uniform(-3.0, 0.5, (_CHILDREN, len(best), 1))
-        trial = best + length * step
-        if isinstance(region, (Ball, Box)):
-            trial = region.project(trial.reshape(-1, best.shape[1])).reshape(trial.shape)
-        found = gains(network, trial.reshape(-1, best.shape[1]), rng, per_input).reshape(_CHILDREN, -1)
-        child = found.argmax(axis=0)
-        every = np.arange(len(best))
-        better = found[child, every] > value
-        best = np.where(better[:, None], trial[child, every], best)
-        value = np.where(better, found[child, every], value)
-    return best[np.argsort(-value)]
+            if step % LOOK == 0 or step == steps:
+                yield region.project(best) if isinstance(region, (Ball, Box)) else best.copy()

@@ -108,6 +108,25 @@ def elimination_order(scaled: Scaled, last: int | None) -> list[int]:
     return order
 
 
+def elimination_work(scaled: Scaled, order: list[int]) -> float:
+    """Multiplications of `factorise` in this order: a long chain of small layers costs little, however many rows."""
+    near: dict[int, set[int]] = {i: set() for i in range(len(scaled.sizes))}
+    for i, j in scaled.blocks:
+        if i != j:
+            near[i].add(j)
+            near[j].add(i)
+    is_dense = {i: (i, i) in scaled.blocks for i in near}
+    total = 0.0
+    for i in order:
+        n, m = scaled.sizes[i], sum(scaled.sizes[j] for j in near[i])
+        total += n * m * m + (n**3 / 3 + n * n * m if is_dense[i] else 0.0)
+        for j in near[i]:
+            near[j] |= near[i] - {j}
+            near[j].discard(i)
+            is_dense[j] = True
+    return total
+
+
 @dataclass
 class Factor:
     """R with D S D - shift = R R': diag: lower triangles or vectors (square roots) per block, below: R_ji.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stabilitykit_lipschitz.ascent import FEW, ascend, gains, wander
+from stabilitykit_lipschitz.ascent import FEW, ascend, gains
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.population import LANES, MOST_STEP, Population
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 
 # Multiplications spent on choosing among the states of one batch: some 0.05 s.
@@ -86,39 +88,84 @@ def search(
     data: np.ndarray | None = None,
     per_input: bool = False,
     seed: int = 0,
-    seconds: float = 2.0,
+    seconds: float = 0.5,
     starts: int = 96,
-    steps: int = 40,
+    ceiling: float = np.inf,
 ) -> Witness:
     """The largest Jacobian norm found at an actual input of the region.
 
-    data: optional (B, ...) inputs to start from. seconds: nominal processor seconds (`Budget`).
+    The inputs looked at do not depend on ``seconds``, only how many of them: more seconds never give a lower value.
+
+    Arguments:
+        network: the network.
+        region: where the input must lie; None for anywhere.
+        data: optional (B, ...) inputs to start from.
+        per_input: the norm from l-infinity to l2.
+        seed: of the random starts and steps.
+        seconds: nominal processor seconds (`Budget`), spent to the end unless nothing is left to find.
+        starts: random inputs to begin with.
+        ceiling: a proven upper bound; a search that comes within 1e-6 of it ends.
+
+    Returns:
+        The value and its input.
     """
     budget = Budget(seconds)
-    rng = np.random.default_rng(seed)
+    rng, keeping = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     if network.inputs == 0:
         return Witness(0.0, np.zeros(0))
+    best = Witness(0.0, _starts(network, region, data, np.random.default_rng(seed), starts)[0])
+    for points in _candidates(network, region, data, per_input, starts, rng, budget):
+        best = _keep(network, best, points, region, per_input, keeping)
+        budget.charge(len(points) * (3.0 + min(network.classes, network.inputs)) * network.weights, 40)
+        if budget.is_over or best.value >= ceiling * (1.0 - 1e-6):
+            break
+    return best
+
+
+def _candidates(
+    network: Network,
+    region: Region | None,
+    data: np.ndarray | None,
+    per_input: bool,
+    starts: int,
+    rng: np.random.Generator,
+    budget: Budget,
+) -> Iterator[np.ndarray]:
+    """Inputs (B, n) worth a closer look, a few at a time; endless but for linear networks and given inputs."""
     points = _starts(network, region, data, rng, starts)
-    best = Witness(0.0, points[0])
-    order = np.argsort(-gains(network, points, rng, per_input))
-    best = _keep(network, best, points[order[:4]], region, per_input, rng)
-    budget.charge(2.0 * len(points) * network.weights * min(network.classes, FEW), 4 * (len(network.layers) + 1))
-    if budget.is_over or (not network.layers and network.factor == 1.0):
-        return best
-    chosen = points[order[: max(1, min(len(points), 24))]]
-    reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
+    cost = 2.0 * network.weights * min(network.classes, FEW)
+    # all kinds of starts in the first part, where all at once would take long
+    chunk = len(points) if cost * len(points) <= MOST_LOOKING else max(8, int(MOST_LOOKING / cost))
+    points = points if chunk >= len(points) else points[rng.permutation(len(points))]
+    chosen, value = points[:0], np.zeros(0)
+    for start in range(0, len(points), chunk):
+        part = points[start : start + chunk]
+        chosen, value = np.concatenate([chosen, part]), np.concatenate([value, gains(network, part, rng, per_input)])
+        order = np.argsort(-value, kind="stable")[:LANES]
+        chosen, value = chosen[order], value[order]
+        budget.charge(cost * len(part), 4 * (len(network.layers) + 1))
+        yield chosen[:4]
+    if isinstance(region, Data) or (not network.layers and network.factor == 1.0):
+        return
+    climbing = max(1, min(LANES, int(MOST_STEP / (8.0 * network.weights))))
     for scale in (1.0, 0.1, 0.01):
-        found = ascend(network, chosen, reach * scale, region, per_input, steps, rng, budget)
-        order = np.argsort(-gains(network, found, rng, per_input))
-        best = _keep(network, best, found[order[:3]], region, per_input, rng)
-        chosen = found[order[: len(chosen)]][: max(1, len(chosen))]
-        reach = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
-        if budget.is_over:
-            return best
-    if isinstance(region, Data):
-        return best
-    found = wander(network, np.concatenate([best.x[None], chosen[:5]]), region, per_input, rng, budget)
-    return _keep(network, best, found, region, per_input, rng)
+        chosen = chosen[:climbing]
+        reach = scale * np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1.0)
+        for found in ascend(network, chosen, reach, region, per_input, 40, rng, budget):
+            order = np.argsort(-gains(network, found, rng, per_input), kind="stable")
+            budget.charge(cost * len(found), 4 * (len(network.layers) + 1))
+            yield found[order[:2]]
+        chosen = found[order]
+
+    def fresh(count: int) -> np.ndarray:
+        """New starts, the steeper ones of several."""
+        new = _starts(network, region, data, rng, starts)
+        some = new[rng.permutation(len(new))[: 4 * count]]
+        budget.charge(cost * len(some), 4 * (len(network.layers) + 1))
+        return some[np.argsort(-gains(network, some, rng, per_input), kind="stable")[:count]]
+
+    for found in Population(network, region, per_input, rng, budget, fresh).climb(chosen):
+        yield found[:2]
 
 
 def steepest(network: Network, points: np.ndarray, count: int) -> np.ndarray:

@@ -10,26 +10,28 @@ from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.rounding import frobenius, gamma, norm_bound
 
 
-def product_bound(network: Network, per_input: bool = False) -> float:
+def product_bound(network: Network, per_input: bool = False, norm: Callable[[np.ndarray], float] = norm_bound) -> float:
     """Proven upper bound by norms: Lip(state l) <= steepest slope * sum_k ||W_lk|| Lip(state k).
 
     per_input: input measured in the l-infinity norm, where ||W||_{inf -> 2} <= min(sqrt(n) ||W||_2, row l1 norms).
+    norm: any upper bound of the spectral norm.
     """
     gains = [1.0]
     for index, layer in enumerate(network.layers, start=1):
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
         total = sum(
-            _norm(w, k, per_input, network.errors.get((index, k), 0.0)) * gains[k] for k, w in layer.blocks.items()
+            _norm(w, k, per_input, network.errors.get((index, k), 0.0), norm) * gains[k]
+            for k, w in layer.blocks.items()
         )
         gains.append(steepest * total * (1 + 1e-14))
     last = len(network.layers) + 1
     return sum(
-        _norm(c, k, per_input, network.errors.get((last, k), 0.0)) * gains[k] for k, c in network.outputs.items()
+        _norm(c, k, per_input, network.errors.get((last, k), 0.0), norm) * gains[k] for k, c in network.outputs.items()
     ) * (1 + 1e-13)
 
 
-def _norm(w: np.ndarray, state: int, per_input: bool, error: float) -> float:
-    bound = norm_bound(w)
+def _norm(w: np.ndarray, state: int, per_input: bool, error: float, norm: Callable[[np.ndarray], float]) -> float:
+    bound = norm(w)
     if state == 0 and per_input:
         columns = w.shape[1]
         rows = np.abs(w).sum(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.norms import realised_at, search_pair
+from stabilitykit_lipschitz.norm_pairs import realised_at, search_pair
+from stabilitykit_lipschitz.parts import networks_of
 from stabilitykit_lipschitz.readouts import Seeds, normalises, readouts_of
 from stabilitykit_lipschitz.realised import StepFunction, largest_jacobian
 from stabilitykit_lipschitz.regions import Data
@@ -24,8 +25,6 @@ from stabilitykit_lipschitz.regions import Data
 REFERENCE = "Table 2; LipSDP"
 # Images whose Jacobians are screened where g is a whole network and every product costs a pass through it.
 SCREENED = 16
-# Bytes of weights of readouts that are kept at once; a solver needs several times that.
-KEPT_BYTES = 10**9
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,11 @@ class Lipschitz(Property):
         tol: float = 1e-4,
         solver: str = "CLARABEL",
         seconds: float = 60.0,
+        search_seconds: float = 2.0,
         norm_out: str = "2",
     ) -> None:
         self.method, self.norm, self.tol, self.solver, self.seconds = method, norm, tol, solver, seconds
+        self.search_seconds = search_seconds
         self.norm_out = norm_out
 
     @property
@@ -94,7 +95,7 @@ class Lipschitz(Property):
         unbounded: list[_Unbounded] = []
         groups = readouts_of(context)
         done = iter(context.progress(range(len(groups)), "Lip(g)", len(groups)))
-        for networks in self._parts(context, groups, unbounded):
+        for networks in networks_of(context, groups, lambda *found: unbounded.append(_Unbounded(*found))):
             seeds = Seeds(context, networks)
             for number, (depths, _) in enumerate(networks):
                 next(done, None)
@@ -103,39 +104,6 @@ class Lipschitz(Property):
                 except ValueError as error:
                     unbounded.append(_Unbounded(depths, str(error)))
         return self._result(context, bounded, unbounded)
-
-    def _parts(
-        self, context: Context, groups: Sequence[tuple[tuple[int, ...], Any]], unbounded: list[_Unbounded]
-    ) -> Iterator[list[tuple[tuple[int, ...], Network]]]:
-        """(depths, network) of the readouts, some at a time: those of every depth at once may not fit into memory.
-
-        A pass over the images serves each part. What has no network goes to ``unbounded``.
-        """
-        part: list[tuple[tuple[int, ...], Network]] = []
-        size = 0
-        for depths, head in groups:
-            try:
-                network = self._extracted(context, head, depths[0])
-            except ValueError as error:
-                unbounded.append(_Unbounded(depths, str(error)))
-                continue
-            size += network.weights * network.offset.itemsize
-            part.append((depths, network))
-            if size > KEPT_BYTES:
-                yield part
-                part, size = [], 0
-        if part:
-            yield part
-
-    def _extracted(self, context: Context, head: Any, depth: int) -> Network:
-        from stabilitykit_lipschitz.extract import extract
-
-        if head is None:
-            raise ValueError("the readout is not available as one module")
-        network = extract(head, tuple(context.model.shape_at(depth)))
-        if network.factor != 1.0:
-            raise ValueError("the readout ends in a softmax; expected logits")
-        return network
 
     def _bound(self, context: Context, seeds: Seeds, number: int, everywhere: bool) -> _Bounded:
         depths, network = seeds.networks[number]
@@ -153,6 +121,7 @@ class Lipschitz(Property):
             self.tol,
             solver=self.solver,
             seconds=self.seconds,
+            search_seconds=self.search_seconds,
             data=states if len(states) else None,
             seed=context.seed,
             norm_out=self.norm_out,
@@ -161,7 +130,8 @@ class Lipschitz(Property):
             raise ValueError("; ".join(interval.notes))
         if not len(states):
             states = seeds.of(number)[0]
-        softmax = search_pair(replace(network, factor=0.5), region, states, *self._norms, context.seed, 1.0)
+        half = 0.5 * self.search_seconds
+        softmax = search_pair(replace(network, factor=0.5), region, states, *self._norms, context.seed, half)
         return _Bounded(depths, network.hidden, region, interval, softmax, everywhere)
 
     def _result(self, context: Context, bounded: list[_Bounded], unbounded: list[_Unbounded]) -> PropertyResult:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from stabilitykit_lipschitz.affine import UNDERFLOW, Form, activated, affine, row_norms
 from stabilitykit_lipschitz.network import Layer, Network
 from stabilitykit_lipschitz.normalisation import Normalisation
-from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma, norm_bound
+from stabilitykit_lipschitz.norms import spectral
+from stabilitykit_lipschitz.rounding import UNIT, gamma
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,13 @@ class Data:
 
 
 Region = Ball | Box | Data
+Norm = Callable[[np.ndarray], float]
 
 
-def tighten(network: Network, region: Region | None) -> Network:
+def tighten(network: Network, region: Region | None, norm: Norm | None = None) -> Network:
     """The network with slope bounds valid on `region` (global ones for None), and its assumptions.
 
+    norm: an upper bound of the spectral norm that remembers the weights' (`norms.Norms`), for many regions.
     Errors: ValueError naming a normalisation layer that no region bounds.
     """
     if region is None:
@@ -104,7 +109,7 @@ def tighten(network: Network, region: Region | None) -> Network:
     low, high = region.box()
     if len(low) != network.inputs:
         raise ValueError(f"region has {len(low)} coordinates; expected {network.inputs}, the size of one input")
-    return network.with_slopes(_propagate(network, region, low, high))
+    return network.with_slopes(_propagate(network, region, low, high, norm or spectral))
 
 
 def _refusal(layer: Layer) -> str:
@@ -152,59 +157,69 @@ def _on_data(network: Network, region: Data) -> Network:
     return replace(network, layers=tuple(layers), assumptions=(*network.assumptions, *notes))
 
 
-def _propagate(network: Network, region: Region, low: np.ndarray, high: np.ndarray) -> list:
-    """Interval bounds of every pre-activation, hence slopes. Rounding is paid by relative margins."""
+def _propagate(network: Network, region: Region, low: np.ndarray, high: np.ndarray, norm: Norm) -> list:
+    """Bounds of every pre-activation, hence slopes: the intersection of interval arithmetic, of affine forms and, on a
+    ball, of what the value at its centre and a norm product allow. Rounding is paid by relative margins."""
     lows, highs = [low], [high]
     center, radius = None, 0.0
     centers: list[np.ndarray] = []
     lost = [np.zeros(network.inputs)]  # rounding of the forward pass at the centre, per state
+    half: np.ndarray | float = 0.5 * (high - low) * (1 + 4 * UNIT)
+    middle = 0.5 * (low + high)
     if isinstance(region, Ball):
         center, radius = np.ravel(np.asarray(region.center, dtype=np.float64)), float(region.radius)
         centers = network.states(center[None])[1]
+        half, middle = radius, center
+    none = np.zeros((network.inputs, 0))
+    forms: list[Form | None] = [Form(middle, none, none, 4 * UNIT * np.abs(middle), center is not None)]
     gains = [1.0]  # bound on how fast each state moves with x, in l2
     slopes = []
     for index, layer in enumerate(network.layers, start=1):
         z_low, z_high = layer.bias.copy(), layer.bias.copy()
         size = np.abs(layer.bias)
         reach = np.zeros(layer.size)
+        errors = {k: network.errors.get((index, k), 0.0) for k in layer.blocks}
         for k, w in layer.blocks.items():
-            middle, half = 0.5 * (lows[k] + highs[k]), 0.5 * (highs[k] - lows[k])
-            spread = np.abs(w) @ half
-            shift = w @ middle
+            between, wide = 0.5 * (lows[k] + highs[k]), 0.5 * (highs[k] - lows[k])
+            spread = np.abs(w) @ wide
+            shift = w @ between
             z_low, z_high = z_low + shift - spread, z_high + shift + spread
-            size = size + np.abs(w) @ (np.abs(middle) + half)
-            reach = reach + np.sqrt(np.einsum("ij,ij->i", w, w)) * gains[k]
-            error = network.errors.get((index, k), 0.0)
-            size = size + error / UNIT * np.sqrt(float((np.abs(middle) + half) @ (np.abs(middle) + half)))
+            size = size + np.abs(w) @ (np.abs(between) + wide)
+            reach = reach + (row_norms(w) + errors[k]) * gains[k]
+            size = size + errors[k] / UNIT * np.sqrt(float((np.abs(between) + wide) @ (np.abs(between) + wide)))
         rate = 4.0 * gamma(sum(w.shape[1] for w in layer.blocks.values()) + 8)
+        z_low, z_high = z_low - rate * size - UNDERFLOW, z_high + rate * size + UNDERFLOW
         if center is not None:
             at = layer.bias + sum(w @ centers[k][0] for k, w in layer.blocks.items())
             terms = np.abs(layer.bias) + sum(np.abs(w) @ np.abs(centers[k][0]) for k, w in layer.blocks.items())
             inherited = sum((np.abs(w) @ lost[k]) for k, w in layer.blocks.items())
-            away = rate * (terms + size) + inherited * (1 + 1e-12)
+            away = rate * (terms + size) + inherited * (1 + 1e-12) + UNDERFLOW
             steep = np.maximum(np.abs(layer.alpha), np.abs(layer.beta))
             lost.append(steep * away + 1e-14 * (1.0 + np.abs(centers[index][0]) + np.abs(at)))
             margin = away + radius * reach * (1 + 1e-12)
-            z_low, z_high = np.maximum(z_low, at - margin), np.minimum(z_high, at + margin)
-        z_low, z_high = z_low - rate * size, z_high + rate * size
+            z_low, z_high = np.fmax(z_low, at - margin), np.fmin(z_high, at + margin)
+        form = affine(layer.blocks, layer.bias, forms, half, errors)
+        if form is not None:
+            least, most = form.bounds()
+            z_low, z_high = np.fmax(z_low, least), np.fmin(z_high, most)
+        z_low, z_high = np.where(np.isnan(z_low), -np.inf, z_low), np.where(np.isnan(z_high), np.inf, z_high)
         if isinstance(layer.activation, Normalisation):
             alpha, beta, y_low, y_high = _normalised(layer, z_low, z_high)
+            form = None
         else:
             alpha, beta = layer.activation.bounds_on(z_low, z_high)
             y_low, y_high = _image(layer, z_low, z_high, alpha, beta)
+            form = None if form is None else activated(form, layer.activation, z_low, z_high)
+        if form is not None:
+            least, most = form.bounds()
+            y_low, y_high = np.fmax(y_low, least), np.fmin(y_high, most)
+        forms.append(form)
         slopes.append((alpha, beta))
         lows.append(y_low)
         highs.append(y_high)
         steepest = float(np.maximum(np.abs(alpha), np.abs(beta)).max(initial=0.0))
-        gains.append(
-            steepest * sum((_norm(w) + network.errors.get((index, k), 0.0)) * gains[k] for k, w in layer.blocks.items())
-        )
+        gains.append(steepest * sum((norm(w) + errors[k]) * gains[k] for k, w in layer.blocks.items()) * (1 + 1e-14))
     return slopes
-
-
-def _norm(w: np.ndarray) -> float:
-    """The spectral norm's bound where it is cheap, the Frobenius norm elsewhere."""
-    return norm_bound(w) if min(w.shape) <= 1024 else frobenius(w)
 
 
 def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:

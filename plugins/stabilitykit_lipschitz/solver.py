@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
-from stabilitykit_lipschitz.blocks import assemble, elimination_order, factorise
+from stabilitykit_lipschitz.blocks import assemble, elimination_order, elimination_work, factorise
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.dual import Dual, Point
 from stabilitykit_lipschitz.lbfgs import minimise
@@ -81,8 +81,8 @@ def solve(
         weights = sum(
             w.size for blocks in [*(p.blocks for p in problem.parts), problem.outputs] for w in blocks.values()
         )
-        budget.charge(2.0 * used * weights * point.y[0].shape[1] + problem.rows**3 / 3.0, used)
-        solution, escape = _primal(problem, dual, point)
+        budget.charge(2.0 * used * weights * point.y[0].shape[1], used)
+        solution, escape = _primal(problem, dual, point, budget)
         solution.evaluations = spent
         solution.dual = true.evaluate(point.unit).value
         if best is None or solution.level < best.level:
@@ -137,12 +137,15 @@ def _ascend(dual: Dual, point: Point, goal: float, most: int) -> tuple[Point, in
     return dual.evaluate(unpack(end.x)), end.evaluations
 
 
-def _primal(problem: Problem, dual: Dual, point: Point) -> tuple[Solution, dict[int, np.ndarray] | None]:
+def _primal(
+    problem: Problem, dual: Dual, point: Point, budget: Budget
+) -> tuple[Solution, dict[int, np.ndarray] | None]:
     """Multipliers at the point, the best level for them, and directions of negative curvature (unscaled)."""
     mu, t = dual.multipliers(point)
     t = [np.maximum(s, 1e-13 * s.max(initial=0.0) + 1e-300) for s in t]
     scaled = assemble(problem, mu, t)
     order = elimination_order(scaled, last=0)
+    budget.charge(elimination_work(scaled, order))
     factor = factorise(scaled, 0.0, order, keep_last=True)
     rank = point.y[0].shape[1]
     weight = float(mu.sum()) if problem.per_input else 1.0

@@ -41,6 +41,12 @@ def stabilitykit_properties() -> list[Component]:
                 Option("refine_steps", "int", 30, "refined: gradient steps on h_0", minimum=1),
                 Option("bracket", "bool", True, "bound s(eps) over all sample pseudo-orbits as well"),
                 Option("exact", "bool", True, "decide s(eps) over all sample pseudo-orbits (needs bracket)"),
+                Option(
+                    "chains",
+                    "bool",
+                    False,
+                    "also Sh_chain.mean and .max: the chains of the authors' code, which only the first block makes",
+                ),
             ),
         )
     ]

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stabilitykit.search.device.where import device_of_searches
 from stabilitykit.search.parallel import run, spans, thread_count
 
 if TYPE_CHECKING:
     from stabilitykit.search.trees.tree import Forest
+    from stabilitykit_shadowing.exact_device import DeviceSets
 
 # Up to so many images numpy takes less time than loading and running compiled code, with a table of at most so many
 # bytes and so many differences of coordinates behind it.
@@ -45,6 +47,17 @@ class Distances:
         """Is the sample small enough for ``table``?"""
         numbers = self.depths * self.images**2
         return self.images <= DENSE and 8 * numbers <= TABLE_BYTES and numbers * self.readout <= TABLE_WORK
+
+    @cached_property
+    def on_device(self) -> DeviceSets | None:
+        """The sample on the device of the searches; None where these run on the CPU, or have no room there."""
+        # Beside the columns: the sets of one depth as bfloat16.
+        device = device_of_searches(self.columns.nbytes + 2 * self.images**2)
+        if device is None:
+            return None
+        from stabilitykit_shadowing.exact_device import DeviceSets
+
+        return DeviceSets(self.columns, device)
 
     def squares(self, t: int, i: int) -> np.ndarray:
         """Squared distances of all images from image i at depth t -> float64 (N,)."""
@@ -88,6 +101,8 @@ def largest_square(distance: float) -> float:
 def far_sets(distances: Distances, eps: float) -> np.ndarray:
     """The images farther than eps from image i at depth t -> uint64 (T+1, N, words)."""
     limit = largest_square(eps)
+    if distances.on_device is not None:
+        return distances.on_device.far_sets(limit)
     if distances.dense:
         return packed(distances.table > limit)
     from stabilitykit_shadowing.exact_kernels import far_rows
@@ -113,6 +128,8 @@ def escapable_sets(distances: Distances, far: np.ndarray, delta: float) -> np.nd
         uint64 of the same shape.
     """
     limit = largest_square(delta)
+    if distances.on_device is not None:
+        return distances.on_device.escapable_sets(far, limit)
     found = np.empty_like(far)
     found[-1] = far[-1]
     for t in range(distances.depths - 2, -1, -1):

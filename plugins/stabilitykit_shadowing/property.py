@@ -13,6 +13,8 @@ from stabilitykit.base.text import place_text
 from stabilitykit.dynamics.trajectory import ALL_BLIND
 from stabilitykit.evaluation.context import Context
 from stabilitykit_shadowing.bracket import lower_bounds
+from stabilitykit_shadowing.chain_result import PREFIX as CHAIN
+from stabilitykit_shadowing.chain_result import chain_again, chain_measurements
 from stabilitykit_shadowing.classes import of_another_class, one_class
 from stabilitykit_shadowing.digits import JUMP, at_least, flagged, pair_distance, smallest_jump
 from stabilitykit_shadowing.exact_result import NAME as EXACT
@@ -45,6 +47,7 @@ class Shadowing(Property):
         refine_steps: int = 30,
         bracket: bool = True,
         exact: bool = True,
+        chains: bool = False,
     ) -> None:
         self.family = family
         self.same_class, self.unvisited = same_class, unvisited
@@ -52,11 +55,13 @@ class Shadowing(Property):
         self.tracers, self.start_tracer = tracers, start_tracer
         self.refine_orbits, self.refine_steps = refine_orbits, refine_steps
         self.bracket, self.exact = bracket, exact
+        self.chains = chains
 
     def evaluate(self, context: Context) -> PropertyResult:
         """Measurements ``Sh_profile``, ``Sh_paper``, ``Sh_best`` (estimates), ``Sh_all.lower`` and ``.upper`` (bounds
         of s(eps)/eps at Sh_profile's eps over all sample pseudo-orbits), ``Sh_exact`` (it, exactly), ``eps.*``,
-        ``delta.*``; tables ``profile``, ``bracket``, ``constants``, ``orbits``, ``exact``."""
+        ``delta.*``, with ``chains`` ``Sh_chain.*``; tables ``profile``, ``bracket``, ``constants``, ``orbits``,
+        ``exact``."""
         trajectory = context.trajectory
         values = trajectory.values
         if values.shape[1] < 2:
@@ -93,6 +98,8 @@ class Shadowing(Property):
             self._add_bracket(context, values, data, result)
         result.measurements.append(of_another_class(context, data, _cautions(context)))
         result.measurements = flagged(context, result.measurements)
+        if self.chains:
+            result.measurements += chain_measurements(context, _cautions(context))
         result.tables["orbits"] = witnesses.table(result)
         result.images = witnesses.images(result)
         result.per_image = _per_image(len(trajectory), shadowed)
@@ -248,6 +255,9 @@ class Shadowing(Property):
                 continue
             if measurement.name == EXACT:
                 found[measurement.name] = self._exact_again(context, measurement)
+                continue
+            if measurement.name.startswith(CHAIN):
+                found[measurement.name] = chain_again(context, measurement)
                 continue
             eps_orbit, delta_orbit = witness.get("eps_orbit"), witness.get("delta_orbit")
             eps = delta = 1.0

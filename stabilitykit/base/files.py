@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -207,7 +208,34 @@ def remove_leftovers(folder: Path, *names: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Plain data as indented JSON, written atomically; Inf and NaN become strings, keys keep their order."""
-    write_atomic(path, json.dumps(to_plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, "".join(indented(to_plain(data))) + "\n")
+
+
+def indented(data: Any, depth: int = 0) -> Iterator[str]:
+    """Parts of plain data as JSON with one space of indentation, as ``json.dumps(data, indent=1)`` writes it.
+
+    json indents in Python, a number at a time; here lists of numbers and texts are written by its compiled encoder.
+
+    Examples:
+        >>> "".join(indented({"a": [1, "b"], "c": {}}))
+        '{\\n "a": [\\n  1,\\n  "b"\\n ],\\n "c": {}\\n}'
+    """
+    inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(data, dict) and data:
+        for number, (key, value) in enumerate(data.items()):
+            yield ("," if number else "{") + inner + json.dumps(key, ensure_ascii=False) + ": "
+            yield from indented(value, depth + 1)
+        yield outer + "}"
+    elif isinstance(data, list) and not {dict, list}.isdisjoint(map(type, data)):
+        for number, value in enumerate(data):
+            yield ("," if number else "[") + inner
+            yield from indented(value, depth + 1)
+        yield outer + "]"
+    elif isinstance(data, list) and data:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=("," + inner, ": "))
+        yield "[" + inner + text[1:-1] + outer + "]"
+    else:
+        yield json.dumps(data, ensure_ascii=False, allow_nan=False)
 
 
 def require_regular(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -170,7 +170,10 @@ def _column(values: Any) -> list[Any]:
     """A stored column: among numbers the texts "inf" and "-inf" are numbers."""
     if not isinstance(values, list):
         raise ValueError(f"a column of per_image is a list; got {type(values).__name__}")
-    numbers = any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    kinds = set(map(type, values))
+    if str not in kinds:
+        return values
+    numbers = bool(kinds & {int, float})
     return [float(value) if numbers and value in ("inf", "-inf") else value for value in values]
 
 
@@ -211,7 +214,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_plain(v) for v in value]
+        return list(value) if _is_plain(value) else [to_plain(v) for v in value]
     if isinstance(value, StrEnum):
         return str(value)
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
@@ -222,3 +225,13 @@ def to_plain(value: Any) -> Any:
         return value if math.isfinite(value) else str(value)
     # Lone surrogates (odd file names, hostile labels) cannot be written as UTF-8.
     return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_plain(values: Collection[Any]) -> bool:
+    """Are these whole and finite numbers, truth values, None or ASCII texts? Columns of a million are seen at once."""
+    kinds = set(map(type, values))
+    if kinds <= {int, bool, type(None)}:
+        return True
+    if kinds <= {int, float, bool, type(None)}:
+        return all(math.isfinite(value) for value in values if type(value) is float)
+    return kinds == {str} and all(map(str.isascii, values))

@@ -33,6 +33,7 @@ def fit_lens(
     indices: np.ndarray,
     *,
     epochs: int = 10,
+    steps: int | None = None,
     learning_rate: float = 0.1,
     batch_size: int = 100,
     seed: int = 0,
@@ -49,6 +50,7 @@ def fit_lens(
 
     Arguments:
         indices: (n,) integers: the images of ``dataset`` to train on.
+        steps: batches to train on, one step of Adam each, in place of ``epochs`` passes over all of them.
         learning_rate: how far, relative to the state, one step may move a translated state at first; it falls linearly.
 
     Raises:
@@ -71,7 +73,7 @@ def fit_lens(
     if model.num_blocks:
         states.keep(allocate, progress)
         with frozen(model.module):
-            _train(lens, states, epochs, learning_rate, progress)
+            _train(lens, states, epochs * len(states.bounds) if steps is None else steps, learning_rate, progress)
     return _judged(lens, start, states)
 
 
@@ -107,7 +109,7 @@ def _translators(model: Model, states: StateBatches, jumps: bool) -> list[nn.Mod
     return found
 
 
-def _train(lens: LensReadout, states: StateBatches, epochs: int, rate: float, progress: Progress) -> None:
+def _train(lens: LensReadout, states: StateBatches, steps: int, rate: float, progress: Progress) -> None:
     lens.translators.requires_grad_(True)
     groups = []
     sizes = [float(vectors.square().mean().sqrt().clamp_min(1e-12)) for vectors in states.first.vectors]
@@ -118,22 +120,21 @@ def _train(lens: LensReadout, states: StateBatches, epochs: int, rate: float, pr
         groups.append({"params": [weight], "lr": rate / weight.shape[1] * wanted / given})
         groups.append({"params": [bias], "lr": rate * wanted})
     optimizer = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs * len(states.bounds))
-    for _ in progress(range(epochs), "lens", epochs):
-        for batch in states.shuffled():
-            optimizer.zero_grad(set_to_none=True)
-            target = batch.final.log_softmax(dim=1)
-            for t in range(len(lens.translators)):  # one graph after the other: memory for one depth
-                with torch.enable_grad():
-                    loss = _divergence(target, _seen(lens, states, batch, t)).mean()
-                if not loss.requires_grad:
-                    raise CellProblem(
-                        f"model {lens.model.name}: the readout at depth {t} passes no gradient on to the state; use "
-                        "--readout head or probe"
-                    )
-                loss.backward()
-            optimizer.step()
-            schedule.step()
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
+    for batch in progress(states.visits(steps), "lens", steps):
+        optimizer.zero_grad(set_to_none=True)
+        target = batch.final.log_softmax(dim=1)
+        for t in range(len(lens.translators)):  # one graph after the other: memory for one depth
+            with torch.enable_grad():
+                loss = _divergence(target, _seen(lens, states, batch, t)).mean()
+            if not loss.requires_grad:
+                raise CellProblem(
+                    f"model {lens.model.name}: the readout at depth {t} passes no gradient on to the state; use "
+                    "--readout head or probe"
+                )
+            loss.backward()
+        optimizer.step()
+        schedule.step()
     lens.translators.requires_grad_(False)
 
 

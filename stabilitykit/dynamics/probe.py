@@ -28,6 +28,7 @@ def fit_probes(
     *,
     num_classes: int,
     epochs: int = 10,
+    steps: int | None = None,
     learning_rate: float = 1e-3,
     batch_size: int = 100,
     seed: int = 0,
@@ -44,6 +45,7 @@ def fit_probes(
 
     Arguments:
         indices: (n,) integers: the images of ``dataset`` to train on.
+        steps: batches to train on, one step of Adam each, in place of ``epochs`` passes over all of them.
         held_out: beside the probes train others on four fifths of every batch, to be judged by the last fifth.
 
     Raises:
@@ -68,13 +70,13 @@ def fit_probes(
         else []
     )
     optimizer = torch.optim.Adam([p for probe in (*probes, *twins) for p in probe.parameters()], lr=learning_rate)
-    for _ in progress(range(epochs), "probes", epochs):
-        for batch in states.shuffled():
-            losses = _losses(probes, gains, batch, slice(None))
-            losses += _losses(twins, gains, batch, _trained(batch))
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(losses).sum().backward()
-            optimizer.step()
+    total = epochs * len(states.bounds) if steps is None else steps
+    for batch in progress(states.visits(total), "probes", total):
+        losses = _losses(probes, gains, batch, slice(None))
+        losses += _losses(twins, gains, batch, _trained(batch))
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(losses).sum().backward()
+        optimizer.step()
     fit = _judged(probes, twins, gains, states)
     with torch.no_grad():
         for probe, gain in zip(probes, gains):

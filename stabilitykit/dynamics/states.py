@@ -77,8 +77,8 @@ class Batch:
 class StateBatches:
     """States at some depths of the images ``dataset[indices]``, in random batches drawn once.
 
-    Every image is in one batch, sizes differ by at most one; :meth:`shuffled` visits the batches in another order each
-    time. The model's modules are put into eval mode.
+    Every image is in one batch, sizes differ by at most one; :meth:`visits` visits them in another order in every
+    pass. The model's modules are put into eval mode.
 
     Arguments:
         indices: (N,) integers, N >= 1: the images of ``dataset``.
@@ -152,9 +152,12 @@ class StateBatches:
         """All batches, by number."""
         return self._visit(range(len(self.bounds)))
 
-    def shuffled(self) -> Iterator[Batch]:
-        """All batches, in the next random order."""
-        return self._visit(self._generator.permutation(len(self.bounds)).tolist())
+    def visits(self, steps: int) -> Iterator[Batch]:
+        """``steps`` batches, pass after pass, each in the next random order; the last pass ends where they do."""
+        while steps > 0:
+            numbers = self._generator.permutation(len(self.bounds)).tolist()[:steps]
+            yield from self._visit(numbers)
+            steps -= len(numbers)
 
     def _visit(self, numbers: Sequence[int]) -> Iterator[Batch]:
         if self._kept is None:

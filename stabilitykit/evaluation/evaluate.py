@@ -24,6 +24,7 @@ from stabilitykit.plugins.listening import Event
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import Cell, RunFolder, load_run, measurement_rows
 from stabilitykit.runs.recorder import FolderRecorder, KeepingRecorder, Recorder
+from stabilitykit.search.device.where import searchable, searching_on
 
 if TYPE_CHECKING:
     import pandas
@@ -132,6 +133,7 @@ def evaluate(
     channels_last: bool = False,
     probe_dataset: Any = None,
     probe_epochs: int = 10,
+    probe_steps: int | None = None,
     any_classes: bool = False,
     uncertified: bool = False,
     class_names: Sequence[str] | None = None,
@@ -168,6 +170,7 @@ def evaluate(
         channels_last: run convolutions in NHWC layout.
         probe_dataset: what probes or a lens are trained on; None: the evaluated images.
         probe_epochs: passes over it.
+        probe_steps: batches of it to train on (a step of Adam each), in place of passes.
         any_classes: accept a dataset whose classes are not the model's.
         uncertified: measure models whose certificate fails (their blocks are not the network, randomness, a course that
             depends on the data or the batch), and mark every number; else their cells fail with that reason.
@@ -193,7 +196,7 @@ def evaluate(
     """
     extraction = Extraction(readout, space, batch_size, extract_dtype, channels_last, compile)  # type: ignore[arg-type]
     names = None if class_names is None else class_names if isinstance(class_names, str) else list(class_names)
-    settings = Settings(extraction, seed, limit, probe_epochs, any_classes, uncertified, names)
+    settings = Settings(extraction, seed, limit, probe_epochs, probe_steps, any_classes, uncertified, names)
     settings.check()
     if cell_timeout is not None and not 0 < cell_timeout < float("inf"):
         raise UsageProblem(f"cell timeout is a positive number of seconds; got {cell_timeout!r}")
@@ -245,7 +248,8 @@ def evaluate(
             watch().lost,
             announcing,
         )
-        job.run()
+        with searching_on(searchable(target.type, target.index)):
+            job.run()
     if announcing is not None:
         announcing.tell(Event.of_run([cell.to_json() for cell in records.cells], records.content(), records.path))
     return Run(records.cells, records.path, records.content(), records.decisions, records.pictures)

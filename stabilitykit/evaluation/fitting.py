@@ -52,6 +52,7 @@ def fitted(
     """
     given: dict[str, Any] = {
         "epochs": settings.probe_epochs,
+        "steps": settings.probe_steps,
         "batch_size": settings.extraction.batch_size,
         "seed": settings.seed,
         "device": device,

@@ -12,6 +12,9 @@ from stabilitykit.base.errors import UsageProblem
 from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.renamed import check_class_names
 
+LATER = ("class_names", "probe_steps")
+"""Settings that are younger than run.json: runs without them look as they did before."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,6 +25,7 @@ class Settings:
         seed: of the subset, the training of readouts, and whatever a property draws.
         limit: evaluate a seeded random subset of that many images; None: all.
         probe_epochs: passes over the images that probes or a lens are trained on.
+        probe_steps: batches that they are trained on, in place of those passes; None: the passes.
         any_classes: accept a dataset whose classes are not the model's.
         uncertified: measure models whose certificate fails, every number marked.
         class_names: K names in place of those the datasets bring; None: theirs.
@@ -31,6 +35,7 @@ class Settings:
     seed: int = 0
     limit: int | None = None
     probe_epochs: int = 10
+    probe_steps: int | None = None
     any_classes: bool = False
     uncertified: bool = False
     class_names: Sequence[str] | None = None
@@ -40,6 +45,8 @@ class Settings:
         self.extraction.check()
         if not isinstance(self.probe_epochs, int) or self.probe_epochs < 1:
             raise UsageProblem(f"probe epochs is a whole number >= 1; got {self.probe_epochs!r}")
+        if self.probe_steps is not None and (not isinstance(self.probe_steps, int) or self.probe_steps < 1):
+            raise UsageProblem(f"probe steps is a whole number >= 1; got {self.probe_steps!r}")
         if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 2):
             raise UsageProblem(f"limit is a whole number >= 2; got {self.limit!r}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
@@ -50,8 +57,9 @@ class Settings:
     def request(self) -> dict[str, Any]:
         """Plain data by the names of options, as run.json keeps it."""
         own = {name: getattr(self, name) for name in _own_names()}
-        if own["class_names"] is None:  # runs without look as they did before there was such a setting
-            del own["class_names"]
+        for name in LATER:
+            if own[name] is None:
+                del own[name]
         return {**self.extraction.record(), **own}
 
     @classmethod

@@ -173,7 +173,8 @@ class Subject:
             probe = {
                 "dataset": self.probe_choice.label if self.probe_choice else self.dataset_choice.label,
                 "trained_on_evaluated_images": self.in_sample,
-                "epochs": settings.probe_epochs,
+                **({"epochs": settings.probe_epochs} if settings.probe_steps is None else {}),
+                **({"steps": settings.probe_steps} if settings.probe_steps is not None else {}),
             }
         record: dict[str, Any] = to_plain(
             {

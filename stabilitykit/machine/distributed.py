@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
+import pickle
+import re
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,16 @@ from stabilitykit.base.errors import StabilityKitError, describe
 # A collective waits this long for a slow process before the run is given up.
 TIMEOUT_VARIABLE = "STABILITYKIT_DISTRIBUTED_TIMEOUT"
 DEFAULT_TIMEOUT = 3600.0
+# Where it is 1, every process says on stderr at its end what it sent and received.
+TRAFFIC_VARIABLE = "STABILITYKIT_DISTRIBUTED_TRAFFIC"
+
+
+@dataclass
+class Traffic:
+    """Bytes of payload that this process handed to the collectives for others, and took from them."""
+
+    sent: int = 0
+    received: int = 0
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    traffic: Traffic = field(default_factory=Traffic, compare=False)
 
     @property
     def leads(self) -> bool:
@@ -37,6 +52,8 @@ class World:
 
         out: list[Any] = [None] * self.size
         _guarded(lambda: dist.all_gather_object(out, thing))
+        sizes = [len(pickle.dumps(part)) for part in out]
+        self._count(sizes[self.rank], sum(sizes) - sizes[self.rank])
         return out
 
     def broadcast(self, thing: Any) -> Any:
@@ -47,6 +64,8 @@ class World:
 
         box = [thing]
         _guarded(lambda: dist.broadcast_object_list(box, src=0))
+        size = len(pickle.dumps(box[0]))
+        self._count(*((size, 0) if self.leads else (0, size)))
         return box[0]
 
     def share_rows(self, array: np.ndarray, bounds: Sequence[int], device: Any) -> None:
@@ -68,6 +87,12 @@ class World:
                 _guarded(lambda block=block, source=source: dist.broadcast(block, src=source))
                 if source != self.rank:
                     array[depth, rows] = block.cpu().numpy()
+                size = block.numel() * block.element_size()
+                self._count(*((size, 0) if source == self.rank else (0, size)))
+
+    def _count(self, sent: int, received: int) -> None:
+        self.traffic.sent += sent
+        self.traffic.received += received
 
 
 def join_world(device_type: str) -> World:
@@ -91,7 +116,19 @@ def join_world(device_type: str) -> World:
                 "nccl" if device_type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=seconds)
             )
         )
-    return World(dist.get_rank(), dist.get_world_size())
+    world = World(dist.get_rank(), dist.get_world_size())
+    if os.environ.get(TRAFFIC_VARIABLE) == "1":
+        atexit.register(_tell, world)
+    return world
+
+
+def _tell(world: World) -> None:
+    traffic = world.traffic
+    print(
+        f"rank {world.rank} of {world.size}: sent {traffic.sent} bytes, received {traffic.received} bytes",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def leave_world() -> None:
@@ -121,7 +158,9 @@ def _guarded(action: Any) -> None:
     try:
         action()
     except (RuntimeError, ValueError, ConnectionError) as error:
+        # What the library says goes on with advice, and begins with a place in its source.
+        reason = re.sub(r"\[/[^]]*\] ", "", describe(error)).partition(". ")[0]
         raise StabilityKitError(
-            f"another process of this run died or cannot be reached ({describe(error)}); "
+            f"another process of this run died or cannot be reached ({reason}); "
             "finished cells are valid, --resume goes on from there"
         ) from error

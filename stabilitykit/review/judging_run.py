@@ -18,7 +18,7 @@ MOVED = "read from another place than in the run"
 KNOWN = {"schema", "status", "request", "provenance", "pairs", "cells"}
 OTHER_CHECK = "this version checks the chain of blocks in another way"
 # Parts of the request that stand in no record: no number depends on them (the first two decide what is refused).
-INERT = ("any_classes", "uncertified", "probe_epochs", "probe_dataset")
+INERT = ("any_classes", "uncertified", "probe_epochs", "probe_steps", "probe_dataset")
 
 
 def judge_run(

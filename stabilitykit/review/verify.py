@@ -23,6 +23,7 @@ from stabilitykit.review.plan import Plan, plan_of, with_recorded_options
 from stabilitykit.review.verdicts import Uncovered, Verdict, Verification
 from stabilitykit.runs.folder import Cell
 from stabilitykit.runs.provenance import provenance
+from stabilitykit.search.device.where import searchable, searching_on
 
 __all__ = ["Uncovered", "Verdict", "Verification", "verify"]
 
@@ -83,7 +84,8 @@ def verify(
     circumstances = Circumstances.of(files.schema, files.provenance, today, relative)
     if circumstances.other_code:
         plan = with_recorded_options(plan, cells.values())
-    pairs = measured_pairs(plan, cells, target, circumstances, progress, witnesses_only)
+    with searching_on(searchable(target.type, target.index)):
+        pairs = measured_pairs(plan, cells, target, circumstances, progress, witnesses_only)
     return judged(files, cells, plan, pairs, circumstances, today)
 
 

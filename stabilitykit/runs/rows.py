@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,17 @@ def _lines(pairs: Mapping[Key, Mapping[str, Sequence[Any]]]) -> Iterator[Sequenc
     for key, columns in pairs.items():
         subject = [safe_cell(part) for part in key]
         count = len(columns["index"])
-        for row in zip(*(columns.get(name, [None] * count) for name in names), strict=True):
-            yield [*subject, *map(safe_cell, row)]
+        cells = [_cells(columns[name]) if name in columns else itertools.repeat("", count) for name in names]
+        for row in zip(*cells, strict=True):
+            yield [*subject, *row]
+
+
+def _cells(values: Sequence[Any]) -> Sequence[Any]:
+    """A column as the writer takes it: numbers stay, for it writes all their digits; a name is looked at once."""
+    if not any(issubclass(kind, str) for kind in set(map(type, values))):
+        return values
+    known = {value: safe_cell(value) for value in set(values) if isinstance(value, str)}
+    return [known[value] if isinstance(value, str) else safe_cell(value) for value in values]
 
 
 def images_records(decisions: Mapping[Key, Decisions], cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from stabilitykit.evaluation import cache, fitting
 from stabilitykit.evaluation.evaluate import evaluate
 from stabilitykit.evaluation.fitting import room_for_states
 from stabilitykit.review.verify import verify
+from stabilitykit.runs.folder import load_run
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel
 
 BIG = ((1 << 20, 1 << 20), "float32")
@@ -109,13 +110,28 @@ def test_images_of_another_dataset_make_the_evaluated_ones_held_out(readout):
     assert same.cells[0].record["probe"]["trained_on_evaluated_images"] is True
 
 
+@pytest.mark.parametrize("readout", ["probe", "lens"])
+def test_steps_stand_in_the_record_and_the_request(readout, tmp_path):
+    (cell,) = run(readout, tmp_path / "run", probe_steps=4).cells
+    assert cell.record["probe"]["steps"] == 4 and "epochs" not in cell.record["probe"]
+    assert load_run(tmp_path / "run")[0]["request"]["probe_steps"] == 4
+    (other,) = run(readout, tmp_path / "other").cells
+    assert other.record["probe"]["epochs"] == 2
+    assert "probe_steps" not in load_run(tmp_path / "other")[0]["request"]
+
+
+def test_steps_are_a_whole_number():
+    with pytest.raises(UsageProblem, match="probe steps is a whole number"):
+        run("probe", probe_steps=0)
+
+
 def test_no_table_where_nothing_was_trained():
     assert READOUT_FIT not in run("head").cells[0].result.tables
 
 
 @pytest.mark.parametrize("readout", ["probe", "lens"])
 def test_a_run_is_measured_again_to_the_last_bit(readout, tmp_path, monkeypatch):
-    options = {"probe_epochs": 1, "limit": 30, "batch_size": 10, "cache": False, "readout": readout}
+    options = {"probe_steps": 4, "limit": 30, "batch_size": 10, "cache": False, "readout": readout}
     evaluate("resnet18-digits", "digits", "expansivity", output=tmp_path / "run", **options)
     monkeypatch.setenv("STABILITYKIT_SCRATCH", "0")  # less room than when it was made
     found = verify(tmp_path / "run")

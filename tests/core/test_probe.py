@@ -43,7 +43,7 @@ def random_batches(indices, batch_size, seed):
     return np.split(order, np.arange(1, parts) * len(order) // parts), generator
 
 
-def by_hand(model, dataset, indices, epochs, batch_size, seed, rate=1e-3, part=1.0):
+def by_hand(model, dataset, indices, epochs, batch_size, seed, rate=1e-3, part=1.0, steps=None):
     """One linear map per depth on states of norm 1 times sqrt(n), from zero, by Adam; folded into the weights."""
     maps = []
     for t in range(model.num_blocks + 1):
@@ -52,14 +52,14 @@ def by_hand(model, dataset, indices, epochs, batch_size, seed, rate=1e-3, part=1
         scale, size = first.norm(dim=1).mean(), first.shape[1]
         weight, bias = torch.zeros(3, size, requires_grad=True), torch.zeros(3, requires_grad=True)
         optimizer = torch.optim.Adam([weight, bias], lr=rate)
-        for _ in range(epochs):
-            for number in generator.permutation(len(batches)):
-                chosen = batches[number][: len(batches[number]) - int(len(batches[number]) * (1 - part))]
-                inputs = states(model, dataset, chosen)[t] / scale * size**0.5
-                optimizer.zero_grad()
-                labels = torch.as_tensor(dataset.labels[chosen])
-                nn.functional.cross_entropy(inputs @ weight.T + bias, labels).backward()
-                optimizer.step()
+        order = [number for _ in range(epochs) for number in generator.permutation(len(batches))]
+        for number in order[:steps]:
+            chosen = batches[number][: len(batches[number]) - int(len(batches[number]) * (1 - part))]
+            inputs = states(model, dataset, chosen)[t] / scale * size**0.5
+            optimizer.zero_grad()
+            labels = torch.as_tensor(dataset.labels[chosen])
+            nn.functional.cross_entropy(inputs @ weight.T + bias, labels).backward()
+            optimizer.step()
         maps.append((weight.detach() * size**0.5 / scale, bias.detach()))
     return maps
 
@@ -75,6 +75,17 @@ def test_probes_are_the_definition(kind, seed):
         np.testing.assert_allclose(
             found.logits(t, state).numpy(), (state @ weight.T + bias).numpy(), rtol=1e-3, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_so_many_steps_are_the_first_of_a_longer_training(steps):
+    model, dataset = TinyModel(), TinyDataset()  # 3 batches: 4 steps end within the second pass
+    found = fitted(model, dataset, epochs=1, steps=steps, batch_size=4)
+    expected = by_hand(model, dataset, INDICES, epochs=2, batch_size=4, seed=5, steps=steps)
+    for one, (weight, bias) in zip(found.probes, expected):
+        np.testing.assert_allclose(one.weight.numpy(), weight.numpy(), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(one.bias.numpy(), bias.numpy(), rtol=1e-3, atol=1e-6)
+    assert fitted(model, dataset, epochs=9, steps=6).fingerprint() == fitted(model, dataset, epochs=2).fingerprint()
 
 
 def test_equal_seeds_give_equal_bits_whatever_was_drawn_before():
@@ -138,7 +149,7 @@ def test_every_image_is_in_one_batch_and_batches_are_of_one_size(count, size, se
     sizes = [rows.stop - rows.start for rows in made.bounds]
     assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
     assert sorted(made.indices) == list(range(5, 5 + count))
-    assert sorted(batch.number for batch in made.shuffled()) == list(range(len(sizes)))
+    assert sorted(batch.number for batch in made.visits(len(sizes))) == list(range(len(sizes)))
 
 
 def test_there_must_be_an_image_to_train_on():

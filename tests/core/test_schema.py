@@ -158,7 +158,7 @@ def test_schemas_name_what_the_dataclasses_write():
     assert tuple(decisions["properties"]["columns"]["properties"]) == COLUMNS
     request = set(run["properties"]["request"]["properties"])
     always = {"models", "datasets", "properties", "probe_dataset", "device", *Settings().request()}
-    named = Settings(class_names=("a", "b")).request()
+    named = Settings(class_names=("a", "b"), probe_steps=3).request()
     assert request == {*always, *named, "objects"} and set(run["properties"]["request"]["required"]) == always
     assert set(Extraction().record()) < request
     for one in (cell, run, decisions):

@@ -43,6 +43,7 @@ def run_folder(tmp_path_factory) -> Path:
         ("window", {}),
         ("outlying", {"rows": 5}),
         ("entropy", {}),
+        ("certified_radius", {}),
     ):
         made = registry.create("property", {"name": name, "options": options})
         context = tiny_context(TinyModel(), dataset, options=options, results=dict(results))
@@ -221,3 +222,15 @@ def test_lipschitz_per_depth_is_drawn_for_probes(run_folder):
     assert any(name.startswith("lipschitz-depth") for name in run.figures)
     one = PropertyResult(LIPSCHITZ.measurements, {"readouts": Table(columns, [["all", *rows[0][1:]]])})
     assert "Lip(g_t)" not in intervals(RunData(run_folder, {}, [Cell("m", "d", "lipschitz", result=one)]))
+
+
+def test_certified_radii_have_a_curve_per_depth_and_what_formats_move(run_folder, page):
+    html = section(page, "certified_radius")
+    found = result(run_folder, "certified_radius")
+    assert html.count("<svg") == 1 and "x % of decisions provably survive a state error of r." in html
+    svg = html[html.index("<svg") : html.index("</svg>")]
+    assert all(f"depth {t}" in svg for t in range(4)) and "role=" in svg
+    text = words(html)
+    for row in found.tables["precision"].rows:
+        assert number(row[5]) in text and f"{100 * row[7]:.4g} %" in text
+    assert html.count('class="picture"') == 10

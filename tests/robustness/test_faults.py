@@ -23,7 +23,19 @@ def test_killed_at_random_moments_nothing_is_lost():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["full-disk", "file-limit", "read-only", "two-processes", "signals"])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "full-disk",
+        "file-limit",
+        "read-only",
+        "two-processes",
+        "signals",
+        "large-full-disk",
+        "large-killed-worker",
+        "eight-processes",
+    ],
+)
 def test_other_faults(scenario):
     inject("--kills", 0, "--only", scenario)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stabilitykit.search.arrays import as_exclusions, as_groups, as_values
+from stabilitykit.search.device.where import device_of_searches
 from stabilitykit.search.parallel import run, spans, thread_count
 
 # Images of a leaf, which are measured at once. Fewer than a chunk of the kernel; only identical images may be more.
@@ -43,6 +44,10 @@ def nearest_neighbours(
     count = len(points)
     kind, relation = relation_of(groups, same_group, other_group, count)
     barred = as_exclusions(exclude, count)
+    if count and (device := device_of_searches(8 * points.size)) is not None:
+        from stabilitykit.search.device.nearest import nearest
+
+        return nearest(points[None], kind, relation, barred, ("min",), device=device)["min"]
     from stabilitykit.search.nearest import neighbour_kernels
     from stabilitykit.search.trees.tree import grow
 

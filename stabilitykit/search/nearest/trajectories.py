@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.arrays import as_exclusions, as_groups, as_values
+from stabilitykit.search.device.where import device_of_searches
 from stabilitykit.search.nearest.neighbours import nearest_neighbours
 from stabilitykit.search.nearest.screened import nearest_by_products
 from stabilitykit.search.parallel import run, spans, thread_count
@@ -44,6 +45,10 @@ def nearest_of_other_groups(
     unknown = [r for r in reductions if r not in REDUCTIONS]
     if unknown:
         raise ValueError(f"reductions: expected some of {', '.join(REDUCTIONS)}, got {unknown[0]!r}")
+    if (device := device_of_searches(8 * values.size)) is not None:
+        from stabilitykit.search.device.nearest import nearest
+
+        return nearest(values, kind, 2, as_exclusions(None, len(kind)), tuple(reductions), device=device)
     if values.shape[2] >= LONG and max(float(values.max()), -float(values.min())) < LARGEST:
         return nearest_by_products(values, kind, tuple(reductions))
     return {

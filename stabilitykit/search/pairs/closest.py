@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 
 from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.device.where import device_of_searches
 from stabilitykit.search.pairs import dense
 from stabilitykit.search.parallel import run, thread_count
 from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
@@ -36,8 +37,9 @@ def closest_pairs(
         progress: called with (tasks done, tasks in all).
         shard: (rank, world): this call's part of the work; `merge` of all parts is the whole answer.
         backend: "numpy" (every pair, nothing compiled), "numba" (far faster for large samples, after its kernels
-            are compiled and loaded), "torch" (tiles on `device`), or "auto": numpy for small samples, else numba.
-            All give the same answer to the last bit. Every shard of a search must name the same backend.
+            are compiled and loaded), "torch" (products on `device`), or "auto": torch within `searching_on`, else
+            numpy for small samples and numba for others. All give the same answer to the last bit. Every shard of
+            a search must name the same backend.
         device: of the torch backend; default "cuda" where there is one.
 
     Returns:
@@ -50,13 +52,9 @@ def closest_pairs(
     values = as_values(values)
     groups, num_groups = as_groups(groups, values.shape[1], num_groups)
     check_question(reduction, shard)
-    if backend == "torch":
-        from stabilitykit.search.pairs import torch_tiles
-
-        found = torch_tiles.find(values, groups, num_groups, reduction, device=device, shard=shard, progress=progress)
-        value, first, second, block = (x.reshape(num_groups, num_groups) for x in found)
-        return symmetric(ClosestPairs(value, first, second, block, reduction))
-    return symmetric(_find(values, groups, num_groups, reduction, False, threads, shard, progress, backend))
+    if device is not None and backend != "torch":
+        raise ValueError(f"device: only the torch backend has one, got {device!r} for backend {backend!r}")
+    return symmetric(_find(values, groups, num_groups, reduction, False, threads, shard, progress, backend, 1, device))
 
 
 def closest_pair(
@@ -73,7 +71,7 @@ def closest_pair(
 
     Arguments and errors are those of `closest_pairs`, that is values (depths, images, readout) and groups (images,) of
     the dtypes named there, but for two:
-        backend: "auto", "numpy" or "numba".
+        backend: "auto", "numpy", "numba" or "torch", which is on "cuda" where there is one.
         searches: about how many such searches the caller makes; loading numba pays sooner for many.
 
     Returns:
@@ -99,11 +97,22 @@ def _find(
     progress: Callable[[int, int], None] | None,
     backend: str,
     searches: int = 1,
+    device: str | None = None,
 ) -> ClosestPairs:
-    """The answer of checked arrays by the named backend; numba is imported only where it searches."""
-    if backend not in ("auto", "numpy", "numba"):
-        raise ValueError(f"backend: expected 'auto', 'numpy', 'numba' or, for all pairs, 'torch', got {backend!r}")
+    """The answer of checked arrays by the named backend; numba and torch are imported only where they search."""
+    if backend not in ("auto", "numpy", "numba", "torch"):
+        raise ValueError(f"backend: expected 'auto', 'numpy', 'numba' or 'torch', got {backend!r}")
     workers = thread_count(threads)
+    chosen = device_of_searches(8 * values.size) if backend == "auto" else None
+    if backend == "torch" or chosen is not None:
+        import torch
+
+        from stabilitykit.search.device import pairs
+
+        chosen = chosen or device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return pairs.find(
+            values, groups, num_groups, reduction, overall=overall, device=chosen, shard=shard, progress=progress
+        )
     if backend == "numpy" or (backend == "auto" and dense.is_small(values, groups, searches)):
         return dense.find(values, groups, num_groups, reduction, overall=overall, shard=shard, progress=progress)
     from stabilitykit.search.pairs.search import find

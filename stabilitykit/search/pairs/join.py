@@ -8,13 +8,15 @@ import numpy as np
 
 from stabilitykit.search.pairs import join_kernels, sweep_kernels
 from stabilitykit.search.pairs.bounds import LONG
-from stabilitykit.search.pairs.state import Found, Search
+from stabilitykit.search.pairs.state import Found, Search, griddable
 from stabilitykit.search.parallel import run
 
 # Images of each group that are measured first, for a bound.
 SEEDS = 8
 # Candidates per image of two groups: with more, the other methods cost less.
 MOST_CANDIDATES = 1200
+# The same where a grid join may follow.
+GRID_CANDIDATES = 60
 # From this share of MOST_CANDIDATES on, up to LOOSE times as many, a better bound is looked for first...
 SHARE = 0.05
 LOOSE = 8
@@ -70,7 +72,8 @@ class Join:
         for mine in run(self._seed, every, threads):
             found.take(mine)
         sizes = np.diff(search.starts)
-        self.most = MOST_CANDIDATES * sizes[self.pairs].sum(axis=1) / max(1, np.count_nonzero(sizes) - 1)
+        most = min(MOST_CANDIDATES, GRID_CANDIDATES) if griddable(search) else MOST_CANDIDATES
+        self.most = most * sizes[self.pairs].sum(axis=1) / max(1, np.count_nonzero(sizes) - 1)
         self.counts = np.empty(len(self.pairs), dtype=np.int64)
         run(self._count, every, threads)
         # One bound for all groups is good already.

@@ -18,6 +18,8 @@ from stabilitykit.search.pairs.tree_kernels import keep
 
 ROOT = 0.7071067811865476
 UNDERFLOW = 1e-160
+# About so many images of a group are looked at to estimate what a join costs.
+COUNTED = 512
 # A search for a window costs as much as this many candidates.
 LOOK = 20
 
@@ -119,6 +121,19 @@ def window(own: np.ndarray, x: float, reach: float) -> tuple[int, int]:
 
 
 @jit
+def lowest_key(columns: np.ndarray, start: int, stop: int, own: int, other: int) -> tuple[float, int]:
+    """The lowest of the keys of about COUNTED of the images start..stop-1, and the step from one to the next.
+
+    columns (readout, images) float32 or float64.
+    """
+    step = max(1, (stop - start) // COUNTED)
+    smallest = np.inf
+    for p in range(start, stop, step):
+        smallest = min(smallest, (np.float64(columns[own, p]) - np.float64(columns[other, p])) * ROOT)
+    return smallest, step
+
+
+@jit
 def count_join(
     columns: np.ndarray,
     starts: np.ndarray,
@@ -129,34 +144,32 @@ def count_join(
     most: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """counts[n]: what the join of the n-th two groups costs: its candidates, and LOOK for each window.
+    """counts[n]: about what the join of the n-th two groups costs: its candidates, and LOOK for each window.
 
     Candidates are the pairs within the bound of the two groups. Counting stops above most[n].
 
     columns (readout, images) float32 or float64; pairs (n, 2), cells (n,) int64; bound (cells,) and most (n,) float64;
     counts (n,) is filled.
     """
-    keys_a = np.empty(columns.shape[1])
-    keys_b = np.empty(columns.shape[1])
     for n in range(len(pairs)):
         a, b = pairs[n]
-        low_a = keys_of_group(columns, starts[a], starts[a + 1], a, b, keys_a)
-        low_b = keys_of_group(columns, starts[b], starts[b + 1], b, a, keys_b)
+        low_a, step_a = lowest_key(columns, starts[a], starts[a + 1], a, b)
+        low_b, step_b = lowest_key(columns, starts[b], starts[b + 1], b, a)
         reach = bound[cells[n]] * (1.0 + 1e-12) + error + UNDERFLOW
         total = 0
         if reach == np.inf:
             total = (starts[a + 1] - starts[a]) * (starts[b + 1] - starts[b])
         for side in range(2):
             mine, other = (a, b) if side == 0 else (b, a)
-            keys, low = (keys_a, low_b) if side == 0 else (keys_b, low_a)
+            step, low = (step_a, low_b) if side == 0 else (step_b, low_a)
             own = columns[other, starts[other] : starts[other + 1]]
             half = min(reach / 2, reach - low)
-            for p in range(starts[mine], starts[mine + 1]):
+            for p in range(starts[mine], starts[mine + 1], step):
                 if total > most[n]:
                     break
-                if keys[p - starts[mine]] <= half:
+                if (np.float64(columns[mine, p]) - np.float64(columns[other, p])) * ROOT <= half:
                     begin, end = window(own, np.float64(columns[other, p]), reach)
-                    total += end - begin + LOOK
+                    total += (end - begin + LOOK) * step
         counts[n] = total
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
+from stabilitykit.search.pairs.grid import Grid
+from stabilitykit.search.pairs.grid_keys import grid_keys
 from stabilitykit.search.pairs.join import Join, joinable
-from stabilitykit.search.pairs.state import Found, Search
+from stabilitykit.search.pairs.state import Found, Search, griddable
 from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.trees.tree import Forest, grow
@@ -103,6 +105,13 @@ def search_layer(
                 if progress:
                     progress(1, 1)
                 return
+    across = grid_keys(search.values, search.groups, search.reduction, threads) if griddable(search) else None
+    if across is not None:
+        left = Grid(search, across, layer.depths, owner, owners, found, threads).run(left)
+        if not left.any():
+            if progress:
+                progress(1, 1)
+            return
     keys = keys or keys_of(layer.points)
     forecast = forecast or Forecast(keys)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search.metric import CODES
+from stabilitykit.search.pairs.bounds import LONG
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Search:
         pairs: (n, 2) the pairs of groups (a < b), both with images.
         bound: (cells,) upper bounds, shared by threads and depths.
         rank, world: this process's share.
+        lock: held where one thread writes what others may write.
         improve: lowers the bounds by a search of a part of the images; None once it has run.
     """
 
@@ -45,7 +47,7 @@ class Search:
         self.pairs = np.stack([present[lower], present[higher]], axis=1)
         self.cells = 1 if self.overall else self.width**2
         self.bound = np.full(self.cells, np.inf)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     @property
     def code(self) -> int:
@@ -53,7 +55,7 @@ class Search:
 
     def improve_once(self) -> bool:
         """Run `improve` if no thread has; whether the bounds may be better now."""
-        with self._lock:
+        with self.lock:
             if self.improve is None:
                 return False
             self.improve()
@@ -91,11 +93,17 @@ class Found:
         self.first = np.full(cells, -1, dtype=np.int64)
         self.second = np.full(cells, -1, dtype=np.int64)
 
-    def take(self, other: Found) -> None:
-        """Keep the better answer of each cell."""
-        lower = (other.first < self.first) | ((other.first == self.first) & (other.second < self.second))
-        better = (other.first >= 0) & (
-            (self.first < 0) | (other.value < self.value) | ((other.value == self.value) & lower)
-        )
-        for name in ("value", "first", "second"):
-            np.copyto(getattr(self, name), getattr(other, name), where=better)
+    def take(self, other: Found, start: int = 0) -> None:
+        """Keep the better answer of each cell; the cells of `other` begin at this one's cell `start`."""
+        part = slice(start, start + len(other.value))
+        value, first, second = self.value[part], self.first[part], self.second[part]
+        lower = (other.first < first) | ((other.first == first) & (other.second < second))
+        better = (other.first >= 0) & ((first < 0) | (other.value < value) | ((other.value == value) & lower))
+        for mine, theirs in ((value, other.value), (first, other.first), (second, other.second)):
+            np.copyto(mine, theirs, where=better)
+
+
+def griddable(search: Search) -> bool:
+    """Whether pairs are reduced over depths and neither readout nor groups are too many for a grid join."""
+    groups = int(np.count_nonzero(np.diff(search.starts)))
+    return search.reduction != "min" and search.values.shape[2] < LONG and (search.overall or bool(groups < LONG))

@@ -27,6 +27,7 @@ def joined(monkeypatch, request):
         run(self, wanted)
 
     monkeypatch.setattr(join, "MOST_CANDIDATES", request.param)
+    monkeypatch.setattr(join, "GRID_CANDIDATES", request.param)
     monkeypatch.setattr(layer, "FEW_CANDIDATES", np.inf)
     monkeypatch.setattr(join.Join, "run", recorded)
     yield left

@@ -22,6 +22,7 @@ FAMILIES = [
     {"unvisited": True},
     {"start_tracer": False},
     {"exact": False},
+    {"chains": True},
     {"family": "noise"},
     {"family": "precision", "format": "bf16"},
     {"family": "precision", "format": "int8"},

@@ -1,0 +1,72 @@
+"""Ten lines on what agrees with the paper and what does not, counted from Table 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from readings import EXPANSIVE, LIPSCHITZ, SHADOWING, TOPOLOGICAL
+
+WHY = {
+    EXPANSIVE: "a minimum over millions of pairs: it falls with N, with the certainty of the softmax (epochs, probe "
+    "steps) and by a factor from seed to seed; Definition 1 has the largest distance over blocks, which is far above",
+    SHADOWING: "delta of one chain over eps of one chain: eps repeats from training to training, delta scatters; over "
+    "all pseudo-orbits of the sample the exact constant is far lower",
+    LIPSCHITZ: "the head's norm is that of an untrained linear layer, whatever it learnt; a probe's grows with its "
+    "steps, so the column tells how long the paper's layers were trained",
+    TOPOLOGICAL: "a quotient of the two columns before it, and as uncertain as both; the prose multiplies, the table "
+    "divides",
+}
+
+
+def lines(table_1: Sequence[Mapping[str, Any]], table_2: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What Table 1 reaches, then for each column of Table 2 which reading comes near, and why not nearer."""
+    goals = [row for row in table_1 if row["met"] is not None and not str(row["seed"]).startswith("mean")]
+    trained = {(row["model"], row["seed"]) for row in goals}
+    missed = [f"{row['model']}, seed {row['seed']}: {row['measure']}" for row in goals if row["met"] == "no"]
+    told = [
+        f"**Table 1**: {len(trained)} trainings; F1 within 0.01 of the paper's or above and loss at most 10 % above: "
+        + ("all of them." if not missed else f"all but {'; '.join(missed)}.")
+    ]
+    for column, why in WHY.items():
+        rows = [row for row in table_2 if row["column"] == column and row["readout"] != "untrained head"]
+        if rows:
+            told += [_best(column, rows), f"Why {column} moves: {why}."]
+    told.append(_all_columns(table_2))
+    return told
+
+
+def _best(column: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    counted = []
+    for reading, readout in dict.fromkeys((row["reading"], row["readout"]) for row in rows):
+        same = [row for row in rows if (row["reading"], row["readout"]) == (reading, readout)]
+        counted.append((sum(row["within 3 times"] == "yes" for row in same), len(same), f"{reading} ({readout})"))
+    counted.sort(key=lambda entry: -entry[0] / entry[1])
+    near = [f"{name} {hits} of {of}" for hits, of, name in counted if hits]
+    far = [name for hits, _, name in counted if not hits]
+    return (
+        f"**{column}**, models within 3 times of the paper: {', '.join(near) or 'none'}"
+        + (f"; never: {', '.join(far)}" if far else "")
+        + "."
+    )
+
+
+def _all_columns(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Does one readout give all four columns of a model?"""
+    said = []
+    for readout in dict.fromkeys(row["readout"] for row in rows if row["readout"] != "untrained head"):
+        models = dict.fromkeys(row["model"] for row in rows if row["readout"] == readout)
+        whole = [
+            model
+            for model in models
+            if all(
+                any(
+                    r["within 3 times"] == "yes"
+                    for r in rows
+                    if (r["model"], r["readout"], r["column"]) == (model, readout, c)
+                )
+                for c in WHY
+            )
+        ]
+        said.append(f"{readout}: {', '.join(whole) or 'none'}")
+    return f"**All four columns at once**, by the best reading of each, within 3 times: {'; '.join(said)}."
