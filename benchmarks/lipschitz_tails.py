@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-TAILS = ("lenet", "lenet-max", "conv-32", "resnet18-last", "resnet18-timm-last", "revised-last")
+TAILS = ("lenet", "lenet-max", "conv-32", "revised-block", "resnet18-block", "resnet18-stage")
 
 
 def build(name: str) -> tuple[Any, tuple[int, ...]]:
@@ -42,31 +42,26 @@ def build(name: str) -> tuple[Any, tuple[int, ...]]:
         layers = [nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
         layers += [nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
         return nn.Sequential(*layers, nn.Linear(64 * 64, 100), nn.ReLU(), nn.Linear(100, 10)), (3, 32, 32)
-    if name == "resnet18-last":
-        from torchvision.models import resnet18
-
-        net = resnet18()
-        return nn.Sequential(net.layer4, net.avgpool, nn.Flatten(), net.fc), (256, 14, 14)
-    if name == "resnet18-timm-last":
+    if name.startswith("resnet18"):
         import timm
 
         net = timm.create_model("resnet18", pretrained=False)
+        if name == "resnet18-block":
+            return nn.Sequential(net.layer4[1], net.global_pool, net.fc), (512, 7, 7)
         return nn.Sequential(net.layer4, net.global_pool, net.fc), (256, 14, 14)
     from stabilitykit_resnets.model import resnet18 as revised
 
-    whole = revised()
+    whole = revised(depths=(2, 2, 2, 2))
 
     class Tail(nn.Module):
-        """The last stage of the revised ResNet-18 and its readout."""
+        """The last block of the revised ResNet-18 and its readout."""
 
         def __init__(self) -> None:
             super().__init__()
             self.whole = whole.module
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            for t in range(whole.num_blocks - 2, whole.num_blocks):
-                x = self.whole.block(t, x)
-            return self.whole.head(x)
+            return self.whole.head(self.whole.block(whole.num_blocks - 1, x))
 
     return Tail(), tuple(whole.state_shape)
 

@@ -93,12 +93,24 @@ def lipschitz(
         reading, whole = found, found.network
     check_finite(whole)
     network = tighten(whole, region)
+    how = (method, tol, solver, seconds, seed)
+
+    def bounded(per_input: bool) -> Upper:
+        found = upper(network, per_input, *how)
+        if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
+            return _no_worse(found, network, whole, per_input, *how)
+        return found
+
     if p == 0 or q != 1:
         from stabilitykit_lipschitz.other_norms import other_norms
 
-        how = (method, tol, solver, seconds, search_seconds, seed)
-        interval = other_norms(network, whole, p, q, region, points, *how)
-        if reading is not None:
+        def into_l2(per_input: bool) -> tuple[float, str]:
+            found = bounded(per_input)
+            return found.bound * network.factor * (1.0 + 4e-16), found.method
+
+        into = None if method == "product" else into_l2
+        interval = other_norms(network, p, q, region, points, into, search_seconds, seed)
+        if reading is not None and interval.witness_input is not None:
             reading.compare(np.ravel(interval.witness_input)[None])
         return interval
     per_input = p == 2
@@ -106,9 +118,7 @@ def lipschitz(
         from stabilitykit_lipschitz.exact import exact_constant
 
         return exact_constant(network, region, points, per_input, tol, seconds, seed)
-    bound = upper(network, per_input, method, tol, solver, seconds, seed)
-    if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
-        bound = no_worse(bound, network, whole, per_input, method, tol, solver, seconds, seed)
+    bound = bounded(per_input)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
         ceiling = bound.bound * network.factor
         witness = search(network, region, points, per_input, seed, search_seconds, ceiling=ceiling)
@@ -118,7 +128,14 @@ def lipschitz(
 
 
 def _readable(
-    model: Any, method: str, input_shape: tuple[int, ...] | None, region: Region | None, *how: Any
+    model: Any,
+    method: str,
+    input_shape: tuple[int, ...] | None,
+    region: Region | None,
+    p: int,
+    q: int,
+    data: np.ndarray | None,
+    seed: int,
 ) -> Reading | LipschitzInterval:
     """The module as a network, or its layer-wise bound where that was asked for or LipSDP has no rule for the module.
 
@@ -128,7 +145,7 @@ def _readable(
     from stabilitykit_lipschitz.trace import Contradicted, UnsupportedModule
 
     if method == "layerwise":
-        return layerwise_interval(model, input_shape, region, *how)
+        return layerwise_interval(model, input_shape, region, p, q, data, seed)
     try:
         return read(model, input_shape)
     except UnsupportedModule as error:
@@ -137,7 +154,7 @@ def _readable(
         reason = str(error)
         try:
             note = f"layer by layer, as LipSDP does not read it: {reason.split(': expected')[0]}"
-            return layerwise_interval(model, input_shape, region, *how, notes=(note,))
+            return layerwise_interval(model, input_shape, region, p, q, data, seed, notes=(note,))
         except ValueError as other:
             told = reason if str(other) == reason else f"{reason} (layer by layer: {other})"
             raise UnsupportedModule(told) from error
@@ -291,7 +308,7 @@ def with_layers(found: Upper, network: Network, per_input: bool, method: str, to
     return layers if layers.bound < found.bound else found
 
 
-def no_worse(found: Upper, local: Network, whole: Network, per_input: bool, method: str, *how: Any) -> Upper:
+def _no_worse(found: Upper, local: Network, whole: Network, per_input: bool, method: str, *how: Any) -> Upper:
     """A local bound that is above neither the norm product, LipSDP-Layer where there was no time for more, nor the
     global bound."""
     found = with_layers(found, local, per_input, method, *how)

@@ -76,8 +76,8 @@ class Gains:
         return Gain(size, linear=linear, of=value)
 
     def apply(self, matrix: Any, value: Gain, shape: tuple[int, ...], error: float = 0.0) -> Gain:
-        """A dense matrix times a value; its rounding (a Frobenius bound ``error``) is far below the margins."""
-        return self.through(Dense(np.asarray(matrix)), value, prod(shape))
+        """A dense matrix, known but for a Frobenius norm ``error``, times a value."""
+        return self.through(Dense(np.asarray(matrix), 1, error), value, prod(shape))
 
     def repeated(self, matrix: np.ndarray, count: int, value: Gain) -> Gain:
         """The same matrix on each of ``count`` pieces."""

@@ -25,7 +25,8 @@ def layerwise_interval(
     notes: tuple[str, ...] = (),
 ) -> LipschitzInterval:
     """The interval from the steepest pair of inputs found to the layer-wise bound. p, q: see `pairs.NORMS`; other
-    arguments as of `lipschitz`.
+    arguments as of `lipschitz`. Over all inputs the bound is proven, rounding included; on a region it is not (see
+    `LayerReading.proven`), and `certified` says so.
 
     Raises: UnsupportedModule naming what has no rule.
     """
@@ -41,7 +42,7 @@ def layerwise_interval(
         lower=pair.value,
         upper=upper,
         sdp_dual=math.nan,
-        certified=True,
+        certified=reading.proven,
         multipliers=[],
         witness_input=pair.x.reshape(reading.shape),
         rank=0,

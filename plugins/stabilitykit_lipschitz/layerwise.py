@@ -24,6 +24,11 @@ from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 from stabilitykit_lipschitz.slopes import Activation
 from stabilitykit_lipschitz.trace import Contradicted, InDouble, Trace, Traced, UnsupportedModule
 
+UNPROVEN = (
+    "rests on the module's own values at the centre of the region, whose float64 rounding is covered by a relative "
+    "margin of 1e-9 and not proven: no certificate"
+)
+
 
 class LayerTrace(Trace):
     """One pass. Row 0 of ``rows`` is the region's centre where there is one; reach: how far the region goes from it in
@@ -36,11 +41,13 @@ class LayerTrace(Trace):
         self.reach = reach
         self.assumptions: list[str] = []
         self.notes: list[str] = []
+        self.measured = False  # whether the bound rests on values that torch computed at the region's centre
         super().__init__(rows, names, outside, RULES, FUNCTIONS)
 
     def away(self, value: Gain) -> np.ndarray:
         """How far a value can be from its value at the centre on the region, in the three norms, (3,)."""
         assert self.reach is not None
+        self.measured = True
         with np.errstate(invalid="ignore"):
             far = self.reach[:, None] * value.table
         far = np.where((self.reach[:, None] == 0) | (value.table == 0), 0.0, far)
@@ -83,7 +90,8 @@ class LayerTrace(Trace):
 class LayerReading:
     """What a layer-wise bound says of a module.
 
-    table: (3, 3) float64, see `pairs`, valid on ``region``. copy: the module in float64 and eval mode.
+    table: (3, 3) float64, see `pairs`, valid on ``region``. copy: the module in float64 and eval mode. proven: rounding
+    is bounded at every step; False where values at the region's centre enter, whose rounding a margin covers.
 
     Arguments and errors as of `extract.Reading`; region: Ball or Box, None for all inputs.
     """
@@ -102,6 +110,9 @@ class LayerReading:
             trace, result = self._run(self._rows(), storages(model))
         value = self._output(trace, result)
         self.table, self.outputs = value.table, value.size
+        self.proven = not trace.measured
+        if trace.measured:
+            trace.notes.append(UNPROVEN)
         self.assumptions, self.notes = tuple(dict.fromkeys(trace.assumptions)), tuple(dict.fromkeys(trace.notes))
         self._compare(trace, result)
 

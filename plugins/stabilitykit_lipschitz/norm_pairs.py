@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from stabilitykit_lipschitz import pairs, spectral
@@ -68,15 +70,16 @@ def slope_table(network: Network) -> np.ndarray | None:
 
 def _entries(states: list, blocks: dict[int, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
     """(M, R) of sum_k W_k J_k, both (rows, n); state 0 is the input, whose Jacobian is the identity."""
-    middle, radius = 0.0, 0.0
+    middle: Any = 0.0
+    radius: Any = 0.0
     for k, w in blocks.items():
         if states[k] is None:
-            middle, radius = middle + w, radius + 2e-16 * np.abs(w)
+            middle, radius = middle + w, radius + gamma(len(blocks) + 2) * np.abs(w)
             continue
         m, r = states[k]
         size = np.abs(w)
         middle = middle + w @ m
-        rate = gamma(w.shape[1] + 4)
+        rate = gamma(w.shape[1] + len(blocks) + 4)  # the products of a row, then the sum over blocks
         radius = radius + (size @ (r + rate * (np.abs(m) + r))) * (1 + 4 * rate)
     rows = len(next(iter(blocks.values()))) if blocks else 0
     return np.broadcast_to(middle, (rows, n)), (radius + 1e-15 * np.abs(middle)) + np.zeros((rows, n))

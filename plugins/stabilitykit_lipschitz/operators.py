@@ -13,7 +13,7 @@ import torch
 
 from stabilitykit_lipschitz import pairs, spectral
 from stabilitykit_lipschitz.known import side_by_side
-from stabilitykit_lipschitz.rounding import gamma
+from stabilitykit_lipschitz.rounding import UNIT, frobenius, gamma
 
 
 class Linear(Protocol):
@@ -29,21 +29,30 @@ class Linear(Protocol):
 
 @dataclass(frozen=True)
 class Dense:
-    """The same matrix (m, n) float64 on each of ``parts`` pieces of n numbers."""
+    """The same matrix (m, n) float64 on each of ``parts`` pieces of n numbers, known but for a matrix whose Frobenius
+    norm is at most ``error``."""
 
     matrix: np.ndarray
     parts: int = 1
+    error: float = 0.0
 
     @cached_property
     def norms(self) -> np.ndarray:
         m, n = self.matrix.shape
-        return side_by_side(pairs.of_matrix(self.matrix, spectral.of_dense(self.matrix)), n, m, self.parts)
+        table = pairs.of_matrix(self.matrix, spectral.of_dense(self.matrix))
+        if self.error:
+            lost = np.full((3, 3), math.inf)
+            lost[1, 1] = self.error
+            table = (table + pairs.completed(lost, n, m)) * (1 + pairs.MARGIN)
+        return side_by_side(table, n, m, self.parts)
 
     def rows_scaled(self, factors: np.ndarray) -> Dense | None:
         rows = factors.reshape(self.parts, -1)
         if not (rows == rows[:1]).all():
             return None
-        return Dense(self.matrix * rows[0][:, None], self.parts)
+        scaled = self.matrix * rows[0][:, None]
+        largest = float(np.abs(rows[0]).max(initial=0.0))
+        return Dense(scaled, self.parts, (self.error * largest + 2 * UNIT * frobenius(scaled)) * (1 + 1e-12))
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,9 @@ class Convolution:
         stride, padding, dilation, transposed, _, groups = self.how
         near, far = (self.outputs, self.sizes) if transposed else (self.sizes, self.outputs)
         table[1, 1] = spectral.of_convolution(self.kernel, near[1:], far[1:], stride, padding, dilation, groups)
-        table *= 1 + self.roughly
+        # what is lost is at most a share of |A|, whose l2 norm is at most the root of row sum times column sum
+        table[1, 1] += self.roughly * math.sqrt(table[0, 0]) * math.sqrt(table[2, 2])
+        table *= (1 + self.roughly) * (1 + pairs.MARGIN)
         return pairs.completed(table, prod(self.sizes), prod(self.outputs))
 
     def _sums(self, kernel: torch.Tensor) -> tuple[float, float]:

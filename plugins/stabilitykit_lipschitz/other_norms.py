@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from stabilitykit_lipschitz import api, norm_pairs, pairs
+from stabilitykit_lipschitz import norm_pairs, pairs
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.regions import Region
@@ -14,31 +15,33 @@ from stabilitykit_lipschitz.regions import Region
 
 def other_norms(
     network: Network,
-    whole: Network,
     p: int,
     q: int,
     region: Region | None,
     data: np.ndarray | None,
-    method: str,
-    tol: float,
-    solver: str,
-    seconds: float,
+    into_l2: Callable[[bool], tuple[float, str]] | None,
     search_seconds: float,
     seed: int,
 ) -> LipschitzInterval:
-    """The least of the bounds that hold for a pair of norms."""
+    """The least of the bounds that hold for a pair of norms.
+
+    Arguments:
+        network: with the slopes of the region.
+        p, q: positions of the norms in `pairs.NORMS`.
+        region, data, search_seconds, seed: as of `lipschitz`.
+        into_l2: (bound, method) from l2 (False) or l-infinity (True) to l2, softmax included; None to leave out all
+            but the norms of the layers.
+    """
     tables = {"layer norms": norm_pairs.layer_table(network)}
-    if method != "product":
+    if into_l2 is not None:
         sloped = norm_pairs.slope_table(network)
         if sloped is not None:
             tables["slope intervals"] = sloped
         for start in (1, 2) if p == 2 else (1,):
-            found = api.upper(network, start == 2, method, tol, solver, seconds, seed)
-            if network is not whole and not any(layer.shared for layer in whole.layers):
-                found = api.no_worse(found, network, whole, start == 2, method, tol, solver, seconds, seed)
-            bound = found.bound * network.factor * (1.0 + 4e-16)
-            way = f"{found.method} from {pairs.name_of(pairs.NORMS[start])} to l2"
-            tables[way] = norm_pairs.converted(bound, start, network)
+            bound, method = into_l2(start == 2)
+            tables[f"{method} from {pairs.name_of(pairs.NORMS[start])} to l2"] = norm_pairs.converted(
+                bound, start, network
+            )
     best = min(tables, key=lambda name: float(tables[name][p, q]))
     upper = float(tables[best][p, q])
     with np.errstate(over="ignore", invalid="ignore"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -71,14 +72,14 @@ def _estimate(a: np.ndarray) -> float:
 
 def _below(a: np.ndarray, level: float) -> bool:
     """True only if the spectral norm of the wide matrix ``a`` is at most ``level``."""
-    if frobenius(np.abs(a)) <= level:
+    if frobenius(np.abs(a)) * (1 + 4 * UNIT) <= level:
         return True
     n = len(a)
     gram = a @ a.conj().T
     rows = np.sqrt(np.abs(np.diag(gram)).real) * (1 + 1e-10)
     # a complex product is four real ones: 4 b + 8 terms cover it
     lost = 2.0 * gamma(4 * a.shape[1] + 8) * float(rows.max() * rows.sum())
-    if float(np.abs(gram).sum(1).max()) + lost <= level * level * (1 - 1e-12):
+    if float(np.abs(gram).sum(1).max()) + lost <= level * level * (1 - 1e-12 - gamma(2 * n + 8)):
         return True
     square = level * level * (1 - 4 * UNIT)
     shift = lost + 4.0 * gamma(4 * n + 16) * n * square + 8.0 * UNIT * square
@@ -117,7 +118,8 @@ def of_convolution(
     axes = [_Axis(*given) for given in zip(kernel.shape[2:], sizes, outputs, stride, padding, dilation)]
     if any(not axis.taps for axis in axes):
         return 0.0
-    kept = kernel[(slice(None), slice(None), *np.ix_(*(axis.taps for axis in axes)))] / scale
+    taps: tuple[Any, ...] = np.ix_(*(axis.taps for axis in axes))
+    kept = kernel[(slice(None), slice(None), *taps)] / scale
     per = kept.reshape(groups, -1, *kept.shape[1:])  # (g, O/g, I/g, *taps)
     half = [w for w in itertools.product(*(range(axis.period) for axis in axes)) if _first_of_pair(w, axes)]
     # phases: columns of one channel; a stride wider than the kernel leaves some of them out

@@ -42,7 +42,7 @@ class Cell:
     """value: per sample, flat (n,); sample: what torch computed for the sample rows, (B * n,) float64.
     unreadable: why no rule may read it, or "". softmax: ``value`` holds the logits of a softmax."""
 
-    value: Affine
+    value: Any
     sample: torch.Tensor
     unreadable: str = ""
     softmax: bool = False
@@ -266,7 +266,7 @@ class Trace(TorchDispatchMode):
             self.refuse("mixes the samples of a batch")
         return inside[0], perm
 
-    def read(self, traced: Traced, shape: Iterable[int] | None = None) -> tuple[Affine, np.ndarray | None]:
+    def read(self, traced: Traced, shape: Iterable[int] | None = None) -> tuple[Any, np.ndarray | None]:
         """(per sample, flat; permutation as of `order`), broadcast to ``shape``."""
         if traced.held.unreadable:
             self.refuse(traced.held.unreadable)
@@ -287,9 +287,7 @@ class Trace(TorchDispatchMode):
             positional = [real[a.name] for a in func._schema.arguments if not a.kwarg_only]
             return func(*positional, **{a.name: real[a.name] for a in func._schema.arguments if a.kwarg_only})
 
-    def place(
-        self, value: Affine, sample: torch.Tensor, shape: tuple[int, ...], perm: np.ndarray | None = None
-    ) -> Traced:
+    def place(self, value: Any, sample: torch.Tensor, shape: tuple[int, ...], perm: np.ndarray | None = None) -> Traced:
         """A new tensor of ``shape``; sample: torch's result in that shape, compared with the rule's ``value``."""
         flat = sample.reshape(-1)
         if perm is not None:
@@ -336,7 +334,7 @@ class Trace(TorchDispatchMode):
         return rows[0].copy()
 
     def activate(
-        self, traced: Traced, activation: Activation | Normalisation, result: torch.Tensor, perm: Any, value: Affine
+        self, traced: Traced, activation: Activation | Normalisation, result: torch.Tensor, perm: Any, value: Any
     ) -> Traced:
         """A new layer: ``activation`` of ``value``; result: torch's, in the tensor's shape and order ``perm``."""
         out = self.layer(activation, value, self._rows(result, perm))
