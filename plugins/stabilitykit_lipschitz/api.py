@@ -53,7 +53,9 @@ def lipschitz(
             and the norm of the matrices that slope intervals leave possible.
         method: "auto" and "sdp": LipSDP-Neuron by our own solver; "layer": LipSDP-Layer (one multiplier per layer);
             "cvxpy": LipSDP-Neuron by `solver` ("CLARABEL" or "SCS"); "product": norm product; "exact": branch and
-            bound for one hidden piecewise linear layer. Whatever the method, only a checked certificate is returned.
+            bound for one hidden piecewise linear layer; "layerwise": norms layer by layer, for more kinds of layers,
+            which "auto" takes where LipSDP has no rule. Only checked certificates are returned, but for "layerwise" on
+            a region, whose rounding is not proven: ``certified`` is False then.
         region: Ball, Box or Data for a local constant; None for the global one.
         tol: relative accuracy asked of the bound (against the SDP's optimum; for "exact" against the true constant).
         input_shape: shape of one sample where it cannot be read off the first module.

@@ -12,7 +12,8 @@ class LipschitzInterval:
     """The Lipschitz constant lies in [lower, upper].
 
     lower: largest ||J(x)|| realised, at `witness_input` (n,). upper: proven upper bound; certified: True when it rests
-    on a checked certificate (of the matrix inequality, or of the norm product where method says so).
+    on a checked certificate (of the matrix inequality, or of the norm product where method says so). It is False of
+    "layerwise" on a region, where rounding is covered by a margin and not proven: a note says so.
     sdp_dual: value of a dual-feasible point; the SDP's optimum lies between it and upper (nan if no SDP was solved).
     multipliers: one float64 array per hidden layer in the network's own neuron order; inf marks a neuron of fixed
     slope or constant input (its difference variable is pinned), 0 one that reaches no output. input_multipliers: mu
