@@ -641,7 +641,11 @@ RUNS = _of(
     "stabilitykit/runs/folder.py",
     "core/test_recorder.py core/test_evaluation.py core/test_folders.py",
     ("        if existing and not resume:\n", "        if False:\n", "an earlier run is overwritten"),
-    ("        if existing and not holds_run:\n", "        if False:\n", "a folder of other files is used"),
+    (
+        "        if existing and not holds_run and not begun:\n",
+        "        if False:\n",
+        "a folder of other files is used",
+    ),
     ('or data["schema"] > SCHEMA_VERSION:', ":", "a run of a newer version is read"),
     (
         "        for name in PARTS:\n            self.files.check(name)\n",

@@ -10,12 +10,13 @@ from readings import EXPANSIVE, LIPSCHITZ, SHADOWING, TOPOLOGICAL
 WHY = {
     EXPANSIVE: "a minimum over millions of pairs: it falls with N, with the certainty of the softmax (epochs, probe "
     "steps) and by a factor from seed to seed; Definition 1 has the largest distance over blocks, which is far above",
-    SHADOWING: "delta of one chain over eps of one chain: eps repeats from training to training, delta scatters; over "
+    SHADOWING: "delta of one chain over eps of one chain (Sh, eps and delta each have to agree, since a ratio alone "
+    "comes near 1 with eps of 1e-11 as well): another training finds another chain; over "
     "all pseudo-orbits of the sample the exact constant is far lower",
     LIPSCHITZ: "the head's norm is that of an untrained linear layer, whatever it learnt; a probe's grows with its "
     "steps, so the column tells how long the paper's layers were trained",
-    TOPOLOGICAL: "a quotient of the two columns before it, and as uncertain as both; the prose multiplies, the table "
-    "divides",
+    TOPOLOGICAL: "a quotient of the two columns before it, and as uncertain as both (and blind to the size of eps and "
+    "delta); the prose multiplies, the table divides",
 }
 
 

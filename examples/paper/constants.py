@@ -9,7 +9,7 @@ from typing import Any
 from measure import Wanted
 from nets import Net
 from paper_values import TABLE_2, TITLES
-from readings import LIPSCHITZ, READINGS, SHADOWING, UNTRAINED, Reading, lipschitz_by_depth, results_of
+from readings import LIPSCHITZ, READINGS, SHADOWING, UNTRAINED, Reading, Value, lipschitz_by_depth, results_of
 
 from stabilitykit.base.results import READOUT_FIT
 from stabilitykit.reporting.rundata import records
@@ -43,6 +43,7 @@ def table_2(runs: Mapping[Wanted, Path], untrained: Mapping[str, float]) -> Rows
                         "seeds": len(known),
                         "lowest": min(numbers),
                         "highest": max(numbers),
+                        "within 3 times": "yes" if near(name, reading, first) else "no",
                         "kind": first.kind,
                         "N": first.n,
                         "eps": first.eps,
@@ -85,6 +86,15 @@ def _row(name: str, reading: Reading, readout: str, value: float) -> dict[str, A
         "product (the prose)": None,
         "says": reading.says,
     }
+
+
+def near(name: str, reading: Reading, found: Value) -> bool:
+    """Does the reading agree with the paper? Of g-shadowing eps and delta have to, too: ratios are often near 1."""
+    paper = TABLE_2[name]
+    pairs = [(found.value, paper[reading.column])]
+    if reading.column == SHADOWING:
+        pairs += [(found.eps, paper["eps"]), (found.delta, paper["delta"])]
+    return all(ours is not None and agrees(ours, theirs) for ours, theirs in pairs)
 
 
 def agrees(value: float, paper: float) -> bool:

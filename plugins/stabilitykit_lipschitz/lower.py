@@ -37,33 +37,37 @@ def jacobian_norm(network: Network, x: np.ndarray, per_input: bool = False) -> f
     j = jacobian(network, x)
     if not np.isfinite(j).all():
         return 0.0
-    if per_input:
-        best = 0.0
-        vt = np.linalg.svd(j, full_matrices=False)[2]
-        for start in [*vt[:4], *j[:16]]:
-            s = np.where(start >= 0, 1.0, -1.0)
-            for _ in range(50):
-                image = j @ s
-                new = np.where(j.T @ image >= 0, 1.0, -1.0)
-                if (new == s).all():
-                    break
-                s = new
-            best = max(best, float(np.linalg.norm(j @ s)))
-        value = best
-    else:
-        value = float(np.linalg.norm(j, 2))
-    return value * network.factor * (1.0 - 1e-12) if network.factor == 1.0 else _softmax_norm(network, x, j, per_input)
+    if network.factor != 1.0:
+        j = _of_softmax(network, x, j)
+    # Squares of entries beyond 1e154 overflow, those below 1e-162 vanish: norms are taken at entries of about 1.
+    exponent = int(np.frexp(np.abs(j).max(initial=0.0))[1])
+    j = np.ldexp(j, -exponent)
+    value = _sign_norm(j) if per_input else float(np.linalg.norm(j, 2))
+    with np.errstate(over="ignore"):
+        return min(float(np.ldexp(value * (1.0 - 1e-12), exponent)), float(np.finfo(np.float64).max))
 
 
-def _softmax_norm(network: Network, x: np.ndarray, j: np.ndarray, per_input: bool) -> float:
+def _sign_norm(j: np.ndarray) -> float:
+    """The largest ||j s||_2 found over sign vectors s; j: (K, n)."""
+    best = 0.0
+    vt = np.linalg.svd(j, full_matrices=False)[2]
+    for start in [*vt[:4], *j[:16]]:
+        s = np.where(start >= 0, 1.0, -1.0)
+        for _ in range(50):
+            new = np.where(j.T @ (j @ s) >= 0, 1.0, -1.0)
+            if (new == s).all():
+                break
+            s = new
+        best = max(best, float(np.linalg.norm(j @ s)))
+    return best
+
+
+def _of_softmax(network: Network, x: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """The Jacobian of softmax of the network at x, of the network's own, both (K, n)."""
     logits = network(np.ravel(x)[None])[0]
     p = np.exp(logits - logits.max())
     p /= p.sum()
-    after = p[:, None] * j - np.outer(p, p @ j)
-    if not per_input:
-        return float(np.linalg.norm(after, 2)) * (1.0 - 1e-12)
-    s = np.where(np.linalg.svd(after, full_matrices=False)[2][0] >= 0, 1.0, -1.0)
-    return float(np.linalg.norm(after @ s)) * (1.0 - 1e-12)
+    return p[:, None] * j - np.outer(p, p @ j)
 
 
 def at_kink(network: Network, x: np.ndarray) -> bool:

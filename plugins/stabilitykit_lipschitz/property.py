@@ -130,8 +130,9 @@ class Lipschitz(Property):
             raise ValueError("; ".join(interval.notes))
         if not len(states):
             states = seeds.of(number)[0]
-        half = 0.5 * self.search_seconds
-        softmax = search_pair(replace(network, factor=0.5), region, states, *self._norms, context.seed, half)
+        # softmax has no pieces to climb through: what there is to find is found soon
+        soon = 0.125 * self.search_seconds
+        softmax = search_pair(replace(network, factor=0.5), region, states, *self._norms, context.seed, soon)
         return _Bounded(depths, network.hidden, region, interval, softmax, everywhere)
 
     def _result(self, context: Context, bounded: list[_Bounded], unbounded: list[_Unbounded]) -> PropertyResult:

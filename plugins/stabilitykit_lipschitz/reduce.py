@@ -162,6 +162,12 @@ def _restrict(parts: list[Part], outputs: dict[int, np.ndarray], level: int, kee
             reader[level] = reader[level][:, keep]
 
 
+SCALES = (
+    "the layers' scales multiply to more or less than float64 holds; rescale the network's weights (for instance "
+    "divide one layer by its norm)"
+)
+
+
 def prepare(
     network: Network,
     per_input: bool,
@@ -197,6 +203,9 @@ def prepare(
             )
         )
     outputs = renumber(outputs)
+    for block in [*(w for p in kept for w in p.blocks.values()), *outputs.values()]:
+        if not np.isfinite(block).all():
+            raise ValueError(SCALES)
     inputs = network.inputs
     if outputs:
         used = _drop_inputs(kept, outputs, inputs) if compress else np.ones(inputs, dtype=bool)
@@ -253,10 +262,7 @@ def _columns_scaled(block: np.ndarray, exps: np.ndarray) -> np.ndarray:
         scaled = np.ldexp(block, exps[None, :])
     # Single entries may vanish beside others; a block that does would take its constant with it.
     if not np.isfinite(scaled).all() or (block.any() and np.abs(scaled).max() < TINY):
-        raise ValueError(
-            "the layers' scales multiply to more or less than float64 holds; rescale the network's "
-            "weights (for instance divide one layer by its norm)"
-        )
+        raise ValueError(SCALES)
     return scaled
 
 

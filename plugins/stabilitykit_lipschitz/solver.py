@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,19 +92,24 @@ def solve(
             best.dual = dual_value
         else:
             best.dual = max(best.dual, solution.dual)
-        gap = 0.5 * (solution.level / best.dual - 1.0)
         if verbose:
             print(
                 f"turn {turn} columns {point.y[0].shape[1]} evals {used} goal {goal:.1e} dual {point.value:.12g} "
-                f"level {solution.level:.12g} gap {gap:.2e} spent={budget.spent:.2g}"
+                f"level {solution.level:.12g} gap {_gap(solution.level, best.dual):.2e} spent={budget.spent:.2g}"
             )
-        if 0.5 * (best.level / best.dual - 1.0) <= 0.5 * tol or budget.is_over:
+        if _gap(best.level, best.dual) <= 0.5 * tol or budget.is_over:
             break
         params = _escape(problem, dual, point, escape)
         point = dual.evaluate(params)
         goal = max(goal * 0.1, 1e-12)
     assert best is not None
     return best
+
+
+def _gap(level: float, dual: float) -> float:
+    """How far sqrt(level) may lie above the optimum, relatively; infinity where the dual value says nothing (where
+    scales leave float64's range its best is 0)."""
+    return 0.5 * (level / dual - 1.0) if dual > 0 else 0.0 if level == 0 else math.inf
 
 
 def _linear(problem: Problem) -> Solution:

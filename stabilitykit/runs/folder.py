@@ -176,7 +176,9 @@ class RunFolder:
         if existing and not resume:
             earlier = "holds an earlier run" if holds_run else "is not empty"
             raise UsageProblem(f"output folder {self.path} {earlier}; add --resume to finish it or choose another one")
-        if existing and not holds_run:
+        # One that ended before its first cell, of a full disk, leaves what the network decided, and pictures.
+        begun = any(p.name == DECISIONS for p in existing) and all(p.name in PARTS for p in existing)
+        if existing and not holds_run and not begun:
             raise UsageProblem(f"output folder {self.path} is not empty and holds no {RUN_FILE}; choose another one")
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stabilitykit.base.errors import StabilityKitError
 from stabilitykit.plugins.listening import Event
 from stabilitykit.supervision.audience import Audience
 from stabilitykit.supervision.channel import JSON, Channel, Closed
@@ -65,6 +66,16 @@ class Supervisor:
 
     def run(self) -> int:
         self._listen()
+        try:
+            return self._run()
+        except StabilityKitError as error:  # the run folder cannot be written: its disk is full, or it is gone
+            self._release()
+            say(f"error: {error}")
+            return error.exit_code
+        finally:
+            self._audience.settle(lambda: bool(self._signal), self._wake)
+
+    def _run(self) -> int:
         code: int | None = None
         try:
             while code is None:
@@ -75,7 +86,6 @@ class Supervisor:
             return 1
         finally:
             self._close_run()
-            self._audience.settle(lambda: bool(self._signal), self._wake)
 
     def _listen(self) -> None:
         """Signals only leave a note; one that the parent chose to ignore (nohup, a background job) stays ignored."""
@@ -209,7 +219,6 @@ class Supervisor:
     def _open_run(self, message: dict[str, Any]) -> dict[str, Any]:
         import json
 
-        from stabilitykit.base.errors import StabilityKitError
         from stabilitykit.runs.recorder import FolderRecorder
 
         self._printing = message["printing"]

@@ -140,3 +140,18 @@ def test_whoever_spoils_what_is_shared_has_no_number(folder, monkeypatch, what, 
     if what == "model":  # the object is the only copy: nothing may be measured on it
         assert not done.cells[1].ok and "building it anew did not help" in done.cells[1].error["message"]
         assert Counting.runs == 0
+
+
+def test_a_run_that_ended_before_its_first_cell_is_resumed(tmp_path):
+    """A full disk leaves decisions without a run.json; a folder with anything else in it is somebody's."""
+    from stabilitykit.base.errors import UsageProblem
+    from stabilitykit.runs.folder import RunFolder
+
+    (tmp_path / "decisions").mkdir()
+    with pytest.raises(UsageProblem, match="not empty; add --resume"), RunFolder(tmp_path).open(resume=False):
+        pass
+    with RunFolder(tmp_path).open(resume=True):
+        pass
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(UsageProblem, match="choose another one"), RunFolder(tmp_path).open(resume=True):
+        pass

@@ -59,6 +59,14 @@ def lipschitz(*bounds: float) -> PropertyResult:
     )
 
 
+def test_a_ratio_agrees_only_where_eps_and_delta_do(paper):
+    reading = next(r for r in paper.readings.READINGS if r.column == "g-shadowing")
+    value = paper.readings.Value
+    assert paper.constants.near("mnist_r18", reading, value(2.0, "estimate", 10, 0.1, 0.2))
+    assert not paper.constants.near("mnist_r18", reading, value(2.0, "estimate", 10, 1e-11, 2e-11))
+    assert not paper.constants.near("mnist_r18", reading, value(0.5, "estimate", 10, 0.1, 0.2))
+
+
 @pytest.fixture()
 def runs(paper, tmp_path):
     """Head and probes of one training, with their run folders."""
@@ -101,7 +109,8 @@ def test_table_2_has_each_reading_through_head_and_probe(paper, runs):
     assert rows["g-expansive", "labels, max (Definition 1)", "head"]["ours"] == result["expansive_constant.max"].value
     two = rows["g-shadowing", "two orbits", "head"]
     assert (two["ours"], two["paper"], two["eps"], two["paper eps"]) == (2.5, 2.3583, 0.1, 0.1025)
-    assert two["within 3 times"] == "yes" and rows["g-shadowing", "exact", "head"]["within 3 times"] == "no"
+    assert two["within 3 times"] == "yes" and rows["g-shadowing", "two orbits", probe]["within 3 times"] == "yes"
+    assert rows["g-shadowing", "exact", "head"]["within 3 times"] == "no"
     assert rows["Lip(g)", "largest over blocks", probe]["ours"] == 3.0
     assert rows["Lip(g)", "largest, depth 0 too", probe]["ours"] == 4.0
     assert ("Lip(g)", "largest, depth 0 too", "head") not in rows
