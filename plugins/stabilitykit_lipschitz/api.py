@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.certificate import Certificate, certify, check
 from stabilitykit_lipschitz.interval import LipschitzInterval
@@ -23,9 +24,9 @@ from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, o
 if TYPE_CHECKING:
     from stabilitykit_lipschitz.extract import Reading
 
+METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact", "layerwise")
 # Status of a certificate whose multipliers had to be damped.
 REPAIRED = "repaired"
-METHODS = ("auto", "sdp", "cvxpy", "layer", "product", "exact")
 
 
 def lipschitz(
@@ -41,15 +42,20 @@ def lipschitz(
     seconds: float = 60.0,
     search_seconds: float = 2.0,
     seed: int = 0,
+    norm_out: float | str = 2,
 ) -> LipschitzInterval:
-    """Bound sup ||f(x) - f(y)||_2 / ||x - y|| from both sides.
+    """Bound sup ||f(x) - f(y)||_q / ||x - y||_p from both sides.
 
     Arguments:
         model: torch module (read in eval mode, weights promoted to float64) or a `Network`.
-        norm: 2, or inf for the l-infinity norm on the input (outputs are always measured in l2).
+        norm: 1, 2 or inf, the norm p on the input. norm_out: the norm q on the output. LipSDP bounds from l2 or
+            l-infinity to l2; other pairs take the least of that bound by equivalence of norms, norms layer by layer,
+            and the norm of the matrices that slope intervals leave possible.
         method: "auto" and "sdp": LipSDP-Neuron by our own solver; "layer": LipSDP-Layer (one multiplier per layer);
             "cvxpy": LipSDP-Neuron by `solver` ("CLARABEL" or "SCS"); "product": norm product; "exact": branch and
-            bound for one hidden piecewise linear layer. Whatever the method, only a checked certificate is returned.
+            bound for one hidden piecewise linear layer; "layerwise": norms layer by layer, for more kinds of layers,
+            which "auto" takes where LipSDP has no rule. Only checked certificates are returned, but for "layerwise" on
+            a region, whose rounding is not proven: ``certified`` is False then.
         region: Ball, Box or Data for a local constant; None for the global one.
         tol: relative accuracy asked of the bound (against the SDP's optimum; for "exact" against the true constant).
         input_shape: shape of one sample where it cannot be read off the first module.
@@ -62,7 +68,7 @@ def lipschitz(
     Returns a LipschitzInterval. Errors: ValueError for an unknown method, norm or region; UnsupportedModule (a
     ValueError) naming a module without a rule.
     """
-    per_input = is_infinity(norm)
+    p, q = pairs.index_of(norm), pairs.index_of(norm_out, "norm_out")
     if method == "network":
         raise ValueError(
             "LipSDP-Network's coupled multipliers are not valid: they fall below the true constant on "
@@ -72,26 +78,88 @@ def lipschitz(
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     if not tol > 0:
         raise ValueError(f"tol = {tol}; expected a positive relative tolerance")
-    reading = None if isinstance(model, Network) else read(model, input_shape)
-    network = model if reading is None else reading.network
-    check_finite(network)
-    whole, network = network, tighten(network, region)
+    if method == "exact" and (p == 0 or q != 1):
+        raise ValueError("method 'exact' is for norm 2 or inf and norm_out 2; expected another method or other norms")
     if data is None and isinstance(region, Data):
         data = region.inputs
     points = None if data is None else as_array(data)
+    reading = None
+    if isinstance(model, Network):
+        if method == "layerwise":
+            raise ValueError("method 'layerwise' reads a torch module; this is a Network: expected method='product'")
+        whole = model
+    else:
+        found = _readable(model, method, input_shape, region, p, q, points, seed)
+        if isinstance(found, LipschitzInterval):
+            return found
+        reading, whole = found, found.network
+    check_finite(whole)
+    network = tighten(whole, region)
+    how = (method, tol, solver, seconds, seed)
+
+    def bounded(per_input: bool) -> Upper:
+        found = upper(network, per_input, *how)
+        if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
+            return _no_worse(found, network, whole, per_input, *how)
+        return found
+
+    if p == 0 or q != 1:
+        from stabilitykit_lipschitz.other_norms import other_norms
+
+        def into_l2(per_input: bool) -> tuple[float, str]:
+            found = bounded(per_input)
+            return found.bound * network.factor * (1.0 + 4e-16), found.method
+
+        into = None if method == "product" else into_l2
+        interval = other_norms(network, p, q, region, points, into, search_seconds, seed)
+        if reading is not None and interval.witness_input is not None:
+            reading.compare(np.ravel(interval.witness_input)[None])
+        return interval
+    per_input = p == 2
     if method == "exact":
         from stabilitykit_lipschitz.exact import exact_constant
 
         return exact_constant(network, region, points, per_input, tol, seconds, seed)
-    found = upper(network, per_input, method, tol, solver, seconds, seed)
-    if isinstance(region, (Ball, Box)) and not any(layer.shared for layer in network.layers):
-        found = _no_worse(found, network, whole, per_input, method, tol, solver, seconds, seed)
+    bound = bounded(per_input)
     with np.errstate(over="ignore", invalid="ignore"):  # weights near float64's limits: such points are passed over
-        ceiling = found.bound * network.factor
+        ceiling = bound.bound * network.factor
         witness = search(network, region, points, per_input, seed, search_seconds, ceiling=ceiling)
     if reading is not None:
         reading.compare(seen(witness, region, points))
-    return assemble(network, found, witness, per_input)
+    return assemble(network, bound, witness, per_input)
+
+
+def _readable(
+    model: Any,
+    method: str,
+    input_shape: tuple[int, ...] | None,
+    region: Region | None,
+    p: int,
+    q: int,
+    data: np.ndarray | None,
+    seed: int,
+) -> Reading | LipschitzInterval:
+    """The module as a network, or its layer-wise bound where that was asked for or LipSDP has no rule for the module.
+
+    Raises: UnsupportedModule with both reasons where there is neither.
+    """
+    from stabilitykit_lipschitz.layered import layerwise_interval
+    from stabilitykit_lipschitz.trace import Contradicted, UnsupportedModule
+
+    if method == "layerwise":
+        return layerwise_interval(model, input_shape, region, p, q, data, seed)
+    try:
+        return read(model, input_shape)
+    except UnsupportedModule as error:
+        if method != "auto" or isinstance(error, Contradicted) or isinstance(region, Data):
+            raise
+        reason = str(error)
+        try:
+            note = f"layer by layer, as LipSDP does not read it: {reason.split(': expected')[0]}"
+            return layerwise_interval(model, input_shape, region, p, q, data, seed, notes=(note,))
+        except ValueError as other:
+            told = reason if str(other) == reason else f"{reason} (layer by layer: {other})"
+            raise UnsupportedModule(told) from error
 
 
 def seen(witness: Witness, region: Region | None, data: np.ndarray | None) -> np.ndarray:

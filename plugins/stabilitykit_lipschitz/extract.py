@@ -17,7 +17,7 @@ from stabilitykit_lipschitz import folding
 from stabilitykit_lipschitz.copying import evaluation_copy, storages
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.rules import FUNCTIONS, RULES
-from stabilitykit_lipschitz.trace import InDouble, Trace, Traced, UnsupportedModule
+from stabilitykit_lipschitz.trace import Contradicted, InDouble, Trace, Traced, UnsupportedModule
 
 # Typical sizes of the sample rows and of the inputs compared: activations are seen near zero and far out.
 SCALES = (0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
@@ -43,12 +43,12 @@ class Reading:
             raise TypeError(
                 f"expected a torch.nn.Module or a stabilitykit_lipschitz.Network, got {type(model).__name__}"
             )
-        shape = tuple(input_shape) if input_shape is not None else _guess_shape(model)
+        shape = tuple(input_shape) if input_shape is not None else guess_shape(model)
         self.name, self.shape = type(model).__name__, shape
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((len(SCALES), *shape)) * np.reshape(SCALES, (-1, *[1] * len(shape)))
         self.seeds = itertools.count(1)  # noise from a generator must not repeat from pass to pass
-        with _undisturbed(next(self.seeds)):
+        with undisturbed(next(self.seeds)):
             self.copy = evaluation_copy(model)
             self.network = self._trace(torch.from_numpy(rows), storages(model))
         more = rng.standard_normal((2 * len(SCALES), *shape)) * np.reshape(SCALES * 2, (-1, *[1] * len(shape)))
@@ -92,18 +92,18 @@ class Reading:
         return Network(prod(self.shape), tuple(trace.layers), outputs, value.bias, self.shape, factor, errors)
 
     def compare(self, inputs: np.ndarray) -> None:
-        """Raises UnsupportedModule where the network's outputs or gradients are not the module's.
+        """Raises Contradicted where the network's outputs or gradients are not the module's.
 
         inputs: (B, ...) float64, of which at most 64 are used.
         """
         x = np.asarray(inputs, dtype=np.float64).reshape(-1, *self.shape)[:MOST]
         if not len(x):
             return
-        with _undisturbed(next(self.seeds)), InDouble():
+        with undisturbed(next(self.seeds)), InDouble():
             try:
                 real, slope = self._differentiated(torch.tensor(x))
             except Exception as error:
-                raise UnsupportedModule(
+                raise Contradicted(
                     f"{self.name} fails on a batch of {len(x)}: {' '.join(str(error).split())[:300]}"
                 ) from error
         rows = None if len(real) != len(x) else real.double().reshape(len(x), -1).numpy()
@@ -115,7 +115,7 @@ class Reading:
                 expected, allowance = expected / expected.sum(1, keepdims=True), allowance.max(1, keepdims=True) + 1e-9
             usable = np.isfinite(expected).all(1) & np.isfinite(allowance).all(1)
             if rows is None or rows.shape != expected.shape or (np.abs(rows - expected) > allowance)[usable].any():
-                raise UnsupportedModule(
+                raise Contradicted(
                     f"{self.name} does not compute what its traced operations say (a state it keeps, randomness, the "
                     "batch size or the kind of tensor decides); expected one fixed function of each sample"
                 )
@@ -143,7 +143,7 @@ class Reading:
         allowed = 1e-6 * np.linalg.norm(expected, axis=1) + 1e-9 * np.linalg.norm(weights[0]) * network.rough()
         wrong = np.linalg.norm(expected - slope, axis=1) > allowed
         if wrong[np.isfinite(expected).all(1) & np.isfinite(slope).all(1)].any():
-            raise UnsupportedModule(
+            raise Contradicted(
                 f"{self.name} has gradients that are not those of its outputs (a backward hook, .data or a custom "
                 "backward); expected autograd's own"
             )
@@ -155,7 +155,7 @@ def extract(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Net
 
 
 @contextmanager
-def _undisturbed(seed: int) -> Iterator[None]:
+def undisturbed(seed: int) -> Iterator[None]:
     """No gradients, no autocast, no compilation; random numbers by ``seed``, their generators end as they began."""
     python, numpy_state = random.getstate(), np.random.get_state()
     try:
@@ -175,7 +175,7 @@ def _undisturbed(seed: int) -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
-def _guess_shape(root: nn.Module) -> tuple[int, ...]:
+def guess_shape(root: nn.Module) -> tuple[int, ...]:
     for module in root.modules():
         if isinstance(module, nn.LazyLinear):
             break

@@ -78,6 +78,17 @@ def apply(matrix: Matrix, value: Affine, shape: tuple[int, ...], error: float = 
     return Affine(shape, maps, matrix @ value.bias, errors)
 
 
+def repeated(matrix: np.ndarray, count: int, value: Affine) -> Affine:
+    """The same (m, n) matrix on each of ``count`` pieces of n numbers."""
+    whole = matrix if count == 1 else sparse.kron(sparse.identity(count), sparse.csr_matrix(matrix), format="csr")
+    return apply(whole, value, (count * len(matrix),))
+
+
+def shifted(value: Affine, by: np.ndarray) -> Affine:
+    """value + by."""
+    return Affine(value.shape, value.maps, value.bias + by, value.errors)
+
+
 def scale(factors: np.ndarray, value: Affine, relative: float) -> Affine:
     """Row-wise product with `factors` (numel,), each known to `relative` accuracy."""
     diagonal = sparse.diags(factors, format="csr")

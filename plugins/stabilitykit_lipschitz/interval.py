@@ -12,7 +12,8 @@ class LipschitzInterval:
     """The Lipschitz constant lies in [lower, upper].
 
     lower: largest ||J(x)|| realised, at `witness_input` (n,). upper: proven upper bound; certified: True when it rests
-    on a checked certificate (of the matrix inequality, or of the norm product where method says so).
+    on a checked certificate (of the matrix inequality, or of the norm product where method says so). It is False of
+    "layerwise" on a region, where rounding is covered by a margin and not proven: a note says so.
     sdp_dual: value of a dual-feasible point; the SDP's optimum lies between it and upper (nan if no SDP was solved).
     multipliers: one float64 array per hidden layer in the network's own neuron order; inf marks a neuron of fixed
     slope or constant input (its difference variable is pinned), 0 one that reaches no output. input_multipliers: mu
@@ -20,6 +21,8 @@ class LipschitzInterval:
     rho: the level that makes the matrix inequality hold with these multipliers (upper is its root, plus what rounding
     while folding may have cost, times 1/2 after a softmax); nan for the norm product.
     method: what produced `upper`; "unbounded" where an activation jumps or grows ever steeper and upper is inf.
+    norm, norm_out: of the input and of the output (1, 2 or inf). witness_other: method "layerwise" realises ``lower``
+    between witness_input and this input.
     exact: lower and upper agree to the tolerance asked for by method="exact".
     """
 
@@ -38,6 +41,8 @@ class LipschitzInterval:
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rho: float = float("nan")
+    norm_out: float = 2.0
+    witness_other: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def gap(self) -> float:

@@ -10,10 +10,13 @@ import numpy as np
 
 from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResult, Table
 from stabilitykit.evaluation.context import Context
+from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.along_depth import along_depth, along_depth_again
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
-from stabilitykit_lipschitz.lower import Witness, jacobian_norm, search
+from stabilitykit_lipschitz.lower import Witness, jacobian_norm
+from stabilitykit_lipschitz.network import Network
+from stabilitykit_lipschitz.norm_pairs import realised_at, search_pair
 from stabilitykit_lipschitz.parts import networks_of
 from stabilitykit_lipschitz.readouts import Seeds, normalises, readouts_of
 from stabilitykit_lipschitz.realised import StepFunction, largest_jacobian
@@ -62,9 +65,21 @@ class Lipschitz(Property):
         solver: str = "CLARABEL",
         seconds: float = 60.0,
         search_seconds: float = 2.0,
+        norm_out: str = "2",
     ) -> None:
         self.method, self.norm, self.tol, self.solver, self.seconds = method, norm, tol, solver, seconds
         self.search_seconds = search_seconds
+        self.norm_out = norm_out
+
+    @property
+    def _norms(self) -> tuple[int, int]:
+        """Positions of the norms of the state and of the outputs in `pairs.NORMS`."""
+        return pairs.index_of(self.norm), pairs.index_of(self.norm_out)
+
+    def _unit(self, what: str) -> str:
+        """``logit (l2) per l2 of the state``, of the norms asked for."""
+        norm, norm_out = (pairs.name_of(pairs.NORMS[k]) for k in self._norms)
+        return f"{what} ({norm_out}) per {norm} of the state"
 
     def evaluate(self, context: Context) -> PropertyResult:
         """``lipschitz`` (logits) and ``lipschitz.probabilities`` (softmax of g): upper bounds with their intervals,
@@ -109,6 +124,7 @@ class Lipschitz(Property):
             search_seconds=self.search_seconds,
             data=states if len(states) else None,
             seed=context.seed,
+            norm_out=self.norm_out,
         )
         if np.isinf(interval.upper):
             raise ValueError("; ".join(interval.notes))
@@ -116,7 +132,7 @@ class Lipschitz(Property):
             states = seeds.of(number)[0]
         # softmax has no pieces to climb through: what there is to find is found soon
         soon = 0.125 * self.search_seconds
-        softmax = search(replace(network, factor=0.5), region, states, self.norm == "inf", context.seed, soon)
+        softmax = search_pair(replace(network, factor=0.5), region, states, *self._norms, context.seed, soon)
         return _Bounded(depths, network.hidden, region, interval, softmax, everywhere)
 
     def _result(self, context: Context, bounded: list[_Bounded], unbounded: list[_Unbounded]) -> PropertyResult:
@@ -142,7 +158,6 @@ class Lipschitz(Property):
         low = max(bounded, key=lambda b: b.interval.lower)
         soft = max(bounded, key=lambda b: b.softmax.value)
         n = len(context.indices)
-        norm = "l2" if self.norm == "2" else "l-infinity"
         found = top.interval
         about = [
             f"certified by {found.method}" if found.method != "product" else "norm product",
@@ -155,7 +170,8 @@ class Lipschitz(Property):
             over = "depths 1 and later" if whole else f"depths {_listed(sorted(served), names)} only, no bound of all"
             about.append(f"largest over {over}, at {_listed([t for t in top.depths if t > 0], names, 'depth ')}")
         note = "; ".join(about)
-        unit = f"logit (l2) per {norm} of the state"
+        unit = self._unit("logit")
+        out = pairs.name_of(pairs.NORMS[self._norms[1]])
         return PropertyResult(
             [
                 Measurement(
@@ -174,11 +190,11 @@ class Lipschitz(Property):
                     0.5 * found.upper,
                     Kind.UPPER,
                     n,
-                    f"probability (l2) per {norm} of the state",
+                    self._unit("probability"),
                     _half(top, soft, names),
                     REFERENCE,
                     (soft.softmax.value, 0.5 * found.upper),
-                    note="half of Lip(g): softmax is 1/2-Lipschitz in l2; " + note,
+                    note=f"half of Lip(g): softmax is 1/2-Lipschitz in {out}; " + note,
                 ),
                 Measurement(
                     f"{name}.realised",
@@ -189,7 +205,7 @@ class Lipschitz(Property):
                     _witness(low) | _at(low, names),
                     REFERENCE,
                     (low.interval.lower, None),
-                    note="||J(x)||_2 at the state stored as witness, in float64",
+                    note=f"||J(x)||{'' if self.norm_out != '2' else '_2'} at the state stored as witness, in float64",
                 ),
                 *along_depth(context, bounded, name, unit),
             ]
@@ -197,8 +213,10 @@ class Lipschitz(Property):
 
     def _realised(self, context: Context, note: str) -> PropertyResult:
         """Only a lower bound: the largest Jacobian norm of the model's own readout at states of some images."""
-        if self.norm != "2":
-            raise CellProblem(f"lipschitz: {note} and norm={self.norm}; use norm=2")
+        if (self.norm, self.norm_out) != ("2", "2"):
+            raise CellProblem(
+                f"lipschitz: {note} and norm={self.norm}, norm_out={self.norm_out}; use norm=2 and norm_out=2"
+            )
         try:
             values = largest_jacobian(context, SCREENED)
         except StepFunction as problem:
@@ -233,9 +251,8 @@ class Lipschitz(Property):
                 continue
             network = extract(head, tuple(context.model.shape_at(depth)))
             if "input" in witness:
-                again[measurement.name] = jacobian_norm(
-                    network, np.asarray(witness["input"], dtype=np.float64), self.norm == "inf"
-                )
+                x = np.asarray(witness["input"], dtype=np.float64)
+                again[measurement.name] = self._realised_at(network, x)
                 continue
             region = None
             if witness["powers"] is not None:
@@ -255,6 +272,10 @@ class Lipschitz(Property):
         ):
             again["lipschitz.probabilities"] = 0.5 * certified
         return again
+
+    def _realised_at(self, network: Network, x: np.ndarray) -> float:
+        p, q = self._norms
+        return jacobian_norm(network, x, p == 2) if p and q == 1 else realised_at(network, x, p, q)
 
 
 def _undefined(context: Context, reason: str) -> PropertyResult:

@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_iter, tree_map
 
 from stabilitykit_lipschitz import folding
 from stabilitykit_lipschitz.activations import ACTIVATIONS, NoRule
-from stabilitykit_lipschitz.folding import Affine
 from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.rounding import UNIT
 from stabilitykit_lipschitz.slopes import named
@@ -46,8 +45,8 @@ def _select(trace: Trace, func: Any, given: dict) -> Any:
             trace.refuse(t.held.unreadable)
     width = sum(t.held.size for t in traced)
     with torch._C._DisableTorchDispatch():
-        moved = _run(func, tree_map(positions, given))
-        fixed = _run(func, tree_map(lambda t: torch.zeros(t.shape).double() if isinstance(t, Traced) else t, given))
+        moved = run(func, tree_map(positions, given))
+        fixed = run(func, tree_map(lambda t: torch.zeros(t.shape).double() if isinstance(t, Traced) else t, given))
     index = moved.reshape(-1).long()
     if (index == 0).any():
         if len(index) % trace.batch:
@@ -62,16 +61,18 @@ def _select(trace: Trace, func: Any, given: dict) -> Any:
         order, perm = trace.order(index - 1, width)
     values = [p.held.value for p in parts]
     if (order < 0).any():
-        values.append(folding.constant(np.zeros(1)))
+        values.append(trace.algebra.constant(np.zeros(1)))
         order = np.where(order < 0, width, order)
     shape = (len(order),)
-    value = folding.gather(order, values[0], shape) if len(values) == 1 else folding.stack(values, order, shape)
+    value = (
+        trace.algebra.gather(order, values[0], shape) if len(values) == 1 else trace.algebra.stack(values, order, shape)
+    )
     if fixed.any():
-        value = _shifted(value, trace.constant(fixed, tuple(fixed.shape), perm))
+        value = trace.algebra.shifted(value, trace.constant(fixed, tuple(fixed.shape), perm))
     return trace.place(value, trace.execute(func, given), tuple(moved.shape), perm)
 
 
-def _run(func: Any, given: dict) -> Any:
+def run(func: Any, given: dict) -> Any:
     schema = func._schema.arguments
     positional = [given[a.name] for a in schema if not a.kwarg_only]
     return func(*positional, **{a.name: given[a.name] for a in schema if a.kwarg_only})
@@ -94,7 +95,7 @@ def _filled(trace: Trace, func: Any, given: dict) -> Traced:
         return source
     _, perm = trace.order(target.positions, target.held.size)
     shape = tuple(target.shape)
-    value = folding.constant(trace.constant(source, shape, perm))
+    value = trace.algebra.constant(trace.constant(source, shape, perm))
     return trace.place(value, torch.as_tensor(source, dtype=torch.float64).expand(shape), shape, perm)
 
 
@@ -104,10 +105,6 @@ def _same(trace: Trace, func: Any, given: dict) -> Any:
 
 
 # -- affine maps -----------------------------------------------------------------------------------------------------
-
-
-def _shifted(value: Affine, by: np.ndarray) -> Affine:
-    return Affine(value.shape, value.maps, value.bias + by, value.errors)
 
 
 def _linear(trace: Trace, func: Any, given: dict) -> Traced:
@@ -125,16 +122,16 @@ def _linear(trace: Trace, func: Any, given: dict) -> Traced:
 
     def act(given: dict, batch: torch.Tensor) -> torch.Tensor:
         with torch._C._DisableTorchDispatch():
-            return _run(func, {**given, name: batch})
+            return run(func, {**given, name: batch})
 
     zero = act(without, torch.zeros(1, *shape).double())
     matrix, out = folding.matrix_of(lambda b: (act(without, torch.from_numpy(b)) - zero).numpy(), shape)
-    result = folding.apply(matrix, value, (prod(out),), 4 * UNIT * folding.norm(matrix))
+    result = trace.algebra.apply(matrix, value, (prod(out),), 4 * UNIT * folding.norm(matrix))
     offset = act(given, torch.zeros(1, *shape).double()).reshape(-1).numpy()
     sample = trace.execute(func, given)
     if sample.shape[0] != trace.batch or prod(out) != len(offset):
         trace.refuse(f"runs {func}, which mixes the samples of a batch")
-    return trace.place(_shifted(result, offset), sample, tuple(sample.shape))
+    return trace.place(trace.algebra.shifted(result, offset), sample, tuple(sample.shape))
 
 
 def _rows_times(trace: Trace, x: Traced, weight: torch.Tensor, sample: torch.Tensor) -> Traced:
@@ -151,8 +148,7 @@ def _rows_times(trace: Trace, x: Traced, weight: torch.Tensor, sample: torch.Ten
     if count * n != value.size:
         trace.refuse("multiplies across the samples of a batch")
     w = trace.constant(weight, (trace.batch, *weight.shape), None).reshape(n, m).T
-    matrix = w if count == 1 else sparse.kron(sparse.identity(count), sparse.csr_matrix(w), format="csr")
-    return trace.place(folding.apply(matrix, value, (count * m,)), sample, tuple(sample.shape), row_perm)
+    return trace.place(trace.algebra.repeated(w, count, value), sample, tuple(sample.shape), row_perm)
 
 
 def _product(trace: Trace) -> None:
@@ -225,13 +221,13 @@ def _sum(trace: Trace, a: Any, b: Any, alpha: Any, func: Any, given: dict) -> Tr
         if not (perm is other is None or (perm is not None and other is not None and (perm == other).all())):
             trace.refuse("adds tensors of different samples of a batch")
         if alpha not in (1, -1):
-            y = folding.scale(np.full(y.size, float(alpha)), y, 0.0)
-        return trace.place(folding.combine(x, y, -1.0 if alpha == -1 else 1.0), sample, shape, perm)
+            y = trace.algebra.scale(np.full(y.size, float(alpha)), y, 0.0)
+        return trace.place(trace.algebra.combine(x, y, -1.0 if alpha == -1 else 1.0), sample, shape, perm)
     x, perm = trace.read(a if _any(a) else b, shape)
     c = trace.constant(b if _any(a) else a, shape, perm)
     if not _any(a) and alpha != 1:
-        x = folding.scale(np.full(x.size, float(alpha)), x, 0.0)
-    return trace.place(_shifted(x, c * float(alpha) if _any(a) else c), sample, shape, perm)
+        x = trace.algebra.scale(np.full(x.size, float(alpha)), x, 0.0)
+    return trace.place(trace.algebra.shifted(x, c * float(alpha) if _any(a) else c), sample, shape, perm)
 
 
 def _add(trace: Trace, func: Any, given: dict) -> Traced:
@@ -251,7 +247,7 @@ def _scale(trace: Trace, x: Traced, factor: Any, inverse: bool, sample: torch.Te
     value, perm = trace.read(x, shape)
     f = trace.constant(factor, shape, perm)
     with np.errstate(all="ignore"):
-        out = folding.scale(1.0 / f if inverse else f, value, 2 * UNIT if inverse else 0.0)
+        out = trace.algebra.scale(1.0 / f if inverse else f, value, 2 * UNIT if inverse else 0.0)
     return trace.place(out, sample, shape, perm)
 
 
@@ -350,7 +346,10 @@ def _batch_norm(trace: Trace, func: Any, given: dict) -> Any:
     )
     factor = gain / np.sqrt(var + given["eps"])
     out = trace.place(
-        _shifted(folding.scale(factor, value, 6 * UNIT), shift - mean * factor), sample[0], tuple(x.shape), perm
+        trace.algebra.shifted(trace.algebra.scale(factor, value, 6 * UNIT), shift - mean * factor),
+        sample[0],
+        tuple(x.shape),
+        perm,
     )
     return (out, *sample[1:])
 
@@ -380,16 +379,16 @@ def _normalise(
         trace.refuse("normalises a tensor that does not keep the batch dimension first")
     groups, parts = value.size // width, []
     for group in range(groups):
-        piece = folding.gather(np.arange(group * width, (group + 1) * width), value, (width,))
+        piece = trace.algebra.gather(np.arange(group * width, (group + 1) * width), value, (width,))
         if centred:
-            piece = folding.apply(np.eye(width) - 1.0 / width, piece, (width,), 2 * UNIT * np.sqrt(width))
+            piece = trace.algebra.apply(np.eye(width) - 1.0 / width, piece, (width,), 2 * UNIT * np.sqrt(width))
         activation = Normalisation(eps)
         parts.append(trace.layer(activation, piece, activation.value(trace.predicted(piece)[0])))
-    out = folding.stack(parts, np.arange(value.size), (value.size,)) if groups > 1 else parts[0]
+    out = trace.algebra.stack(parts, np.arange(value.size), (value.size,)) if groups > 1 else parts[0]
     if weight is not None:
-        out = folding.scale(np.tile(trace.constant(weight, (trace.batch, *weight.shape), None), groups), out, 0.0)
+        out = trace.algebra.scale(np.tile(trace.constant(weight, (trace.batch, *weight.shape), None), groups), out, 0.0)
     if bias is not None:
-        out = _shifted(out, np.tile(trace.constant(bias, (trace.batch, *bias.shape), None), groups))
+        out = trace.algebra.shifted(out, np.tile(trace.constant(bias, (trace.batch, *bias.shape), None), groups))
     return trace.place(out, sample, tuple(x.shape))
 
 
@@ -438,6 +437,18 @@ def _softmax(trace: Trace, func: Any, given: dict) -> Traced:
 
 def _dependent(trace: Trace, func: Any, given: dict) -> Any:
     trace.refuse(f"decides by values of its input ({func}); expected the same operations for every input")
+
+
+def _pad(trace: Trace, x: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
+    """torch's padding; a circular one reads positions around the end instead of writing into a new tensor."""
+    if mode != "circular":
+        return functional.pad(x, pad, mode, value)
+    for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2])):
+        size = x.shape[-1 - axis]
+        if not 0 <= before <= size or not 0 <= after <= size:
+            trace.refuse("pads around the end by a negative number or more than once")
+        x = x.index_select(-1 - axis, torch.arange(-before, size + after) % size)
+    return x
 
 
 SELECTIONS = (
@@ -505,6 +516,7 @@ RULES: dict[Any, Rule] = {
 }
 # Functions of torch that are more than one op, taken whole: their bounds are tighter than those of their parts.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    functional.pad: _pad,
     functional.softsign: _named("softsign", functional.softsign),
     functional.tanhshrink: _named("tanhshrink", functional.tanhshrink),
     functional.rms_norm: _rms_norm,

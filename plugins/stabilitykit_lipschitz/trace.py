@@ -33,12 +33,16 @@ class UnsupportedModule(ValueError):
     """Something that has no rule; the message names it."""
 
 
+class Contradicted(UnsupportedModule):
+    """A module whose numbers or gradients are not those of its operations."""
+
+
 @dataclass
 class Cell:
     """value: per sample, flat (n,); sample: what torch computed for the sample rows, (B * n,) float64.
     unreadable: why no rule may read it, or "". softmax: ``value`` holds the logits of a softmax."""
 
-    value: Affine
+    value: Any
     sample: torch.Tensor
     unreadable: str = ""
     softmax: bool = False
@@ -133,6 +137,8 @@ class Trace(TorchDispatchMode):
     module it was copied from, which must not be reached. rules, functions: what aten ops and whole functions do.
     """
 
+    algebra: Any = folding  # how values are combined: affine maps here, gains in `layerwise`
+
     def __init__(
         self, rows: torch.Tensor, names: dict[int, str], outside: set[int], rules: Rules, functions: Functions
     ) -> None:
@@ -148,7 +154,7 @@ class Trace(TorchDispatchMode):
         self.largest = np.abs(self.states[0]).max(1, initial=0.0)[:, None]
         shape = tuple(rows.shape[1:])
         with torch._C._DisableTorchDispatch():
-            self.input = self.place(folding.of_state(0, (prod(shape),)), rows, tuple(rows.shape))
+            self.input = self.place(self.algebra.of_state(0, (prod(shape),)), rows, tuple(rows.shape))
 
     # -- entry points --------------------------------------------------------------------------------------------
 
@@ -260,7 +266,7 @@ class Trace(TorchDispatchMode):
             self.refuse("mixes the samples of a batch")
         return inside[0], perm
 
-    def read(self, traced: Traced, shape: Iterable[int] | None = None) -> tuple[Affine, np.ndarray | None]:
+    def read(self, traced: Traced, shape: Iterable[int] | None = None) -> tuple[Any, np.ndarray | None]:
         """(per sample, flat; permutation as of `order`), broadcast to ``shape``."""
         if traced.held.unreadable:
             self.refuse(traced.held.unreadable)
@@ -268,7 +274,7 @@ class Trace(TorchDispatchMode):
         rows, perm = self.order(index, traced.held.size)
         value = traced.held.value
         if len(rows) != value.size or not (rows == np.arange(value.size)).all():
-            value = folding.gather(rows, value, (len(rows),))
+            value = self.algebra.gather(rows, value, (len(rows),))
         return value, perm
 
     def sample(self, traced: Traced) -> torch.Tensor:
@@ -281,9 +287,7 @@ class Trace(TorchDispatchMode):
             positional = [real[a.name] for a in func._schema.arguments if not a.kwarg_only]
             return func(*positional, **{a.name: real[a.name] for a in func._schema.arguments if a.kwarg_only})
 
-    def place(
-        self, value: Affine, sample: torch.Tensor, shape: tuple[int, ...], perm: np.ndarray | None = None
-    ) -> Traced:
+    def place(self, value: Any, sample: torch.Tensor, shape: tuple[int, ...], perm: np.ndarray | None = None) -> Traced:
         """A new tensor of ``shape``; sample: torch's result in that shape, compared with the rule's ``value``."""
         flat = sample.reshape(-1)
         if perm is not None:
@@ -296,7 +300,7 @@ class Trace(TorchDispatchMode):
 
     def opaque(self, like: torch.Tensor, reason: str) -> Traced:
         """A result that no rule may read."""
-        cell = Cell(folding.constant(np.zeros(like.numel())), like.reshape(-1).double(), reason)
+        cell = Cell(self.algebra.constant(np.zeros(like.numel())), like.reshape(-1).double(), reason)
         return Traced(cell, torch.arange(like.numel()).reshape(like.shape), self)
 
     def write(self, target: Traced, source: Traced) -> None:
@@ -313,7 +317,7 @@ class Trace(TorchDispatchMode):
         else:
             order = np.arange(cell.size)
             order[rows] = cell.size + np.arange(len(rows))
-            cell.value = folding.stack([cell.value, value], order, (cell.size,))
+            cell.value = self.algebra.stack([cell.value, value], order, (cell.size,))
         new = cell.sample.clone()
         new[target.positions] = self.sample(source).expand(target.shape)
         cell.sample = new
@@ -330,7 +334,7 @@ class Trace(TorchDispatchMode):
         return rows[0].copy()
 
     def activate(
-        self, traced: Traced, activation: Activation | Normalisation, result: torch.Tensor, perm: Any, value: Affine
+        self, traced: Traced, activation: Activation | Normalisation, result: torch.Tensor, perm: Any, value: Any
     ) -> Traced:
         """A new layer: ``activation`` of ``value``; result: torch's, in the tensor's shape and order ``perm``."""
         out = self.layer(activation, value, self._rows(result, perm))
@@ -342,13 +346,7 @@ class Trace(TorchDispatchMode):
 
     def layer(self, activation: Activation | Normalisation, value: Affine, result: np.ndarray) -> Affine:
         """The new state; result: torch's values (B, N), compared with the activation's own."""
-        z = self.predicted(value)[0]
-        with np.errstate(all="ignore"):
-            expected = activation.value(z)
-            wrong = np.abs(expected - result) > 1e-9 * (np.abs(z) + np.abs(result)) + activation.blur
-            wrong &= np.isfinite(expected) & np.isfinite(result)
-        if wrong.any():
-            self.refuse(f"does not compute what {activation.name} computes")
+        self.agree(activation, self.predicted(value)[0], result)
         size, level, name = value.size, len(self.layers) + 1, self._module() or activation.name
         shared = isinstance(activation, Normalisation)
         if isinstance(activation, Normalisation):
@@ -362,6 +360,15 @@ class Trace(TorchDispatchMode):
             self.errors[level, state] = error
         self.states.append(result.copy())
         return folding.of_state(level, (size,))
+
+    def agree(self, activation: Activation | Normalisation, z: np.ndarray, result: np.ndarray) -> None:
+        """Refuses where torch's ``result`` at ``z`` (both (B, N)) is not the activation's."""
+        with np.errstate(all="ignore"):
+            expected = activation.value(z)
+            wrong = np.abs(expected - result) > 1e-9 * (np.abs(z) + np.abs(result)) + activation.blur
+            wrong &= np.isfinite(expected) & np.isfinite(result)
+        if wrong.any():
+            self.refuse(f"does not compute what {activation.name} computes")
 
     def predicted(self, value: Affine) -> tuple[np.ndarray, np.ndarray]:
         """(value at the sample rows (B, n), the size of the terms it is summed from)."""

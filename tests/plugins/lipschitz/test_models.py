@@ -90,7 +90,7 @@ def test_softmax_halves() -> None:
 )
 def test_unknown_layers_are_named(model: nn.Module, shape: tuple[int, ...], word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        lipschitz(model, input_shape=shape)
+        lipschitz(model, method="sdp", input_shape=shape)
 
 
 def test_bad_arguments_say_what_was_expected() -> None:
@@ -99,8 +99,12 @@ def test_bad_arguments_say_what_was_expected() -> None:
         lipschitz(mlp, method="network")
     with pytest.raises(ValueError, match="expected one of"):
         lipschitz(mlp, method="guess")
-    with pytest.raises(ValueError, match="expected 2 or inf"):
-        lipschitz(mlp, norm=1)
+    with pytest.raises(ValueError, match="expected 1, 2 or inf"):
+        lipschitz(mlp, norm=3)
+    with pytest.raises(ValueError, match="norm_out = 'nuclear'; expected 1, 2 or inf"):
+        lipschitz(mlp, norm_out="nuclear")
+    with pytest.raises(ValueError, match="method 'exact' is for norm 2 or inf"):
+        lipschitz(mlp, norm=1, method="exact")
     with pytest.raises(ValueError, match="input_shape"):
         lipschitz(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(4, 1)))
     mlp[0].weight.data[0, 0] = float("nan")

@@ -314,7 +314,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "complex": (lambda: nn.Linear(INPUTS, 2, dtype=torch.complex64), "complex64"),
     "meta": (lambda: nn.Linear(INPUTS, 2, device="meta"), "meta"),
     "backward hook": (_backward_hook, "gradients"),
-    "softmax inside": (lambda: chain(nn.Softmax(1)), "last step"),
     "two outputs": (lambda: Pair(), "expected one tensor"),
 }
 
