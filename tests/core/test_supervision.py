@@ -24,6 +24,7 @@ from stabilitykit.runs.folder import Cell
 from stabilitykit.supervision.supervisor import supervise
 
 tmp, limit = Path(sys.argv[1]), float(sys.argv[2])
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite under nohup ignores it
 supervisor = os.getpid()
 
 def note(text):
