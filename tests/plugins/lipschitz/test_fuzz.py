@@ -23,6 +23,12 @@ def test_no_slope_is_above_a_bound_and_weakened_bounds_are_found():
     assert sum(count for what, count in tally.items() if what.startswith("bounded")) >= 5
 
 
+@pytest.mark.parametrize("index", [150, 577, 2468, 3155, 3452, 4163])
+def test_networks_at_the_ends_of_float64(index):
+    """Lower ends were infinite where squares overflow, a dual value of 0 or folded weights of infinity a traceback."""
+    assert not attempt(index, parse(["--seed", "0"]), Counter())
+
+
 @pytest.mark.parametrize("name", ACTS)
 def test_activations_in_many_digits_are_torchs(name):
     torchs, exact = ACTS[name]
