@@ -306,6 +306,8 @@ def with_layers(found: Upper, network: Network, per_input: bool, method: str, to
     its optimum is never below LipSDP-Neuron's."""
     if method not in ("auto", "sdp") or found.bound <= found.dual * (1.0 + 2.0 * tol):
         return found
+    if found.method != "sdp" or found.status == REPAIRED:
+        return found  # `upper` has tried it
     layers = upper(network, per_input, "layer", tol, *how)
     return layers if layers.bound < found.bound else found
 

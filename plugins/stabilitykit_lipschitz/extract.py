@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,23 +59,7 @@ class Reading:
     def _trace(self, rows: torch.Tensor, outside: set[int]) -> Network:
         names = {id(m): name for name, m in self.copy.named_modules()}
         trace = Trace(rows, names, outside - storages(self.copy), RULES, FUNCTIONS)
-        try:
-            with trace:
-                result = self.copy(trace.input)
-        except UnsupportedModule:
-            raise
-        except Exception as error:  # whatever the module's own code raises
-            raise trace.problem or UnsupportedModule(
-                f"{self.name} does not run on inputs of shape (batch, {', '.join(map(str, self.shape))}): "
-                f"{' '.join(str(error).split())[:300]}"
-            ) from error
-        if trace.problem is not None:
-            raise trace.problem
-        if not isinstance(result, Traced):
-            raise UnsupportedModule(
-                f"the model returns {type(result).__name__}; expected one tensor of logits that depends on its input"
-            )
-        return self._finish(trace, result)
+        return self._finish(trace, traced_output(self.copy, trace, self.name, self.shape))
 
     def _finish(self, trace: Trace, result: Traced) -> Network:
         factor, cell = 1.0, result.held
@@ -82,9 +67,7 @@ class Reading:
             if not torch.equal(result.positions, torch.arange(result.numel()).view(len(result), -1)):
                 raise UnsupportedModule(f"{self.name} {cell.unreadable}")
             factor, cell.unreadable = 0.5, ""
-        value, perm = trace.read(result)
-        if perm is not None or result.dim() < 1 or result.shape[0] != trace.batch:
-            raise UnsupportedModule(f"{self.name} does not return one row per sample; expected (batch, classes)")
+        value = row_per_sample(trace, result, self.name)
         outputs = folding.dense_blocks(value, "the output")
         errors = dict(trace.errors)
         for state, error in value.errors.items():
@@ -147,6 +130,39 @@ class Reading:
                 f"{self.name} has gradients that are not those of its outputs (a backward hook, .data or a custom "
                 "backward); expected autograd's own"
             )
+
+
+def traced_output(module: nn.Module, trace: Trace, name: str, shape: tuple[int, ...]) -> Traced:
+    """What ``module`` returns for the trace's input.
+
+    Raises:
+        UnsupportedModule: it has no rule, does not run on inputs of ``shape`` (one sample's), or returns no tensor.
+    """
+    try:
+        with trace:
+            result = module(trace.input)
+    except UnsupportedModule:
+        raise
+    except Exception as error:  # whatever the module's own code raises
+        raise trace.problem or UnsupportedModule(
+            f"{name} does not run on inputs of shape (batch, {', '.join(map(str, shape))}): "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    if trace.problem is not None:
+        raise trace.problem
+    if not isinstance(result, Traced):
+        raise UnsupportedModule(
+            f"the model returns {type(result).__name__}; expected one tensor of logits that depends on its input"
+        )
+    return result
+
+
+def row_per_sample(trace: Trace, result: Traced, name: str) -> Any:
+    """The trace's value of an output. Raises UnsupportedModule where its first axis is not that of the samples."""
+    value, perm = trace.read(result)
+    if perm is not None or result.dim() < 1 or result.shape[0] != trace.batch:
+        raise UnsupportedModule(f"{name} does not return one row per sample; expected (batch, classes)")
+    return value
 
 
 def extract(model: nn.Module, input_shape: tuple[int, ...] | None = None) -> Network:

@@ -16,13 +16,13 @@ from torch import nn
 
 from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.copying import evaluation_copy, storages
-from stabilitykit_lipschitz.extract import SCALES, guess_shape, undisturbed
+from stabilitykit_lipschitz.extract import SCALES, guess_shape, row_per_sample, traced_output, undisturbed
 from stabilitykit_lipschitz.gains import Gain, Gains
 from stabilitykit_lipschitz.layer_rules import FUNCTIONS, RULES
 from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region
 from stabilitykit_lipschitz.slopes import Activation
-from stabilitykit_lipschitz.trace import Contradicted, InDouble, Trace, Traced, UnsupportedModule
+from stabilitykit_lipschitz.trace import Contradicted, InDouble, Trace, Traced
 
 UNPROVEN = (
     "rests on the module's own values at the centre of the region, whose float64 rounding is covered by a relative "
@@ -108,7 +108,8 @@ class LayerReading:
         with undisturbed(0):
             self.copy = evaluation_copy(model)
             trace, result = self._run(self._rows(), storages(model))
-        value = self._output(trace, result)
+        value = row_per_sample(trace, result, self.name)
+        assert isinstance(value, Gain)
         self.table, self.outputs = value.table, value.size
         self.proven = not trace.measured
         if trace.measured:
@@ -134,30 +135,7 @@ class LayerReading:
         names = {id(m): name for name, m in self.copy.named_modules()}
         far = None if self.region is None else reach(self.region)
         trace = LayerTrace(torch.from_numpy(rows), names, outside - storages(self.copy), far)
-        try:
-            with trace:
-                result = self.copy(trace.input)
-        except UnsupportedModule:
-            raise
-        except Exception as error:  # whatever the module's own code raises
-            raise trace.problem or UnsupportedModule(
-                f"{self.name} does not run on inputs of shape (batch, {', '.join(map(str, self.shape))}): "
-                f"{' '.join(str(error).split())[:300]}"
-            ) from error
-        if trace.problem is not None:
-            raise trace.problem
-        if not isinstance(result, Traced):
-            raise UnsupportedModule(
-                f"the model returns {type(result).__name__}; expected one tensor of logits that depends on its input"
-            )
-        return trace, result
-
-    def _output(self, trace: LayerTrace, result: Traced) -> Gain:
-        value, perm = trace.read(result)
-        if perm is not None or result.dim() < 1 or result.shape[0] != trace.batch:
-            raise UnsupportedModule(f"{self.name} does not return one row per sample; expected (batch, classes)")
-        assert isinstance(value, Gain)
-        return value
+        return trace, traced_output(self.copy, trace, self.name, self.shape)
 
     def _compare(self, trace: LayerTrace, result: Traced) -> None:
         """The module itself, alone and in batches, must give what its traced operations gave."""

@@ -11,8 +11,8 @@ from stabilitykit.reporting import (
     Curve,
     RunData,
     details,
-    kind_badge,
     line_chart,
+    measurements,
     note,
     number,
     picture,
@@ -33,7 +33,7 @@ def radii(run: RunData) -> Markup | None:
         if "depth" not in result.tables:
             continue
         parts += [run.heading(cell), _chart(run, cell, result), _precision(result), _depths(result)]
-        parts += [_images(run, cell, result), _measured(result)]
+        parts += [_images(run, cell, result), measurements(result.measurements)]
     if not parts:
         return None
     about = (
@@ -128,8 +128,3 @@ def _images(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
         for r in rows[:10]
     ]
     return strip(shown) if shown else Markup("")
-
-
-def _measured(result: PropertyResult) -> Markup:
-    rows = [(m.name, m.value, kind_badge(m.kind), m.n, m.unit, m.note) for m in result.measurements]
-    return table(["measurement", "value", "kind", "N", "unit", "note"], rows, stacked=True)

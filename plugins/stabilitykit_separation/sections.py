@@ -12,8 +12,8 @@ from stabilitykit.reporting import (
     Curve,
     RunData,
     details,
-    kind_badge,
     line_chart,
+    measurements,
     note,
     number,
     picture,
@@ -57,7 +57,7 @@ def window(run: RunData) -> Markup | None:
         parts += [
             run.heading(cell),
             run.figure(f"window-{cell.slug}", svg, "Where the dashed curve is above the other there is a window."),
-            _measured(result),
+            measurements(result.measurements),
         ]
     return _section(
         "Where every two images of a class are nearer than any two of different classes, a distance decides the class.",
@@ -78,7 +78,7 @@ def outlying(run: RunData) -> Markup | None:
         columns = ("image", "class", "taken for", "own nearest", "other nearest", "other class", "ratio")
         listed = [[row[c] if c != "ratio" else as_float(row[c]) for c in columns] for row in rows]
         parts += [run.heading(cell), strip(pictures), details("Most outlying images", table(columns, listed))]
-        parts.append(_measured(result))
+        parts.append(measurements(result.measurements))
     return _section(
         "Each image with its nearest one of its own class and its nearest one of another, by the largest distance over "
         "depth. A ratio above 1: it is nearer to another class. Often a wrong label.",
@@ -108,7 +108,7 @@ def entropy(run: RunData) -> Markup | None:
         parts += [
             run.heading(cell),
             run.figure(f"entropy-{cell.slug}", svg, "Lower bounds, by greedy separated sets."),
-            _measured(result),
+            measurements(result.measurements),
         ]
     return _section("How many trajectories are told apart at resolution eps, as log s / T.", parts)
 
@@ -126,11 +126,6 @@ def _picture(run: RunData, cell: Cell, row: dict[str, Any], key: str) -> Markup:
         f"image {index}",
         run.words(cell).taken(index),
     )
-
-
-def _measured(result: PropertyResult) -> Markup:
-    rows = [(m.name, m.value, kind_badge(m.kind), m.n, m.unit, m.note) for m in result.measurements]
-    return table(["measurement", "value", "kind", "N", "unit", "note"], rows, stacked=True)
 
 
 def _unit(result: PropertyResult) -> str:

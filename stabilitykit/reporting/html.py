@@ -60,6 +60,12 @@ def kind_badge(kind: Kind) -> Markup:
     return tag("span", str(kind), class_=f"badge {Kind(kind).name.lower()}")
 
 
+def measurements(found: Iterable[Measurement]) -> Markup:
+    """A table of measurements: name, value, kind, N, unit and note of each."""
+    rows = [(m.name, m.value, kind_badge(m.kind), m.n, m.unit, m.note) for m in found]
+    return table(["measurement", "value", "kind", "N", "unit", "note"], rows, stacked=True)
+
+
 def note(*children: Any) -> Markup:
     """A muted paragraph of explanation."""
     return tag("p", *children, class_="note")
