@@ -8,19 +8,27 @@ from typing import Any
 from readings import EXPANSIVE, LIPSCHITZ, SHADOWING, TOPOLOGICAL
 
 WHY = {
-    EXPANSIVE: "a minimum over millions of pairs: it falls with N, with the certainty of the softmax (epochs, probe "
-    "steps) and by a factor from seed to seed; Definition 1 has the largest distance over blocks, which is far above",
+    EXPANSIVE: "a minimum over millions of pairs, of whichever two images happen to meet; Definition 1 has the largest "
+    "distance over blocks, which is far above",
     SHADOWING: "delta of one chain over eps of one chain (Sh, eps and delta each have to agree, since a ratio alone "
     "comes near 1 with eps of 1e-11 as well): another training finds another chain; over "
     "all pseudo-orbits of the sample the exact constant is far lower",
-    LIPSCHITZ: "the head's norm is that of an untrained linear layer, whatever it learnt; a probe's grows with its "
-    "steps, so the column tells how long the paper's layers were trained",
+    LIPSCHITZ: "the head's norm stays near that of an untrained linear layer; a probe's tells how long it was trained",
     TOPOLOGICAL: "a quotient of the two columns before it, and as uncertain as both (and blind to the size of eps and "
     "delta); the prose multiplies, the table divides",
 }
 
+MOVED = {EXPANSIVE: "g-expansive, labels", SHADOWING: "Sh, authors' chains", LIPSCHITZ: "Lip(g), largest"}
+"""The column of the dependence table that shows how a column of Table 2 moves."""
+VARIED = {"probe steps": "probe steps", "epoch": "epochs", "seed": "seeds"}
+SETTINGS = ("model", "readout", "N", "probe images", *VARIED)
 
-def lines(table_1: Sequence[Mapping[str, Any]], table_2: Sequence[Mapping[str, Any]]) -> list[str]:
+
+def lines(
+    table_1: Sequence[Mapping[str, Any]],
+    table_2: Sequence[Mapping[str, Any]],
+    dependence: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:
     """What Table 1 reaches, then for each column of Table 2 which reading comes near, and why not nearer."""
     goals = [row for row in table_1 if row["met"] is not None and not str(row["seed"]).startswith("mean")]
     trained = {(row["model"], row["seed"]) for row in goals}
@@ -32,9 +40,30 @@ def lines(table_1: Sequence[Mapping[str, Any]], table_2: Sequence[Mapping[str, A
     for column, why in WHY.items():
         rows = [row for row in table_2 if row["column"] == column and row["readout"] != "untrained head"]
         if rows:
-            told += [_best(column, rows), f"Why {column} moves: {why}."]
+            told += [_best(column, rows), f"Why {column} moves: {why}. {moved(column, dependence)}".rstrip()]
     told.append(_all_columns(table_2))
     return told
+
+
+def moved(column: str, dependence: Sequence[Mapping[str, Any]]) -> str:
+    """What the dependence table has where one thing varies and the others stand: the longest such row of values."""
+    told = []
+    for varied, shown in VARIED.items():
+        alike: dict[Any, list[tuple[Any, float]]] = {}
+        for row in dependence:
+            value = row.get(MOVED.get(column, ""))
+            if value is not None and row.get(varied) is not None:
+                others = tuple(row.get(key) for key in SETTINGS if key != varied)
+                alike.setdefault(others, []).append((row[varied], value))
+        others, found = max(alike.items(), key=lambda entry: len(entry[1]), default=((), []))
+        if len(found) > 1:
+            found.sort()
+            model, readout, n = others[:3]
+            told.append(
+                f"{shown} {', '.join(str(key) for key, _ in found)} ({model}, {readout}, N = {n}): "
+                + ", ".join(f"{value:.3g}" for _, value in found)
+            )
+    return f"{'; '.join(told)}." if told else ""
 
 
 def _best(column: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from paper_values import MODELS, TITLES
 
-SNAPSHOT = re.compile(rf"({'|'.join(MODELS)})_s(\d+)_e(\d+)\.safetensors")
+SNAPSHOT = re.compile(rf"({'|'.join(MODELS)})_s(\d+)\.epoch-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Net:
     Attributes:
         name: one of the paper's models.
         seed: of the training.
-        weights: NAME_sSEED.safetensors; NAME_sSEED_eEPOCH.safetensors of a snapshot.
+        weights: NAME_sSEED.safetensors; NAME_sSEED.epoch-EPOCH.safetensors of a snapshot.
         epoch: number of the epoch that a snapshot was taken after; None: the end of the training.
     """
 
@@ -41,7 +41,7 @@ class Net:
 
     @property
     def key(self) -> str:
-        return self.weights.stem
+        return f"{self.name}_s{self.seed}" + ("" if self.epoch is None else f"_e{self.epoch}")
 
     def spec(self, width: int | None) -> dict[str, Any]:
         """What ``stabilitykit.evaluate`` takes for a model; ``width`` of a smaller network than the paper's."""
@@ -54,10 +54,8 @@ def nets(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> list[Net]:
     return [Net(name, seed, folder / f"{name}_s{seed}.safetensors") for name in names for seed in seeds]
 
 
-def snapshots(folder: Path | None, names: Sequence[str], seeds: Sequence[int]) -> list[Net]:
-    """Weights in ``folder`` that were kept during the trainings, by model, seed and epoch."""
-    if folder is None or not folder.is_dir():
-        return []
+def snapshots(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> list[Net]:
+    """Weights in ``folder`` that ``stabilitykit train --keep-epochs`` kept, by model, seed and epoch."""
     matches = [(SNAPSHOT.fullmatch(path.name), path) for path in folder.iterdir()]
     found = [Net(m[1], int(m[2]), path, int(m[3])) for m, path in matches if m]
     chosen = [net for net in found if net.name in names and net.seed in seeds]

@@ -51,7 +51,13 @@ def arguments(given: list[str] | None = None, description: str = "") -> argparse
     parser.add_argument("--probe-images", type=int, help="train them on that many training images, default all")
     parser.add_argument("--no-probes", action="store_true", help="leave the probes of Table 2 out")
     parser.add_argument("--dependence", action="store_true", help="also measure how constants move with training")
-    parser.add_argument("--snapshots", type=Path, help="folder of NAME_sSEED_eEPOCH.safetensors; --train writes there")
+    parser.add_argument(
+        "--keep-epochs",
+        nargs="*",
+        type=int,
+        default=[1, 2, 4, 8, 12, 17, 24, 50],
+        help="of --train with --dependence: epochs whose weights stay in --checkpoints, and are measured too",
+    )
     parser.add_argument("--steps", nargs="+", type=int, default=[125, 500, 2500], help="probe steps of --dependence")
     parser.add_argument("--dependence-limit", type=int, default=2000, help="test images of --dependence")
     parser.add_argument("--dependence-images", type=int, default=10000, help="training images of its probes")

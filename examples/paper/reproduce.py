@@ -55,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         "probes": probes_by_depth(runs),
     }
     if given.dependence:
-        more, failed = measured(runs_wanted(trained, snapshots(given.snapshots, given.only, given.seeds), given), given)
+        more, failed = measured(
+            runs_wanted(trained, snapshots(given.checkpoints, given.only, given.seeds), given), given
+        )
         failures += failed
         papers = [paper_row(name) for name in MODELS if any(net.name == name for net in trained)]
         tables["dependence"] = in_order([*dependence({**runs, **more}), *papers])
@@ -64,9 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     tables["tables_4_5"] = tables_4_5(shown, given.out)
     drawn = figures(shown, given.out)
     drawn += sorted(f"strip-{name}.png" for name in shown if (given.out / "figures" / f"strip-{name}.png").exists())
-    write(
-        given.out, tables, about(given, metrics, left_out, failures, drawn), lines(tables["table_1"], tables["table_2"])
-    )
+    agreement = lines(tables["table_1"], tables["table_2"], tables.get("dependence", ()))
+    write(given.out, tables, about(given, metrics, left_out, failures, drawn), agreement)
     for failure in failures:
         say(f"failed: {failure}")
     say(f"wrote {given.out / 'results.md'} after {time.monotonic() - started:.0f} s")

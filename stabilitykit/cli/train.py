@@ -80,6 +80,11 @@ if TYPE_CHECKING:
     "(default: MODEL-DATASET.safetensors). Beside it, FILE.state.pt holds what --resume needs.",
 )
 @click.option(
+    "--keep-epochs",
+    metavar="LIST",
+    help="Numbers of epochs, as 1,4,8: their weights stay, in FILE.epoch-N.safetensors beside --output.",
+)
+@click.option(
     "--any-classes",
     is_flag=True,
     help="Go on where the validation images have as many classes of other names (recorded).",
@@ -104,6 +109,7 @@ def command(model: str, dataset: str, output: Path | None, resume: bool, **given
     from stabilitykit.plugins.registry import Registry, warn_failures
 
     recipe = _recipe(given)
+    given["keep"] = _epochs(given["keep_epochs"])
     registry = Registry.load()
     warn_failures(registry.host)
     data_spec = _with_download(registry, dataset, given["download"])
@@ -116,7 +122,7 @@ def command(model: str, dataset: str, output: Path | None, resume: bool, **given
     from stabilitykit.training.training import state_path
 
     with lock(output.with_name(f".{output.name}.lock"), wait=False, what=f"checkpoint {output}"):
-        _refuse_overwriting(output, resume)
+        _refuse_overwriting(output, resume, given["keep"])
         remove_leftovers(output.parent, output.name, state_path(output).name)
         result = _train(registry, model, data_spec, recipe, output, resume, given)
     if given["output_format"] == "json":
@@ -139,6 +145,14 @@ def _recipe(given: dict[str, Any]) -> Recipe:
             "--hold-out and --validation both give the images to watch; give one (--test takes others to report on)"
         )
     return recipe
+
+
+def _epochs(text: str | None) -> frozenset[int]:
+    """The numbers of ``--keep-epochs``."""
+    words = [word.strip() for word in text.split(",")] if text is not None else []
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise UsageProblem(f"--keep-epochs takes numbers from 1, as 1,4,8; got {text}")
+    return frozenset(map(int, words))
 
 
 def _train(
@@ -191,6 +205,7 @@ def _train(
             recipe,
             device=device,
             output=output,
+            keep=given["keep"],
             resume=resume,
             identity=identity,
             validation=watching,
@@ -268,12 +283,13 @@ def _fitting(spec: Spec, classes: int, seed: int) -> Spec:
     return Spec(spec.component, dict(spec.given) | extra)
 
 
-def _refuse_overwriting(output: Path, resume: bool) -> None:
-    from stabilitykit.training.training import state_path
+def _refuse_overwriting(output: Path, resume: bool, keep: frozenset[int]) -> None:
+    from stabilitykit.training.training import epoch_path, state_path
 
     state = state_path(output)
-    if not resume and (output.exists() or state.exists()):
-        there = output if output.exists() else state
+    written = [output, state, *(epoch_path(output, number) for number in sorted(keep))]
+    there = next((path for path in written if path.exists()), None)
+    if not resume and there is not None:
         raise UsageProblem(f"{there} exists; add --resume to go on with it, or give another --output")
     if resume and output.exists() and not state.exists():
         raise UsageProblem(

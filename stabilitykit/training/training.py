@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +68,7 @@ def train(
     validation: tuple[Dataset, np.ndarray] | None = None,
     device: torch.device | str = "cpu",
     output: Path | None = None,
+    keep: Collection[int] = (),
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -82,6 +83,7 @@ def train(
     Arguments:
         indices: (n,) integers: the images to train on.
         validation: a dataset and the integers (m,) of its images to measure on after every epoch.
+        keep: numbers of epochs, from 1, whose weights also go to :func:`epoch_path` and stay there.
         identity: plain data that a resumed training must agree on (model options, data fingerprints).
         metadata: plain data stored in the header of ``output``.
 
@@ -117,12 +119,15 @@ def train(
             training.history.append(record)
             if recipe.patience is None or _best(training) == number:
                 best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+            if output is not None and number in keep:
+                # Before the state: a training that is killed in between makes this epoch, and the file, again.
+                _save(epoch_path(output, number), module.state_dict(), number, training, recipe, metadata)
         training.kept = _best(training) if recipe.patience is not None else number
         if output is not None:
             # The state goes first: it holds the weights too, so a kill between the two files loses nothing.
             kept = best if recipe.patience is not None or recipe.average else None
             save_pickled(state_path(output), _state(model, stepper, training, kept, identity, device))
-            _save(output, best, training, recipe, metadata)
+            _save(output, best, training.kept, training, recipe, metadata)
         if watcher is not None:
             watcher.epoch(record, time.monotonic() - started)
     if best is not None:
@@ -130,13 +135,18 @@ def train(
     training.kept = _best(training) if recipe.patience is not None else len(training.history)
     module.eval()
     if output is not None and training.history:
-        _save(output, module.state_dict(), training, recipe, metadata)
+        _save(output, module.state_dict(), training.kept, training, recipe, metadata)
     return training
 
 
 def state_path(output: Path) -> Path:
     """Where the optimizer, the generators and the history of a training to ``output`` are kept."""
     return output.with_name(output.name.removesuffix(".safetensors") + ".state.pt")
+
+
+def epoch_path(output: Path, number: int) -> Path:
+    """Where the weights of epoch ``number`` (from 1) of a training to ``output`` are kept."""
+    return output.with_name(f"{output.name.removesuffix('.safetensors')}.epoch-{number}.safetensors")
 
 
 def _epoch(
@@ -208,6 +218,7 @@ def _stalled(training: Training, patience: int) -> bool:
 def _save(
     output: Path,
     state: Mapping[str, torch.Tensor] | None,
+    epoch: int,
     training: Training,
     recipe: Recipe,
     metadata: Mapping[str, Any] | None,
@@ -216,7 +227,7 @@ def _save(
     record = {
         **(metadata or {}),
         "recipe": asdict(recipe),
-        "epoch": training.kept,
+        "epoch": epoch,
         "history": [asdict(e) for e in training.history],
     }
     save_weights(output, state or {}, record)

@@ -145,6 +145,19 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, capsys: pytest.CaptureFi
     assert "is missing" in capsys.readouterr().err and output.read_bytes() == b"precious"
 
 
+def test_kept_epochs_stand_beside_the_output_and_are_not_overwritten(tmp_path: Path, capsys) -> None:
+    output, command = tmp_path / "a.safetensors", [*SMALL, "--epochs", "2", "-q", "--keep-epochs", "1, 2"]
+    assert run([*command, "-o", str(output)]) == 0
+    assert load_weights(tmp_path / "a.epoch-1.safetensors")[1]["epoch"] == 1
+    kept = (tmp_path / "a.epoch-2.safetensors").read_bytes()
+    assert kept == output.read_bytes()
+    (tmp_path / "a.state.pt").unlink()
+    output.unlink()
+    assert run([*command, "-o", str(output)]) == 2 and "a.epoch-1.safetensors exists" in capsys.readouterr().err
+    assert run([*SMALL, "-o", str(output), "--keep-epochs", "0,x"]) == 2
+    assert "--keep-epochs takes numbers from 1" in capsys.readouterr().err
+
+
 def test_kill_9_and_resume_give_the_same_file(tmp_path: Path) -> None:
     def command(output: Path) -> list[str]:
         return [sys.executable, "-m", "stabilitykit", *SMALL, "--epochs", "8", "-q", "--resume", "-o", str(output)]

@@ -17,7 +17,7 @@ from stabilitykit import CellProblem, Dataset, Model, UsageProblem
 from stabilitykit.training.checkpoints import load_weights
 from stabilitykit.training.metrics import classification_metrics, predict
 from stabilitykit.training.recipe import Recipe
-from stabilitykit.training.training import Epoch, state_path, train
+from stabilitykit.training.training import Epoch, epoch_path, state_path, train
 
 
 class Stripes(Dataset):
@@ -195,6 +195,36 @@ def test_checkpoint_says_where_it_comes_from(tmp_path: Path) -> None:
     assert state.keys() == model.module.state_dict().keys()
     assert metadata["recipe"]["lr"] == RECIPE.lr and metadata["model"]["options"] == {"x": 1}
     assert [e["number"] for e in metadata["history"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_kept_epochs_are_what_shorter_trainings_end_with(tmp_path: Path, average: float) -> None:
+    """With a constant learning rate the first epochs do not know how many follow. Killed in epoch 3, then resumed."""
+    recipe, output = dataclasses.replace(RECIPE, average=average), tmp_path / "a.safetensors"
+    with pytest.raises(Stop):
+        train(Net(), DATA, ALL, recipe, output=output, keep=(1, 3, 9), watcher=Killer())
+    train(Net(), DATA, ALL, recipe, output=output, keep=(1, 3, 9), resume=True)
+    assert not epoch_path(output, 2).exists() and not epoch_path(output, 9).exists()
+    for number in (1, 3):
+        shorter = Net()
+        train(shorter, DATA, ALL, dataclasses.replace(recipe, epochs=number))
+        state, metadata = load_weights(epoch_path(output, number))
+        assert metadata["epoch"] == number == len(metadata["history"])
+        for name, tensor in shorter.module.state_dict().items():
+            assert torch.equal(state[name], tensor), name
+
+
+def test_an_epoch_is_kept_before_its_state_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the two writes must not lose the epoch that was to be kept."""
+    output = tmp_path / "a.safetensors"
+
+    def killed(*_: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr("stabilitykit.training.training.save_pickled", killed)
+    with pytest.raises(Stop):
+        train(Net(), DATA, ALL, RECIPE, output=output, keep=(1,))
+    assert epoch_path(output, 1).exists() and not state_path(output).exists()
 
 
 def test_patience_keeps_the_best_epoch(tmp_path: Path) -> None:

@@ -165,11 +165,21 @@ def test_all_steps_are_measured_of_the_first_seed_and_some_of_the_others(paper, 
 
 
 def test_snapshots_are_read_off_their_names(paper, tmp_path):
-    for name in ("mnist_r18_s0_e2", "mnist_r18_s0_e10", "mnist_r18_s3_e1", "cifar_r18_s0_e1", "other_s0_e1"):
+    for name in ("mnist_r18_s0.epoch-2", "mnist_r18_s0.epoch-10", "mnist_r18_s3.epoch-1", "cifar_r18_s0.epoch-1"):
         (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "mnist_r18_s0.safetensors").touch()
+    (tmp_path / "other_s0.epoch-1.safetensors").touch()
     found = paper.nets.snapshots(tmp_path, ["mnist_r18", "mnist_r50"], [0, 1])
     assert [(net.name, net.seed, net.epoch) for net in found] == [("mnist_r18", 0, 2), ("mnist_r18", 0, 10)]
-    assert paper.nets.snapshots(None, ["mnist_r18"], [0]) == []
+    assert [net.key for net in found] == ["mnist_r18_s0_e2", "mnist_r18_s0_e10"]
+
+
+def test_the_lines_say_how_a_constant_moved_where_one_thing_varies(paper):
+    row = {"model": "m", "seed": 0, "epoch": 9, "readout": "probe", "N": 10, "probe images": 5, "Lip(g), largest": 1.5}
+    rows = [row | {"probe steps": 500, "Lip(g), largest": 2.5}, row | {"probe steps": 20}]
+    rows += [row | {"probe steps": 20, "N": 99, "seed": 1, "Lip(g), largest": 7.0}, {"model": "m", "readout": "paper"}]
+    assert paper.agreement.moved("Lip(g)", rows) == "probe steps 20, 500 (m, probe, N = 10): 1.5, 2.5."
+    assert paper.agreement.moved("topological", rows) == paper.agreement.moved("Lip(g)", []) == ""
 
 
 def test_some_of_the_images_are_the_same_pixels(paper, tmp_path):
@@ -231,7 +241,7 @@ def test_a_failed_cell_leaves_its_rows_out(paper, tmp_path):
 
 @pytest.mark.slow
 def test_quick_goes_from_nothing_to_results_and_finds_them_again(tmp_path):
-    command = [sys.executable, str(EXAMPLE / "reproduce.py"), "--quick", "--checkpoints", "w", "--snapshots", "kept"]
+    command = [sys.executable, str(EXAMPLE / "reproduce.py"), "--quick", "--checkpoints", "w"]
     outputs = []
     for _ in range(2):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
