@@ -63,7 +63,7 @@ def moved(column: str, dependence: Sequence[Mapping[str, Any]]) -> str:
                 f"{shown} {', '.join(str(key) for key, _ in found)} ({model}, {readout}, N = {n}): "
                 + ", ".join(f"{value:.3g}" for _, value in found)
             )
-    return f"{'; '.join(told)}." if told else ""
+    return f"Measured: {'; '.join(told)}." if told else ""
 
 
 def _best(column: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -178,7 +178,7 @@ def test_the_lines_say_how_a_constant_moved_where_one_thing_varies(paper):
     row = {"model": "m", "seed": 0, "epoch": 9, "readout": "probe", "N": 10, "probe images": 5, "Lip(g), largest": 1.5}
     rows = [row | {"probe steps": 500, "Lip(g), largest": 2.5}, row | {"probe steps": 20}]
     rows += [row | {"probe steps": 20, "N": 99, "seed": 1, "Lip(g), largest": 7.0}, {"model": "m", "readout": "paper"}]
-    assert paper.agreement.moved("Lip(g)", rows) == "probe steps 20, 500 (m, probe, N = 10): 1.5, 2.5."
+    assert paper.agreement.moved("Lip(g)", rows) == "Measured: probe steps 20, 500 (m, probe, N = 10): 1.5, 2.5."
     assert paper.agreement.moved("topological", rows) == paper.agreement.moved("Lip(g)", []) == ""
 
 
