@@ -77,6 +77,9 @@ class CourseModel(AdaptedModel):
     def executed(self, t: int) -> bool:
         return self.run.blocks[t].step != "residual"
 
+    def same_readout(self, t: int) -> bool:
+        return self.run.blocks[t].step == "residual" and self._leads[t] is None
+
     def initial_state(self, inputs: torch.Tensor) -> State:
         """Inputs (B, *input_shape), preprocessed -> h_0."""
         return self._given_out(self._replayer.run(self._prefix, (inputs,), inputs.shape[0]), self.run.cuts[0])

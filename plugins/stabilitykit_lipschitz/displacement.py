@@ -11,7 +11,6 @@ import torch
 from stabilitykit.dynamics.lowprecision import LowPrecision, round_to
 from stabilitykit.dynamics.readout import state_vector
 from stabilitykit.evaluation.context import Context
-from stabilitykit_lipschitz.margins import logits_within
 from stabilitykit_lipschitz.radii import Bounded, Radii, clean_states
 from stabilitykit_lipschitz.rounding import gamma
 
@@ -91,6 +90,7 @@ def _distances(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _decided(bounded: Bounded, states: np.ndarray) -> np.ndarray:
     """int64 (B,): the class decided at ``states`` (B, n), the lowest on ties; -1 where outputs are not finite."""
-    values, _ = logits_within(bounded.network, states)
+    assert bounded.bounds is not None
+    values, _ = bounded.bounds.logits(states)
     finite = np.isfinite(values).all(axis=1)
     return np.where(finite, np.where(finite[:, None], values, 0.0).argmax(axis=1), -1)

@@ -33,7 +33,7 @@ def local_radii(
     context: Context, bounded: Sequence[Bounded], radii: Radii, count: int, tol: float
 ) -> list[LocalRadius]:
     """Local radii of ``count`` images at the depths of those readouts that bend."""
-    served = {t: b for b in bounded if not is_linear(b.network) for t in b.depths}
+    served = {t: b for b in bounded if b.network is not None and not is_linear(b.network) for t in b.depths}
     if not count or not served:
         return []
     found: list[LocalRadius] = []

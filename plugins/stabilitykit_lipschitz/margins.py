@@ -77,6 +77,10 @@ class MarginBounds:
             return "linear: exact"
         return "LipSDP per pair" if self._paired else "sqrt(2) Lip(g), or norms of rows"
 
+    def logits(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As :func:`logits_within` of the readout."""
+        return logits_within(self.network, states)
+
     @property
     def _paired(self) -> bool:
         return self.network.classes <= MOST_PAIRED and self.network.hidden <= MOST_HIDDEN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,12 @@ import torch
 
 from stabilitykit.dynamics.readout import state_vector
 from stabilitykit.evaluation.context import Context
-from stabilitykit_lipschitz.margins import MarginBounds, certified_margins, certified_radii, logits_within
+from stabilitykit_lipschitz import parts
+from stabilitykit_lipschitz.layered_margins import LayeredMargins
+from stabilitykit_lipschitz.margins import MarginBounds, certified_margins, certified_radii
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.parts import networks_of
 from stabilitykit_lipschitz.readouts import normalises, readouts_of
+from stabilitykit_lipschitz.whole_readout import several_parts, shared, whole_readout
 
 if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
@@ -64,16 +66,19 @@ class Radii:
 
 @dataclass(frozen=True)
 class Bounded:
-    """A readout: the depths it serves, its network, and Lip(g_a - g_b); None where there is no global bound."""
+    """A readout: the depths it serves, its network, and Lip(g_a - g_b).
+
+    network: None where it is bounded layer by layer. bounds: None where there is no global bound.
+    """
 
     depths: tuple[int, ...]
-    network: Network
-    bounds: MarginBounds | None
+    network: Network | None
+    bounds: MarginBounds | LayeredMargins | None
 
     def measure(self, states: np.ndarray, decided: np.ndarray) -> tuple[np.ndarray, ...]:
         """(radius, runner-up, margin, bound), (B,) each, of ``states`` (B, n) that are decided as ``decided`` (B,)."""
         assert self.bounds is not None
-        margins = certified_margins(*logits_within(self.network, states), decided)
+        margins = certified_margins(*self.bounds.logits(states), decided)
         rows = np.stack([self.bounds.of(int(a)) for a in decided])
         radius, runner_up = certified_radii(margins, rows)
         chosen = np.arange(len(states)), runner_up
@@ -92,10 +97,12 @@ def measured_radii(context: Context, found: Radii, seconds: float, tol: float) -
         the readouts that have been measured, one part after another; what is not used at once is not kept.
     """
 
-    def missing(depths: Sequence[int], reason: str) -> None:
-        found.reasons.update(dict.fromkeys(depths, reason))
+    unread: dict[int, str] = {}
 
-    for networks in networks_of(context, readouts_of(context), missing):
+    def missing(depths: Sequence[int], reason: str) -> None:
+        unread.update(dict.fromkeys(depths, reason))
+
+    for networks in parts.networks_of(context, readouts_of(context), missing):
         bounded = []
         for depths, network in networks:
             bounds: MarginBounds | None = None
@@ -103,9 +110,40 @@ def measured_radii(context: Context, found: Radii, seconds: float, tol: float) -
                 bounds = margin_bounds(network, np.unique(found.decided[list(depths)]), seconds, tol, context.seed)
                 found.methods.update(dict.fromkeys(depths, bounds.method))
             except ValueError as error:
-                missing(depths, str(error))
+                found.reasons.update(dict.fromkeys(depths, str(error)))
             bounded.append(Bounded(depths, network, bounds))
         _pass(context, bounded, found)
+        yield bounded
+    found.reasons.update(unread)
+    for part in layered(context, found, unread):
+        _pass(context, part, found)
+        yield part
+
+
+def layered(context: Context, found: Radii, unread: Mapping[int, str]) -> Iterator[list[Bounded]]:
+    """The readouts of ``unread`` depths (with the reason for each) bounded layer by layer, in parts of up to
+    :data:`parts.KEPT_BYTES` of weights."""
+    several = several_parts(context) if unread else set()
+    bounded: list[Bounded] = []
+    size = 0
+    weights = sum(8 * p.numel() for p in context.model.module.parameters())
+    for depths in shared(context, [t for t in unread if t not in several]):
+        try:
+            bounds = LayeredMargins(whole_readout(context, depths[0]), tuple(context.model.shape_at(depths[0])))
+        except ValueError as error:
+            told = f"{unread[depths[0]]}; layer by layer: {str(error).partition('; expected')[0]}"
+            found.reasons.update(dict.fromkeys(depths, told))
+            continue
+        bounds.prepare(np.unique(found.decided[list(depths)]))
+        found.methods.update(dict.fromkeys(depths, bounds.method))
+        for t in depths:
+            found.reasons.pop(t)
+        bounded.append(Bounded(depths, None, bounds))
+        size += weights
+        if size > parts.KEPT_BYTES:
+            yield bounded
+            bounded, size = [], 0
+    if bounded:
         yield bounded
 
 

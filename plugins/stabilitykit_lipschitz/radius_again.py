@@ -12,9 +12,12 @@ from stabilitykit import Measurement
 from stabilitykit.dynamics.readout import state_vector
 from stabilitykit.evaluation.context import Context
 from stabilitykit.evaluation.rerun import SAME_MACHINE, own_batches
-from stabilitykit_lipschitz.margins import is_linear
+from stabilitykit_lipschitz.layered_margins import LayeredMargins
+from stabilitykit_lipschitz.margins import MarginBounds, is_linear
+from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.parts import network_of
 from stabilitykit_lipschitz.radii import Bounded, clean_states, margin_bounds
+from stabilitykit_lipschitz.whole_readout import whole_readout
 
 # By how much a slope or a margin of torch's may be away: both are float64 in another order of summation.
 AWAY = 1e-9
@@ -30,19 +33,30 @@ def radius_again(context: Context, measurement: Measurement, seconds: float, tol
         return None
     witness = measurement.witness
     depth, (decided, other) = int(witness["block"]), witness["outputs"]
-    head = context.readout.head(depth)
     state = _state(context, int(context.rows_of(witness["indices"])[0]), depth)
-    network = network_of(context, head, depth)
-    bounds = margin_bounds(network, np.array([decided]), seconds, tol, context.seed)
+    head, network, bounds = _bounded(context, depth, decided, seconds, tol)
     radius, runner_up, margin, bound = Bounded((depth,), network, bounds).measure(state, np.array([decided]))
-    assert head is not None
     apart, slope = _by_torch(head, state[0].reshape(context.model.shape_at(depth)), decided, int(runner_up[0]))
     size = AWAY * (1.0 + abs(apart))
     if margin[0] > apart + size or slope > bound[0] * (1 + AWAY):
         return f"outputs {decided} and {other} are {apart!r} apart with slope {slope!r}: the radius is not proven"
-    if is_linear(network) and bound[0] > slope * (1 + 1e-6) + 1e-150:
+    if network is not None and is_linear(network) and bound[0] > slope * (1 + 1e-6) + 1e-150:
         return f"||w_a - w_b|| is {slope!r}, not {float(bound[0])!r}"
     return float(radius[0]) if math.isfinite(radius[0]) else None
+
+
+def _bounded(
+    context: Context, depth: int, decided: int, seconds: float, tol: float
+) -> tuple[torch.nn.Module, Network | None, MarginBounds | LayeredMargins]:
+    """(g_t as a module, its network, its bounds), found as they were measured."""
+    head = context.readout.head(depth)
+    try:
+        network = network_of(context, head, depth)
+    except ValueError:
+        whole = whole_readout(context, depth)
+        return whole, None, LayeredMargins(whole, tuple(context.model.shape_at(depth)))
+    assert head is not None
+    return head, network, margin_bounds(network, np.array([decided]), seconds, tol, context.seed)
 
 
 @torch.inference_mode()

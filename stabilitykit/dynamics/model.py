@@ -118,6 +118,10 @@ class Model(ABC):
         """Whether the readout before block t < T executes that block: then g_t = g_{t+1} o phi_t by construction."""
         return self.steps[t] == "transition"
 
+    def same_readout(self, t: int) -> bool:
+        """Whether :meth:`readout_at` is one function on one space at depths t and t + 1 <= T by construction."""
+        return self.one_readout
+
     @property
     def one_readout(self) -> bool:
         """Whether all g_t are one g, :meth:`readout`."""

@@ -90,6 +90,10 @@ class Readout(ABC):
         """Whether g_t = g_{t+1} o phi_t by construction, so that depths t and t+1 have the same readouts (t < T)."""
         return False
 
+    def same_as_next(self, t: int) -> bool:
+        """Whether g_t and g_{t+1} are one function on one space by construction (t < T)."""
+        return False
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Identifies g beyond the model's own weights (part of cache keys)."""
@@ -119,6 +123,9 @@ class HeadReadout(Readout):
 
     def equals_next(self, t: int) -> bool:
         return self.model.executed(t)
+
+    def same_as_next(self, t: int) -> bool:
+        return self.model.same_readout(t)
 
     def fingerprint(self) -> str:
         return "head"

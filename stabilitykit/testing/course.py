@@ -88,6 +88,9 @@ class TinyCourse(Model):
     def one_readout(self) -> bool:
         return False
 
+    def same_readout(self, t: int) -> bool:
+        return self._steps[t] == "residual"
+
     @property
     def block_names(self) -> Sequence[str]:
         return self._names

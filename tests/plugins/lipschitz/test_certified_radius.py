@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from stabilitykit_lipschitz import displacement
+from stabilitykit_lipschitz.layered_margins import LayeredMargins
+from stabilitykit_lipschitz.layerwise import LayerReading
+from stabilitykit_lipschitz.radii import Radii, measured_radii
 from stabilitykit_lipschitz.radius_property import CertifiedRadius
+from stabilitykit_lipschitz.whole_readout import WholeReadout
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import Kind
+from stabilitykit.dynamics.decisions import decisions_along_depth
 from stabilitykit.dynamics.lowprecision import LowPrecision, round_to
+from stabilitykit.testing.course import TinyCourse
 from stabilitykit.testing.fixtures import TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
 
@@ -156,6 +163,73 @@ def test_readouts_of_their_own_are_measured_at_their_own_depths(monkeypatch: pyt
         monkeypatch.setattr(type(context.readout), "logits", lambda self, t, state, heads=heads: heads[t](state))
         results.append(CertifiedRadius(samples=0).evaluate(context).to_json())
     assert results[0] == results[1] and len({row[4] for row in results[0]["tables"]["depth"]["rows"]}) == 4
+
+
+def test_a_course_has_radii_where_its_readouts_are_no_chain_of_layers() -> None:
+    """Layer by layer: sound against gradient steps, one bound for all depths of a stage, verified by a second way."""
+    context = tiny_context(TinyCourse((2, 1), heads=False))
+    radii = Radii(decisions_along_depth(context.trajectory))
+    served = [b.depths for part in measured_radii(context, radii, 5.0, 1e-4) for b in part]
+    assert sorted(served) == [(0, 1, 2), (3, 4)] and not radii.reasons
+    assert [radii.linear(t) for t in range(5)] == [False] * 3 + [True] * 2
+    model, changed = context.model, 0
+    for rows, inputs in context.batches():
+        state = model.initial_state(inputs)
+        for t in range(3):
+            h = state.detach().double()
+            decided = torch.from_numpy(radii.decided[t, rows])
+            other = torch.from_numpy(radii.runner_up[t, rows])
+            g = WholeReadout(context.readout, model.module, t)
+            twin = copy.deepcopy(g).double()
+            at = h.clone().requires_grad_()
+            values = twin(at)
+            rank = torch.arange(len(h))
+            apart = values[rank, decided] - values[rank, other]
+            (slope,) = torch.autograd.grad(apart.sum(), at)
+            length = slope.flatten(1).norm(dim=1)
+            assert (length <= torch.from_numpy(radii.bound[t, rows]) * (1 + 1e-9)).all()
+            step = slope / length.reshape(-1, 1, 1, 1) * torch.from_numpy(radii.radius[t, rows]).reshape(-1, 1, 1, 1)
+            assert (twin(h - 0.999 * step).argmax(1) == decided).all() and (radii.radius[t, rows] > 0).all()
+            changed += int((twin(h - 20 * step).argmax(1) != decided).sum())
+            state = model.block(t, state)
+    assert changed  # the steps lead towards another decision
+
+
+def test_layer_wise_radii_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose last readout is no chain of layers: verified against autograd, and a bound too small is told."""
+    model = with_head(torch.nn.Softmax(1), torch.nn.Linear(16, 3), blocks=1)
+    context = tiny_context(model)
+    measure = CertifiedRadius(precision="none")
+    result = measure.evaluate(context)
+    assert result["certified_radius"].kind is Kind.LOWER and "layer-wise" in result["certified_radius"].note
+    for name, value in measure.verify(context, result).items():
+        assert value == pytest.approx(result[name].value, rel=1e-9)
+    own = LayeredMargins.of
+    monkeypatch.setattr(LayeredMargins, "of", lambda self, a: 1e-3 * own(self, a))
+    assert all("not proven" in text for text in measure.verify(context, measure.evaluate(context)).values())
+
+
+def test_rows_of_the_last_layer_bound_every_pair() -> None:
+    """With many classes: ||w_a - w_b|| times the constant before it, never above sqrt(2) Lip(g)."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Softmax(1), torch.nn.Linear(5, 40)).double()
+    bounds = LayeredMargins(net, (6,))
+    before = LayerReading(net[:2], (6,)).table[1, 1]
+    rows = net[2].weight.detach().numpy()
+    apart = np.linalg.norm(rows[7] - rows, axis=1)
+    whole = LayerReading(net, (6,)).table
+    expected = np.minimum(apart * before, min(np.sqrt(2) * whole[1, 1], 2 * whole[1, 2]))
+    assert bounds.of(7) == pytest.approx(np.where(np.arange(40) == 7, 0.0, expected), rel=1e-9)
+    assert (bounds.of(7) >= expected * (np.arange(40) != 7)).all() and (apart * before < expected * 1.0001).any()
+
+
+def test_what_no_layer_rule_bounds_is_told_in_one_line() -> None:
+    class Product(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :3] * x[:, 3:6]
+
+    result = CertifiedRadius(precision="none").evaluate(tiny_context(with_head(Product(), blocks=1)))
+    assert "layer by layer" in result["certified_radius"].note and "expected" not in result["certified_radius"].note
 
 
 def test_bad_input_is_refused_in_words() -> None:
