@@ -117,7 +117,7 @@ def eclipse(model: Any, activation: str, balls: list, algorithm: str) -> tuple[l
 def interval_share(model: Any, balls: list) -> float:
     """Mean width of the slope intervals from the second layer on, relative to that without affine forms."""
     import numpy as np
-    from stabilitykit_lipschitz import regions
+    from stabilitykit_lipschitz import propagation, regions
     from stabilitykit_lipschitz.extract import Reading
 
     network = Reading(model).network
@@ -127,12 +127,12 @@ def interval_share(model: Any, balls: list) -> float:
             np.mean([(x.beta - x.alpha).mean() for b in balls for x in regions.tighten(network, b).layers[1:]])
         )
 
-    narrow, kept = width(), regions.affine
+    narrow, kept = width(), propagation.affine
     try:
-        regions.affine = lambda *_: None  # type: ignore[assignment]
+        propagation.affine = lambda *_: None  # type: ignore[assignment]
         return narrow / wide if (wide := width()) > 0 else 1.0
     finally:
-        regions.affine = kept
+        propagation.affine = kept
 
 
 def rows(name: str, images: int) -> list[list[str]]:

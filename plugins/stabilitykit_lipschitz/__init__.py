@@ -99,6 +99,13 @@ def stabilitykit_properties() -> list[Component]:
                 Option(
                     "local", "int", 0, "images whose radius is sought by local constants, too, where g bends", minimum=0
                 ),
+                Option(
+                    "local_by",
+                    "str",
+                    "sdp",
+                    "how: closed: many images at once, milliseconds each; sdp: from there on by certificates",
+                    choices=("sdp", "closed"),
+                ),
                 Option("rows", "int", 50, "images of smallest radius kept in the table", minimum=1, maximum=1000),
                 Option("tol", "float", 1e-4, "relative accuracy asked of a bound", minimum=1e-9, maximum=1.0),
                 Option("seconds", "float", 60.0, "time allowed for the bounds of one readout", minimum=0.1),

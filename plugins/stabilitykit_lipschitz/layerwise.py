@@ -90,7 +90,8 @@ class LayerTrace(Trace):
 class LayerReading:
     """What a layer-wise bound says of a module.
 
-    table: (3, 3) float64, see `pairs`, valid on ``region``; value: how the outputs came about. copy: the module in float64 and eval mode. proven: rounding
+    table: (3, 3) float64, see `pairs`, valid on ``region``; value: how the outputs came about. copy: the module in
+    float64 and eval mode. proven: rounding
     is bounded at every step; False where values at the region's centre enter, whose rounding a margin covers.
 
     Arguments and errors as of `extract.Reading`; region: Ball or Box, None for all inputs.

@@ -9,20 +9,21 @@ solver's tolerance; the global bound is the answer for the region that contains 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stabilitykit_lipschitz import api
-from stabilitykit_lipschitz.centred import centred_bound
+from stabilitykit_lipschitz.centred import centred_bound, centred_bounds
 from stabilitykit_lipschitz.inclusion import extent, measured, within
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.norms import Norms
-from stabilitykit_lipschitz.regions import Ball, Data, Region, tighten
+from stabilitykit_lipschitz.propagation import at_once
+from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, slopes_of, tighten
 
 METHODS = ("auto", "centred", "sdp", "layer", "product", "cvxpy")
 
@@ -83,7 +84,33 @@ class LocalBounds:
             ValueError: a region of another size than an input, or on which a normalisation layer is not bounded.
         """
         region = measured(self.network, region)
-        local = tighten(self.network, region, self.norms)
+        ((local, centred),) = self._prepared([region])
+        return self._answered(region, local, centred)
+
+    def _prepared(self, regions: Sequence[Region]) -> Iterator[tuple[Network, float]]:
+        """(the network with the slopes of the region, the closed form's bound) of every region: of balls or boxes in a
+        row for many at once."""
+        start = 0
+        while start < len(regions):
+            first = regions[start]
+            if isinstance(first, Data):
+                local = tighten(self.network, first, self.norms)
+                yield local, centred_bound(local, self.per_input, self.norms)
+                start += 1
+                continue
+            together: list[Ball | Box] = []
+            for region in regions[start : start + at_once(self.network)]:
+                if isinstance(region, Data) or type(region) is not type(first):
+                    break
+                together.append(region)
+            slopes = slopes_of(self.network, together, self.norms)
+            bounds = centred_bounds(self.network, slopes.bounds, self.per_input, self.norms)
+            # of a network without layers there is one bound for all
+            for row, bound in enumerate(np.broadcast_to(bounds, len(together))):
+                yield slopes.network(self.network, row), float(bound)
+            start += len(together)
+
+    def _answered(self, region: Region, local: Network, centred: float) -> LipschitzInterval:
         points = np.asarray(region.inputs, dtype=np.float64) if isinstance(region, Data) else None
         with np.errstate(over="ignore", invalid="ignore"):
             witness = self._search(local, region, points)
@@ -91,7 +118,7 @@ class LocalBounds:
             self.reading.compare(api.seen(witness, region, points))
         factor = self.network.factor
         self._largest = max(self._largest, witness.value)
-        found = self._found(local, witness.value / factor)
+        found = self._found(local, centred, witness.value / factor)
         found = self._monotone(region, found, witness.value / factor)
         self._answers.append(_Answer(region, found))
         return api.assemble(local, found, witness, self.per_input)
@@ -107,8 +134,8 @@ class LocalBounds:
         regions = [measured(self.network, region) for region in regions]
         order = sorted(range(len(regions)), key=lambda i: -extent(regions[i]))
         results: dict[int, LipschitzInterval] = {}
-        for i in order:
-            results[i] = self.at(regions[i])
+        for i, (local, centred) in zip(order, self._prepared([regions[i] for i in order]), strict=True):
+            results[i] = self._answered(regions[i], local, centred)
             if progress is not None:
                 progress(len(results), len(regions))
         return [results[i] for i in range(len(regions))]
@@ -140,9 +167,9 @@ class LocalBounds:
         found = api.upper(network, self.per_input, method, *how, self.norms)
         return api.with_layers(found, network, self.per_input, method, *how)
 
-    def _found(self, local: Network, realised: float) -> api.Upper:
-        """What is proven for these slopes; realised: the largest slope found there."""
-        candidates = [api.Upper(centred_bound(local, self.per_input, self.norms), "centred")]
+    def _found(self, local: Network, centred: float, realised: float) -> api.Upper:
+        """What is proven for these slopes; centred: by the closed form; realised: the largest slope found there."""
+        candidates = [api.Upper(centred, "centred")]
         if self.method == "auto" and candidates[0].bound > realised * (1.0 + self.tol):
             candidates.append(self._solved(local, "sdp"))
         elif self.method not in ("auto", "centred"):

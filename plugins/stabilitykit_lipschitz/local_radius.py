@@ -12,6 +12,7 @@ import torch
 from stabilitykit.dynamics.readout import state_vector
 from stabilitykit.evaluation.context import Context
 from stabilitykit_lipschitz.api import lipschitz
+from stabilitykit_lipschitz.closed_radii import NEAR, ClosedRadii
 from stabilitykit_lipschitz.margins import certified_margins, is_linear, logits_within, margin_network
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.radii import Bounded, Radii, clean_states
@@ -30,33 +31,41 @@ class LocalRadius(NamedTuple):
 
 @torch.inference_mode()
 def local_radii(
-    context: Context, bounded: Sequence[Bounded], radii: Radii, count: int, tol: float
+    context: Context, bounded: Sequence[Bounded], radii: Radii, count: int, tol: float, solved: bool = True
 ) -> list[LocalRadius]:
-    """Local radii of ``count`` images at the depths of those readouts that bend."""
+    """Local radii of ``count`` images at the depths of those readouts that bend: by the closed form for many at once,
+    and where ``solved`` from there on by one certificate a step."""
     served = {t: b for b in bounded if b.network is not None and not is_linear(b.network) for t in b.depths}
     if not count or not served:
         return []
+    closed = {id(b): ClosedRadii(b.network) for b in served.values() if b.network is not None}
     found: list[LocalRadius] = []
     for part, inputs in context.batches(np.unique(np.linspace(0, len(context.indices) - 1, count).astype(np.int64))):
         for t, state in clean_states(context, inputs, max(served)):
             if t not in served:
                 continue
-            for row, vector in zip(map(int, part), state_vector(state).double().cpu().numpy(), strict=True):
-                decided = int(radii.decided[t, row])
+            states = state_vector(state).double().cpu().numpy()
+            decided = radii.decided[t, part]
+            pairs = closed[id(served[t])].of(states, decided, _floors(served[t], states, decided))
+            for row, h, a, floors in zip(map(int, part), states, map(int, decided), pairs, strict=True):
                 known = None if served[t].bounds is None else float(radii.radius[t, row])
-                floors = _floors(served[t], vector, decided)
-                near = local_radius(served[t].network, vector, decided, floors, tol=max(tol, 1e-3), seed=context.seed)
+                network = closed[id(served[t])].network
+                near = float(floors.min())
+                if solved:
+                    near = local_radius(network, h, a, floors, tol=max(tol, 1e-3), seed=context.seed)
                 found.append(LocalRadius(t, row, known, max(near, known or 0.0)))
     return found
 
 
-def _floors(bounded: Bounded, state: np.ndarray, decided: int) -> np.ndarray:
-    """float64 (K,): certified global radii of the pairs (a, b), rounded down; zeros where there are none."""
+def _floors(bounded: Bounded, states: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """float64 (B, K): certified global radii of the pairs (a, b), rounded down; zeros where there are none."""
+    assert bounded.network is not None
     if bounded.bounds is None:
-        return np.zeros(bounded.network.classes)
-    margins = certified_margins(*logits_within(bounded.network, state[None]), np.array([decided]))[0]
+        return np.zeros((len(states), bounded.network.classes))
+    margins = certified_margins(*logits_within(bounded.network, states), decided)
+    bounds = np.stack([bounded.bounds.of(int(a)) for a in decided])
     with np.errstate(divide="ignore", invalid="ignore"):
-        floors = np.maximum(margins, 0.0) / bounded.bounds.of(decided) * (1 - 4 * UNIT)
+        floors = np.maximum(margins, 0.0) / bounds * (1 - 4 * UNIT)
     return np.nan_to_num(floors, nan=0.0, posinf=np.inf)
 
 
@@ -73,13 +82,14 @@ def local_radius(
 ) -> float:
     """A certified radius of one decision from local Lipschitz constants, at least the smallest of ``floors``.
 
-    Pairs are taken up from the smallest global radius on; one that is above the smallest local radius found so far
-    decides nothing any more.
+    Pairs are taken up from the smallest floor on; one that is above the smallest radius found so far decides nothing
+    any more, nor does one that no constant on a ball can raise: it is never below the slope at the state.
 
     Arguments:
         state: (n,) the state h.
         decided: the class a.
-        floors: float64 (K,), certified global radii of the pairs (a, b); zeros where there are none.
+        floors: float64 (K,), certified radii of the pairs (a, b) (:class:`ClosedRadii`, or from global constants);
+            zeros where there are none.
         steps: of bisection per pair, and twice as many of doubling or halving at most: one certificate each.
         tol, seconds, seed: of the solver, for every certificate.
 
@@ -107,46 +117,37 @@ def local_radius(
                 return False
             return bool(bound * radius * (1 + 4 * UNIT) < margin)
 
-        best = min(
-            best, max(float(floors[b]), _largest(holds, float(floors[b]), _guess(pair, h, margins[b]), best, steps))
-        )
+        floor = float(floors[b])
+        best = min(best, _largest(holds, floor, _limit(pair, h, float(margins[b])), best, steps))
     return best
 
 
-def _guess(pair: Network, h: np.ndarray, margin: float) -> float:
-    """Half of the radius that the slope at the state alone would give: where the search begins without a floor."""
+def _limit(pair: Network, h: np.ndarray, margin: float) -> float:
+    """The radius that the slope at the state alone would give: no ball has a larger one. Infinite without a slope."""
     slope = float(np.linalg.norm(pair.pull(pair.slopes_at(h[None]), np.ones((1, 1)))))
-    guess = 0.5 * float(margin) / slope if slope > 0 else 1.0
-    return guess if math.isfinite(guess) and guess > 0 else 1.0
+    limit = margin / slope if slope > 0 else math.inf
+    return limit if limit > 0 else math.inf
 
 
-def _largest(holds: Callable[[float], bool], floor: float, guess: float, enough: float, steps: int) -> float:
-    """A radius that holds, near the largest: doubled while it holds, or halved until it does, then bisected by ratio.
+def _largest(holds: Callable[[float], bool], floor: float, limit: float, enough: float, steps: int) -> float:
+    """A radius that holds, near the largest: halved until one does, then bisected by ratio up to ``limit``, which is
+    not held to hold; where that is infinite it is doubled while it holds.
 
     Every radius that is returned was tried itself (or is ``floor``, which holds): nothing rests on monotony. It stops
-    above ``enough``, a radius that need not be exceeded. Where ``floor`` is 0 the search begins at ``guess``.
+    above ``enough``, a radius that need not be exceeded, and at :data:`NEAR` of what does not hold.
     """
-    good, bad = floor, math.inf
-    trial = 2.0 * floor if floor > 0 else guess
-    for _ in range(2 * steps):
-        if not holds(trial):
-            bad = trial
-            if good > 0:
-                break
-            trial *= 0.5
-            continue
-        good = trial
-        if good >= enough:
-            return good
-        if math.isfinite(bad):
+    good, bad = floor, limit
+    for step in range(3 * steps):
+        if good >= enough or bad <= good * NEAR:
             break
-        trial *= 2.0
-    if good == 0.0 or math.isinf(bad):
-        return good
-    for _ in range(steps):
-        middle = math.sqrt(good * bad)
-        if holds(middle):
-            good = middle
+        if math.isinf(bad):
+            trial = 2.0 * good if good > 0 else 1.0
         else:
-            bad = middle
+            trial = min(math.sqrt(good * bad), 2.0 * good) if good > 0 else 0.5 * bad
+        if good > 0 and step >= 2 * steps:
+            break
+        if holds(trial):
+            good = trial
+        else:
+            bad = trial
     return good

@@ -32,12 +32,14 @@ class CertifiedRadius(Property):
         at: float | None = None,
         samples: int | None = None,
         local: int = 0,
+        local_by: str = "sdp",
         rows: int = 50,
         tol: float = 1e-4,
         seconds: float = 60.0,
     ) -> None:
         words = words_of(precision, (*FORMATS, NONE), f"{NAME}: precision")
         self.formats = [word for word in words if word != NONE]
+        self.solved = local_by == "sdp"
         self.at, self.samples, self.local, self.rows, self.tol, self.seconds = at, samples, local, rows, tol, seconds
 
     def evaluate(self, context: Context) -> PropertyResult:
@@ -54,7 +56,7 @@ class CertifiedRadius(Property):
         for bounded in measured_radii(context, radii, self.seconds, self.tol):
             for found in moved:
                 found.measure(bounded, radii)
-            near += local_radii(context, bounded, radii, self.local, self.tol)
+            near += local_radii(context, bounded, radii, self.local, self.tol, self.solved)
         last = len(radii.decided) - 1
         if last not in radii.methods:
             result = self._undefined(context, f"depth {last}: {radii.reasons.get(last, 'no bound')}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stabilitykit_lipschitz.affine import UNDERFLOW, Form, activated, affine, row_norms
 from stabilitykit_lipschitz.network import Layer, Network
 from stabilitykit_lipschitz.normalisation import Normalisation
 from stabilitykit_lipschitz.norms import spectral
-from stabilitykit_lipschitz.rounding import UNIT, gamma
+from stabilitykit_lipschitz.propagation import Slopes, propagated
+from stabilitykit_lipschitz.rounding import UNIT
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,22 @@ def tighten(network: Network, region: Region | None, norm: Norm | None = None) -
         return network
     if isinstance(region, Data):
         return _on_data(network, region)
-    low, high = region.box()
-    if len(low) != network.inputs:
-        raise ValueError(f"region has {len(low)} coordinates; expected {network.inputs}, the size of one input")
-    return network.with_slopes(_propagate(network, region, low, high, norm or spectral))
+    return slopes_of(network, [region], norm).network(network, 0)
+
+
+def slopes_of(network: Network, regions: Sequence[Ball | Box], norm: Norm | None = None) -> Slopes:
+    """Slope bounds valid on each of several regions of one kind. Errors: ValueError for a region of another size."""
+    boxes = [region.box() for region in regions]
+    for low, _ in boxes:
+        if len(low) != network.inputs:
+            raise ValueError(f"region has {len(low)} coordinates; expected {network.inputs}, the size of one input")
+    lows, highs = (np.stack(ends) for ends in zip(*boxes, strict=True))
+    balls = [region for region in regions if isinstance(region, Ball)]
+    if not balls:
+        return propagated(network, lows, highs, norm or spectral)
+    centers = np.stack([np.ravel(np.asarray(ball.center, dtype=np.float64)) for ball in balls])
+    radii = np.array([float(ball.radius) for ball in balls])
+    return propagated(network, lows, highs, norm or spectral, centers, radii)
 
 
 def _refusal(layer: Layer) -> str:
@@ -135,8 +147,6 @@ def smallest_powers(network: Network, inputs: np.ndarray) -> tuple[float, ...]:
 
 
 def _on_data(network: Network, region: Data) -> Network:
-    from dataclasses import replace
-
     powers = iter(smallest_powers(network, region.inputs) if region.powers is None else region.powers)
     count = region.count or len(region.inputs)
     layers: list[Layer] = []
@@ -155,96 +165,3 @@ def _on_data(network: Network, region: Data) -> Network:
         else:
             layers.append(layer)
     return replace(network, layers=tuple(layers), assumptions=(*network.assumptions, *notes))
-
-
-def _propagate(network: Network, region: Region, low: np.ndarray, high: np.ndarray, norm: Norm) -> list:
-    """Bounds of every pre-activation, hence slopes: the intersection of interval arithmetic, of affine forms and, on a
-    ball, of what the value at its centre and a norm product allow. Rounding is paid by relative margins."""
-    lows, highs = [low], [high]
-    center, radius = None, 0.0
-    centers: list[np.ndarray] = []
-    lost = [np.zeros(network.inputs)]  # rounding of the forward pass at the centre, per state
-    half: np.ndarray | float = 0.5 * (high - low) * (1 + 4 * UNIT)
-    middle = 0.5 * (low + high)
-    if isinstance(region, Ball):
-        center, radius = np.ravel(np.asarray(region.center, dtype=np.float64)), float(region.radius)
-        centers = network.states(center[None])[1]
-        half, middle = radius, center
-    none = np.zeros((network.inputs, 0))
-    forms: list[Form | None] = [Form(middle, none, none, 4 * UNIT * np.abs(middle), center is not None)]
-    gains = [1.0]  # bound on how fast each state moves with x, in l2
-    slopes = []
-    for index, layer in enumerate(network.layers, start=1):
-        z_low, z_high = layer.bias.copy(), layer.bias.copy()
-        size = np.abs(layer.bias)
-        reach = np.zeros(layer.size)
-        errors = {k: network.errors.get((index, k), 0.0) for k in layer.blocks}
-        for k, w in layer.blocks.items():
-            between, wide = 0.5 * (lows[k] + highs[k]), 0.5 * (highs[k] - lows[k])
-            spread = np.abs(w) @ wide
-            shift = w @ between
-            z_low, z_high = z_low + shift - spread, z_high + shift + spread
-            size = size + np.abs(w) @ (np.abs(between) + wide)
-            reach = reach + (row_norms(w) + errors[k]) * gains[k]
-            size = size + errors[k] / UNIT * np.sqrt(float((np.abs(between) + wide) @ (np.abs(between) + wide)))
-        rate = 4.0 * gamma(sum(w.shape[1] for w in layer.blocks.values()) + 8)
-        z_low, z_high = z_low - rate * size - UNDERFLOW, z_high + rate * size + UNDERFLOW
-        if center is not None:
-            at = layer.bias + sum(w @ centers[k][0] for k, w in layer.blocks.items())
-            terms = np.abs(layer.bias) + sum(np.abs(w) @ np.abs(centers[k][0]) for k, w in layer.blocks.items())
-            inherited = sum((np.abs(w) @ lost[k]) for k, w in layer.blocks.items())
-            away = rate * (terms + size) + inherited * (1 + 1e-12) + UNDERFLOW
-            steep = np.maximum(np.abs(layer.alpha), np.abs(layer.beta))
-            lost.append(steep * away + 1e-14 * (1.0 + np.abs(centers[index][0]) + np.abs(at)))
-            margin = away + radius * reach * (1 + 1e-12)
-            z_low, z_high = np.fmax(z_low, at - margin), np.fmin(z_high, at + margin)
-        form = affine(layer.blocks, layer.bias, forms, half, errors)
-        if form is not None:
-            least, most = form.bounds()
-            z_low, z_high = np.fmax(z_low, least), np.fmin(z_high, most)
-        z_low, z_high = np.where(np.isnan(z_low), -np.inf, z_low), np.where(np.isnan(z_high), np.inf, z_high)
-        if isinstance(layer.activation, Normalisation):
-            alpha, beta, y_low, y_high = _normalised(layer, z_low, z_high)
-            form = None
-        else:
-            alpha, beta = layer.activation.bounds_on(z_low, z_high)
-            y_low, y_high = _image(layer, z_low, z_high, alpha, beta)
-            form = None if form is None else activated(form, layer.activation, z_low, z_high)
-        if form is not None:
-            least, most = form.bounds()
-            y_low, y_high = np.fmax(y_low, least), np.fmin(y_high, most)
-        forms.append(form)
-        slopes.append((alpha, beta))
-        lows.append(y_low)
-        highs.append(y_high)
-        steepest = float(np.maximum(np.abs(alpha), np.abs(beta)).max(initial=0.0))
-        gains.append(steepest * sum((norm(w) + errors[k]) * gains[k] for k, w in layer.blocks.items()) * (1 + 1e-14))
-    return slopes
-
-
-def _normalised(layer: Layer, low: np.ndarray, high: np.ndarray) -> tuple:
-    assert isinstance(layer.activation, Normalisation)
-    nearest = np.where((low <= 0) & (high >= 0), 0.0, np.minimum(np.abs(low), np.abs(high)))
-    power = float((nearest * nearest).mean()) * (1 - 1e-12)
-    floor = power + layer.activation.eps
-    if floor <= 0.0 or power == 0.0:
-        raise ValueError(
-            f"normalisation layer {layer.name!r}: interval bounds on this region do not keep its standard "
-            "deviation away from zero; expected a smaller Ball or Box, or Data(inputs)"
-        )
-    beta = np.full(layer.size, floor**-0.5 * (1 + 1e-12))
-    bound = np.sqrt(layer.size) * np.ones(layer.size)
-    return np.zeros(layer.size), beta, -bound, bound
-
-
-def _image(layer: Layer, low: np.ndarray, high: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> tuple:
-    """Range of the activation on [low, high]: from both ends, and from a slope cone about the middle."""
-    value = layer.activation.value
-    with np.errstate(over="ignore", invalid="ignore"):
-        left, right, middle = value(low), value(high), value(0.5 * (low + high))
-        fall = np.minimum(alpha, 0.0) * (high - low)  # how far it can fall on the way, 0 where it only rises
-        cone = np.maximum(np.abs(alpha), np.abs(beta)) * 0.5 * (high - low)
-        y_low, y_high = np.fmax(left + fall, middle - cone), np.fmin(right - fall, middle + cone)
-    y_low, y_high = np.where(np.isnan(y_low), -np.inf, y_low), np.where(np.isnan(y_high), np.inf, y_high)
-    margin = 1e-14 * (1.0 + np.abs(y_low) + np.abs(y_high) + np.abs(low) + np.abs(high))
-    return y_low - margin, y_high + margin

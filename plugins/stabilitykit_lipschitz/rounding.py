@@ -58,17 +58,22 @@ def norm_bound(matrix: np.ndarray) -> float:
     return frobenius(matrix)
 
 
-def is_positive(a: np.ndarray, error: float) -> bool:
-    """True only if every symmetric matrix within `error` (2-norm) of `a` is positive semidefinite."""
-    size = len(a)
-    shift = 2.0 * error + 4.0 * gamma(size + 2) * float(np.abs(np.diag(a)).max()) * math.sqrt(size)
-    shifted = a - shift * np.eye(size)
+def is_positive(a: np.ndarray, error: float | np.ndarray) -> np.ndarray:
+    """True only if every symmetric matrix within `error` (2-norm) of `a` is positive semidefinite; bool (...).
+
+    a: (..., n, n), error: (...); of several matrices of which one has no factor none is said to be.
+    """
+    size, error = a.shape[-1], np.asarray(error)
+    top = np.abs(np.diagonal(a, axis1=-2, axis2=-1)).max(-1)
+    shift = 2.0 * error + 4.0 * gamma(size + 2) * top * math.sqrt(size)
+    shifted = a - shift[..., None, None] * np.eye(size)
     try:
         factor = np.linalg.cholesky(shifted)
     except np.linalg.LinAlgError:
-        return False
-    residual = float(np.abs(shifted - factor @ factor.T).sum(1).max())
+        return np.zeros(shift.shape, dtype=bool)
+    residual = np.abs(shifted - factor @ np.swapaxes(factor, -1, -2)).sum(-1).max(-1)
     absolute = np.abs(factor)
-    lost = gamma(size + 4) * float((absolute @ absolute.sum(0)).max())
-    lost += 4.0 * UNIT * float(np.abs(np.diag(a)).max() + shift)
-    return (residual + lost + error) * (1.0 + 1e-10) <= shift
+    lost = gamma(size + 4) * (absolute @ absolute.sum(-2)[..., None]).max((-2, -1))
+    lost = lost + 4.0 * UNIT * (top + shift)
+    proven: np.ndarray = (residual + lost + error) * (1.0 + 1e-10) <= shift
+    return proven

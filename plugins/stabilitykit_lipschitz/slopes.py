@@ -61,10 +61,10 @@ class Activation:
         return self._rounded(*self._range(-full, full))
 
     def bounds_on(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, beta) valid for every pair of pre-activations in [lower, upper], each (N,); never wider than the
+        """(alpha, beta) valid for every pair of pre-activations in [lower, upper], each (..., N); never wider than the
         global bounds."""
         low, high = self._rounded(*self._range(lower, upper))
-        least, most = self.bounds(len(lower))
+        least, most = self.bounds(lower.shape[-1])
         return np.maximum(low, least), np.minimum(high, most)
 
     def _range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

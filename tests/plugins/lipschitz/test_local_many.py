@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_lipschitz import Ball, Box, Data, LocalBounds, dense, lipschitz, lipschitz_local
 from stabilitykit_lipschitz.affine import row_norms, straight
+from stabilitykit_lipschitz.centred import centred_bound, centred_bounds
 from stabilitykit_lipschitz.extract import Reading
-from stabilitykit_lipschitz.inclusion import within
+from stabilitykit_lipschitz.inclusion import extent, within
 from stabilitykit_lipschitz.lower import jacobian
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.regions import tighten
+from stabilitykit_lipschitz.norms import Norms, spectral_of_each
+from stabilitykit_lipschitz.regions import slopes_of, tighten
 from stabilitykit_lipschitz.slopes import NAMES, named
 from torch import nn
 
@@ -170,7 +172,7 @@ def test_affine_forms_narrow_the_intervals(monkeypatch: pytest.MonkeyPatch) -> N
     model = nn.Sequential(nn.Linear(20, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 4)).double()
     network, region = Reading(model).network, Ball(np.ones(20), 0.1)
     forms = tighten(network, region).layers[1]
-    monkeypatch.setattr("stabilitykit_lipschitz.regions.affine", lambda *_: None)
+    monkeypatch.setattr("stabilitykit_lipschitz.propagation.affine", lambda *_: None)
     plain = tighten(network, region).layers[1]
     assert (forms.beta - forms.alpha).sum() < 0.8 * (plain.beta - plain.alpha).sum()
     assert (forms.beta <= plain.beta).all() and (plain.alpha <= forms.alpha).all()
@@ -240,3 +242,50 @@ def test_the_closed_form_bounds_both_norms(norm: int | str) -> None:
         jacobians = torch.func.vmap(torch.func.jacrev(model))(points).detach()
         size = torch.linalg.matrix_norm(jacobians, 2) if norm == 2 else (jacobians @ signs.T).norm(dim=1).amax(1)
         assert float(size.max()) <= found.upper * (1 + 1e-9)
+
+
+@given(seed=st.integers(0, 10**6), boxed=st.booleans())
+@settings(max_examples=8)
+def test_many_regions_at_once_have_the_bounds_of_each(seed: int, boxed: bool) -> None:
+    """One pass for all of them: slopes and the closed form as one by one, also where one overflows beside others."""
+    network = random_network(seed, 6)
+    rng = np.random.default_rng(seed)
+    centers = rng.standard_normal((5, network.inputs))
+    radii = np.array([0.0, 1e-6, 0.1, 3.0, 1e200])
+    regions = [Box(c - r, c + r) if boxed else Ball(c, r) for c, r in zip(centers, radii)]
+    many, norms = slopes_of(network, regions), Norms()
+    bounds = np.broadcast_to(centred_bounds(network, many.bounds, False, norms), len(regions))
+    for row, region in enumerate(regions):
+        alone = tighten(network, region)
+        for own, (alpha, beta) in zip(alone.layers, many.bounds):
+            assert alpha[row] == pytest.approx(own.alpha, rel=1e-9, abs=1e-12, nan_ok=True)
+            assert beta[row] == pytest.approx(own.beta, rel=1e-9, abs=1e-12, nan_ok=True)
+        assert bounds[row] == pytest.approx(centred_bound(alone, False, norms), rel=1e-9)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_all_is_at_of_each_region(layers: int) -> None:
+    rng = np.random.default_rng(1)
+    sizes = (4, *[5] * layers, 3)
+    network = dense([rng.standard_normal((b, a)) for a, b in itertools.pairwise(sizes)], None, named("tanh"))
+    regions = [Ball(np.full(network.inputs, 0.1 * k), 0.01 * (k + 1)) for k in range(7)]
+    regions.insert(3, Box(np.zeros(network.inputs), np.ones(network.inputs)))
+    together = [i.upper for i in LocalBounds(network).all(regions)]
+    order = sorted(range(len(regions)), key=lambda i: -extent(regions[i]))
+    bounds = LocalBounds(network)
+    each = {i: bounds.at(regions[i]).upper for i in order}
+    assert together == pytest.approx([each[i] for i in range(len(regions))], rel=1e-9)
+
+
+def test_norms_of_many_matrices_are_those_of_each() -> None:
+    """Proven together or one by one, with zeros, infinities and extreme scales among them."""
+    rng = np.random.default_rng(0)
+    stack = rng.standard_normal((7, 4, 6)) * np.array([1, 1e-150, 1e150, 0, 1, 1, 1]).reshape(-1, 1, 1)
+    stack[4, 1, 2], stack[5] = np.inf, np.eye(4, 6)
+    found = spectral_of_each(stack)
+    assert found[4] == np.inf and found[3] == 0.0
+    finite = [0, 1, 2, 5, 6]
+    exact = np.linalg.norm(stack[finite], 2, axis=(1, 2))
+    assert found[finite] == pytest.approx(exact, rel=1e-9) and (found[finite] >= exact * (1 - 1e-15)).all()
+    rows = spectral_of_each(stack[finite][:, :1])
+    assert rows == pytest.approx(np.linalg.norm(stack[finite][:, 0], axis=1), rel=1e-12)

@@ -7,10 +7,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from stabilitykit_lipschitz import Network, dense, margins
+from stabilitykit_lipschitz.closed_radii import ClosedRadii
+from stabilitykit_lipschitz.extract import extract
 from stabilitykit_lipschitz.local_radius import local_radius
 from stabilitykit_lipschitz.lower import jacobian
 from stabilitykit_lipschitz.margins import (
@@ -21,6 +24,7 @@ from stabilitykit_lipschitz.margins import (
     margin_network,
 )
 from stabilitykit_lipschitz.slopes import named
+from torch import nn
 
 
 def linear(rows: np.ndarray, offset: np.ndarray) -> Network:
@@ -170,6 +174,49 @@ def test_a_local_radius_holds_and_is_larger_than_the_global_one(known):
     away *= near * (1 - 1e-12) / np.linalg.norm(away, axis=1, keepdims=True)
     assert (network(state + away).argmax(axis=1) == a).all()
     assert local_radius(network, state, (a + 1) % 3, np.zeros(3), steps=2) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["tanh", "relu", "normalised"])
+def test_radii_of_many_images_are_those_of_each_and_hold(kind):
+    """In closed form: equal to one by one, never below the floors, and no state inside is decided otherwise."""
+    rng = np.random.default_rng(3)
+    layers = {"tanh": [nn.Tanh()], "relu": [nn.ReLU()], "normalised": [nn.LayerNorm(7), nn.GELU()]}[kind]
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(4, 7), *layers, nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    network = extract(module, (4,))
+    states = rng.standard_normal((6, 4))
+    decided = network(states).argmax(axis=1)
+    floors = np.zeros((6, 3))
+    floors[2] = 1e-4
+    closed = ClosedRadii(network)
+    many = closed.of(states, decided, floors)
+    one = [closed.of(states[i : i + 1], decided[i : i + 1], floors[i : i + 1]) for i in range(6)]
+    assert many == pytest.approx(np.concatenate(one), rel=1e-9)
+    radii = many.min(axis=1)
+    assert (radii > 1e-3).all() and (many >= floors).all()
+    for h, a, radius in zip(states, decided, radii, strict=True):
+        away = rng.standard_normal((500, 4))
+        away *= radius * (1 - 1e-12) / np.linalg.norm(away, axis=1, keepdims=True)
+        assert (network(h + away).argmax(axis=1) == a).all()
+        jacobians = [jacobian(network, h + step) for step in away[:20]]
+        slopes = max(np.linalg.norm(j[a] - j[b]) for j in jacobians for b in range(3))
+        assert slopes <= closed.slopes(h[None], np.array([radius]), np.array([a])).max() * (1 + 1e-9)
+    wrong = closed.of(states[:1], (decided[:1] + 1) % 3, floors[:1] + 1)
+    assert wrong.min() == 0.0
+
+
+def test_a_radius_where_nothing_bends_is_the_distance_to_the_boundary():
+    """Within a linear piece, up to the step of the bisection; and at a radius of 0 slopes are autograd's."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 6), nn.LeakyReLU(0.999999), nn.Linear(6, 3)).double()
+    network, state = extract(module, (3,)), np.array([[0.3, -0.2, 0.5]])
+    a = network(state).argmax(axis=1)
+    (radius,) = ClosedRadii(network).of(state, a, np.zeros((1, 3))).min(axis=1)
+    j, g = jacobian(network, state[0]), network(state)[0]
+    exact = min((g[a[0]] - g[b]) / np.linalg.norm(j[a[0]] - j[b]) for b in range(3) if b != a[0])
+    assert exact / 1.006 <= radius <= exact * (1 + 1e-5)
+    slopes = ClosedRadii(network).slopes(state, np.zeros(1), a)[0]
+    assert slopes == pytest.approx(np.linalg.norm(j[a[0]] - j, axis=1), abs=1e-9)
 
 
 def test_margins_in_float64_are_those_of_exact_arithmetic():
