@@ -18,20 +18,42 @@ if TYPE_CHECKING:
     from stabilitykit.dynamics.model import State
 
 
-class Displacement:
-    """What one format does to n images at depths 0..T; NaN and False at depths without radii.
+class Moves:
+    """How far states of n images at depths 0..T are moved; NaN and False at depths without radii.
 
-    Stem and blocks run in the format, and errors of all blocks before a depth add up in its state; the readouts stay as
-    they are, and are computed in float64.
+    Attributes:
+        moved: float64 (T+1, n), ||the moved state - h_t||, rounded up; infinite where it is not finite.
+        flipped: bool (T+1, n), the readout g_t decides the moved state otherwise than the clean one.
+        certified: bool (T+1, n), the radius is larger than ``moved``.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.moved = np.full(shape, np.nan)
+        self.flipped, self.certified = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+
+    @property
+    def contradictions(self) -> int:
+        """Decisions that changed although they were certified: 0, or a bound is wrong."""
+        return int((self.flipped & self.certified).sum())
+
+    def take(self, t: int, part: slice, bounded: Bounded, radius: np.ndarray, clean: State, moved: State) -> None:
+        """States of the images ``part`` at depth t, and their radii (B,)."""
+        before, after = (state_vector(s).double().cpu().numpy() for s in (clean, moved))
+        self.moved[t, part] = _distances(before, after)
+        self.flipped[t, part] = _decided(bounded, after) != _decided(bounded, before)
+        self.certified[t, part] = radius > self.moved[t, part]
+
+
+class Displacement:
+    """What one format does to n images at depths 0..T; the readouts stay as they are, and are computed in float64.
 
     Arguments:
         format: one of :data:`stabilitykit.dynamics.lowprecision.FORMATS`.
         rows: int64 (n,), row numbers of the images.
 
     Attributes:
-        moved: float64 (T+1, n), ||h_t in the format - h_t||, rounded up; infinite where the state is not finite.
-        flipped: bool (T+1, n), the readout g_t decides the state in the format otherwise than the clean one.
-        certified: bool (T+1, n), the radius is larger than ``moved``.
+        together: stem and blocks run in the format, and errors of all blocks before a depth add up in its state.
+        alone: only the block before a depth runs in it (at depth 0 the stem), on the clean state it is given.
     """
 
     def __init__(self, context: Context, format: str, rows: np.ndarray) -> None:
@@ -43,13 +65,12 @@ class Displacement:
         self.context, self.format, self.rows = context, format, rows
         self._low = LowPrecision(context.model, format)
         shape = (context.model.num_blocks + 1, len(rows))
-        self.moved = np.full(shape, np.nan)
-        self.flipped, self.certified = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        self.together, self.alone = Moves(shape), Moves(shape)
 
     @property
     def contradictions(self) -> int:
         """Decisions that changed although they were certified: 0, or a bound is wrong."""
-        return int((self.flipped & self.certified).sum())
+        return self.together.contradictions + self.alone.contradictions
 
     @torch.inference_mode()
     def measure(self, bounded: Sequence[Bounded], radii: Radii) -> None:
@@ -63,15 +84,15 @@ class Displacement:
         for chosen, inputs in self.context.progress(batches, f"certified radii: {self.format}", count):
             part = slice(place, place + len(chosen))
             place += len(chosen)
-            state = None
+            state = before = None
             for t, clean in clean_states(self.context, inputs, max(served)):
                 state = self._step(t, inputs, state)
-                if t not in served:
-                    continue
-                before, after = (state_vector(s).double().cpu().numpy() for s in (clean, state))
-                self.moved[t, part] = _distances(before, after)
-                self.flipped[t, part] = _decided(served[t], after) != _decided(served[t], before)
-                self.certified[t, part] = radii.radius[t, chosen] > self.moved[t, part]
+                if t in served:
+                    radius = radii.radius[t, chosen]
+                    own = state if before is None else self._step(t, inputs, before)
+                    self.together.take(t, part, served[t], radius, clean, state)
+                    self.alone.take(t, part, served[t], radius, clean, own)
+                before = clean
 
     def _step(self, t: int, inputs: torch.Tensor, state: State | None) -> State:
         """h_t in the format, of ``inputs`` (B, C, H, W) or the ``state`` before."""

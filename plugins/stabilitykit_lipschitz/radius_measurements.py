@@ -92,22 +92,22 @@ def _share(radii: Radii, last: int, at: float) -> Measurement:
 
 def _survives(context: Context, radii: Radii, last: int, found: Displacement) -> Measurement:
     """The share of final decisions that are certified against what a format moves."""
-    room = np.nan_to_num(radii.radius[last, found.rows] - found.moved[last], nan=-np.inf)
+    room = np.nan_to_num(radii.radius[last, found.rows] - found.together.moved[last], nan=-np.inf)
     least = int(np.argmin(room))
     witness = _witness(context, radii, last, int(found.rows[least]))
     witness |= {
         "radius": float(radii.radius[last, found.rows[least]]),
-        "moved": float(found.moved[last, least]),
-        "flipped": bool(found.flipped[last, least]),
+        "moved": float(found.together.moved[last, least]),
+        "flipped": bool(found.together.flipped[last, least]),
     }
     note = (
         f"decisions at depth {last} whose radius exceeds what {found.format} moves their state; "
-        f"{int(found.flipped[last].sum())} of {len(found.rows)} really change (readout in float64); the witness has "
-        "the least room"
+        f"{int(found.together.flipped[last].sum())} of {len(found.rows)} really change (readout in float64); "
+        "the witness has the least room"
     )
     return Measurement(
         f"{NAME}.share.{found.format}",
-        float(found.certified[last].mean()),
+        float(found.together.certified[last].mean()),
         Kind.LOWER,
         len(found.rows),
         "share",

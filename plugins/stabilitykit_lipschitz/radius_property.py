@@ -16,7 +16,14 @@ from stabilitykit_lipschitz.local_radius import LocalRadius, local_radii
 from stabilitykit_lipschitz.radii import Radii, measured_radii
 from stabilitykit_lipschitz.radius_again import radius_again
 from stabilitykit_lipschitz.radius_measurements import NAME, REFERENCE, UNIT, at_the_end, local_measurement
-from stabilitykit_lipschitz.radius_tables import depth_table, local_table, order_statistic, precision_table, share_table
+from stabilitykit_lipschitz.radius_tables import (
+    alone_table,
+    depth_table,
+    local_table,
+    order_statistic,
+    precision_table,
+    share_table,
+)
 
 NONE = "none"
 
@@ -44,7 +51,7 @@ class CertifiedRadius(Property):
 
     def evaluate(self, context: Context) -> PropertyResult:
         """``certified_radius`` (median at depth T), ``.smallest``, ``.share`` (option ``at``), ``.share.FORMAT`` and
-        ``.local``; tables ``depth``, ``shares``, ``images``, ``precision`` and ``local``; column per image."""
+        ``.local``; tables ``depth``, ``shares``, ``images``, ``precision``, ``alone``, ``local``; column per image."""
         if context.model.replayed:
             return self._undefined(context, "recorded readouts hold no network; give the model itself")
         if context.trajectory.num_classes < 2:
@@ -66,7 +73,9 @@ class CertifiedRadius(Property):
         result.tables["depth"] = depth_table(context, radii)
         if radii.depths:
             result.tables["shares"] = share_table(context, radii, [] if self.at is None else [self.at])
-            result.tables |= {"precision": precision_table(context, radii, moved)} if moved else {}
+            if moved:
+                result.tables["precision"] = precision_table(context, radii, moved)
+                result.tables["alone"] = alone_table(context, radii, moved)
         if near:
             result.tables["local"] = local_table(context, sorted(near))
             result.measurements.append(local_measurement(context, sorted(near)))

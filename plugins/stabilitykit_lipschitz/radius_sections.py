@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from markupsafe import Markup
 
 from stabilitykit import PropertyResult
@@ -32,7 +34,7 @@ def radii(run: RunData) -> Markup | None:
     for cell, result in run.results("certified_radius"):
         if "depth" not in result.tables:
             continue
-        parts += [run.heading(cell), _chart(run, cell, result), _precision(result), _depths(result)]
+        parts += [run.heading(cell), _chart(run, cell, result), _precision(result), _alone(result), _depths(result)]
         parts += [_images(run, cell, result), measurements(result.measurements)]
     if not parts:
         return None
@@ -70,11 +72,40 @@ def _chart(run: RunData, cell: Cell, result: PropertyResult) -> Markup:
     )
 
 
+HEADS = ["format", "depth", "median radius", "moves (median)", "moves (most)", "radius / move", "certified", "changed"]
+
+
 def _precision(result: PropertyResult) -> Markup:
     rows = records(result.tables["precision"]) if "precision" in result.tables else []
     if not rows:
         return Markup("")
-    listed = [
+    told = (
+        f"What each format really moves, {rows[0]['n']} images: stem and blocks run in it, the readout in float64. "
+        "Changed is never more than what is not certified."
+    )
+    return Markup("").join([note(told), table(HEADS, _listed(rows), stacked=True)])
+
+
+def _alone(result: PropertyResult) -> Markup:
+    """Each block alone, its least certified format and block in the line above."""
+    rows = records(result.tables["alone"]) if "alone" in result.tables else []
+    if not rows:
+        return Markup("")
+    formats = list(dict.fromkeys(r["format"] for r in rows))
+    least = [min((r for r in rows if r["format"] == name), key=lambda r: float(r["certified"])) for name in formats]
+    told = "; ".join(
+        f"{r['format']} {100 * float(r['certified']):.4g} %, {place_text(int(r['depth']), r['at'])}" for r in least
+    )
+    about = (
+        f"Each block alone in the format, {rows[0]['n']} images: it is given the clean state, and its own move stands "
+        f"beside the radius of the decision at its output. Fewest certified: {told}."
+    )
+    heads = [*HEADS[:1], "block (depth of its output)", *HEADS[2:]]
+    return Markup("").join([note(about), table(heads, _listed(rows), stacked=True)])
+
+
+def _listed(rows: list[dict[str, Any]]) -> list[list[str]]:
+    return [
         [
             r["format"],
             place_text(int(r["depth"]), r["at"]),
@@ -87,21 +118,6 @@ def _precision(result: PropertyResult) -> Markup:
         ]
         for r in rows
     ]
-    heads = [
-        "format",
-        "depth",
-        "median radius",
-        "moves (median)",
-        "moves (most)",
-        "radius / move",
-        "certified",
-        "changed",
-    ]
-    told = (
-        f"What each format really moves, {rows[0]['n']} images: stem and blocks run in it, the readout in float64. "
-        "Changed is never more than what is not certified."
-    )
-    return Markup("").join([note(told), table(heads, listed, stacked=True)])
 
 
 def _depths(result: PropertyResult) -> Markup:

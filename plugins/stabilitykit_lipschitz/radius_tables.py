@@ -9,7 +9,7 @@ import numpy as np
 
 from stabilitykit import Table
 from stabilitykit.evaluation.context import Context
-from stabilitykit_lipschitz.displacement import Displacement
+from stabilitykit_lipschitz.displacement import Displacement, Moves
 from stabilitykit_lipschitz.local_radius import LocalRadius
 from stabilitykit_lipschitz.radii import Radii
 
@@ -91,10 +91,21 @@ def image_table(context: Context, radii: Radii, depth: int, count: int) -> Table
 
 def precision_table(context: Context, radii: Radii, moved: Sequence[Displacement]) -> Table:
     """One row per format and depth: radii beside what the format moves, certified and changed decisions."""
+    title = "Certified radii beside what number formats move the states (l2)"
+    return _moves_table(context, radii, [(found, found.together) for found in moved], title)
+
+
+def alone_table(context: Context, radii: Radii, moved: Sequence[Displacement]) -> Table:
+    """The same where the block before that depth alone runs in the format (the stem at depth 0)."""
+    title = "Certified radii beside what each block alone in a number format moves its state (l2)"
+    return _moves_table(context, radii, [(found, found.alone) for found in moved], title)
+
+
+def _moves_table(context: Context, radii: Radii, moves: Sequence[tuple[Displacement, Moves]], title: str) -> Table:
     rows = []
-    for found in moved:
+    for found, move in moves:
         for t in radii.depths:
-            radius, away = radii.radius[t, found.rows], found.moved[t]
+            radius, away = radii.radius[t, found.rows], move.moved[t]
             with np.errstate(divide="ignore", invalid="ignore"):
                 room = radius / away
             room = np.where(np.isnan(room), 0.0 if np.isinf(away).any() else np.inf, room)
@@ -107,13 +118,13 @@ def precision_table(context: Context, radii: Radii, moved: Sequence[Displacement
                     order_statistic(radius, 0.5),
                     order_statistic(away, 0.5),
                     float(away.max()),
-                    float(found.certified[t].mean()),
-                    float(found.flipped[t].mean()),
+                    float(move.certified[t].mean()),
+                    float(move.flipped[t].mean()),
                     order_statistic(room, 0.5),
                 ]
             )
     columns = ["format", "depth", "at", "n", "median radius", "moved median", "moved max", "certified", "flipped"]
-    return Table([*columns, "room"], rows, "Certified radii beside what number formats move the states (l2)")
+    return Table([*columns, "room"], rows, title)
 
 
 def local_table(context: Context, found: Sequence[LocalRadius]) -> Table:

@@ -118,6 +118,14 @@ def test_formats_never_change_more_than_is_not_certified(make) -> None:
         away += (after - before).flatten(1).double().norm(dim=1).tolist()
     (row,) = (r for r in rows if r["format"] == "bf16" and r["depth"] == 2)
     assert row["moved max"] == pytest.approx(max(away), rel=1e-9)
+    alone, state = [], None
+    for _, inputs in context.batches():
+        state = context.model.block(0, context.model.initial_state(inputs))
+        alone += (low.block(1, state) - context.model.block(1, state)).flatten(1).double().norm(dim=1).tolist()
+    own = {(r["format"], r["depth"]): r for r in table(result, "alone")}
+    assert len(own) == 12 and own["bf16", 2]["moved max"] == pytest.approx(max(alone), rel=1e-9)
+    assert own["bf16", 2]["moved max"] < row["moved max"] and own["bf16", 0] == rows[0]
+    assert all(r["flipped"] <= 1 - r["certified"] + 1e-12 for r in own.values())
     share = result["certified_radius.share.int8"]
     assert share.value == next(r["certified"] for r in rows if r["format"] == "int8" and r["depth"] == 3)
 
