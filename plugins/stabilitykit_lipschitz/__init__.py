@@ -63,7 +63,7 @@ def stabilitykit_properties() -> list[Component]:
                     "str",
                     "auto",
                     "how the upper bound is found",
-                    choices=("auto", "sdp", "cvxpy", "layer", "product", "exact"),
+                    choices=("auto", "sdp", "cvxpy", "layer", "product", "exact", "layerwise"),
                 ),
                 Option("norm", "str", "2", "norm of the state", choices=("1", "2", "inf")),
                 Option("norm_out", "str", "2", "norm of the outputs", choices=("1", "2", "inf")),

@@ -14,6 +14,7 @@ from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.along_depth import along_depth, along_depth_again
 from stabilitykit_lipschitz.api import lipschitz, verify
 from stabilitykit_lipschitz.interval import LipschitzInterval
+from stabilitykit_lipschitz.layered_property import layered_again, layered_lipschitz
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.norm_pairs import realised_at, search_pair
@@ -91,6 +92,8 @@ class Lipschitz(Property):
         """
         if context.model.replayed:
             return _undefined(context, "recorded readouts hold no network; give the model itself")
+        if self.method == "layerwise":
+            return layered_lipschitz(context, *self._norms, (self._unit("logit"), self._unit("probability")))
         bounded: list[_Bounded] = []
         unbounded: list[_Unbounded] = []
         groups = readouts_of(context)
@@ -237,6 +240,8 @@ class Lipschitz(Property):
         """The certificate checked again from model and multipliers, the realised norm at its stored state."""
         from stabilitykit_lipschitz.extract import extract
 
+        if self.method == "layerwise":
+            return layered_again(context, result, *self._norms)
         again: dict[str, float | str | None] = {}
         for measurement in result.measurements:
             witness = measurement.witness

@@ -11,6 +11,7 @@ from stabilitykit_lipschitz.property import Lipschitz
 from stabilitykit_lipschitz.realised import largest_jacobian
 
 from stabilitykit.base.results import Kind
+from stabilitykit.testing.course import TinyCourse
 from stabilitykit.testing.fixtures import TinyModel, tiny_context
 from stabilitykit.testing.property import check_property
 
@@ -144,3 +145,31 @@ def test_one_readout_for_all_depths_has_neither_mean_nor_spread() -> None:
         "lipschitz.probabilities",
         "lipschitz.realised",
     }
+
+
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_layer_wise_bounds_serve_readouts_that_are_no_chain(norm: str) -> None:
+    """A course's heads: no certificate by LipSDP, but norms layer by layer, verified with the slope that was found."""
+    context = tiny_context(TinyCourse((1, 1), heads=False))
+    measure = Lipschitz(method="layerwise", norm=norm)
+    result = measure.evaluate(context)
+    rows = {row[0]: row for row in result.tables["readouts"].rows}
+    assert sorted(rows) == [0, 1, 2, 3] and all(row[3] == "layerwise" and row[1] <= row[2] for row in rows.values())
+    found = result["lipschitz"]
+    assert found.kind is Kind.UPPER and found.value == max(rows[t][2] for t in (1, 2, 3))
+    assert result["lipschitz.probabilities"].value == 0.5 * found.value
+    again = measure.verify(context, result)
+    assert set(again) == {m.name for m in result.measurements}
+    assert all(again[m.name] == pytest.approx(m.value, rel=1e-9) for m in result.measurements)
+    realised = result["lipschitz.realised"]
+    realised.witness["pair"][0] = realised.witness["pair"][1][::-1]
+    assert measure.verify(context, result)["lipschitz.realised"] != pytest.approx(realised.value, rel=1e-3)
+
+
+def test_layer_wise_bounds_say_where_there_are_none() -> None:
+    model = TinyModel(1)
+    model.module["head"] = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.LayerNorm(16), torch.nn.Linear(16, 3)
+    ).eval()
+    result = Lipschitz(method="layerwise").evaluate(tiny_context(model))
+    assert result["lipschitz"].value is None and "no bound at depths [0, 1]" in result["lipschitz"].note
