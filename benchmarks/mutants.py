@@ -856,15 +856,15 @@ CERTIFICATES = _of(
         "if True:",
         "a norm bound is not proven",
     ),
-    ("return (residual + lost + error) * (1.0 + 1e-10) <= shift", "return True", "any factor proves positivity"),
+    ("= (residual + lost + error) * (1.0 + 1e-10) <= shift", "= shift > -np.inf", "any factor proves positivity"),
     (
-        "return (residual + lost + error) * (1.0 + 1e-10) <= shift",
-        "return (residual + lost) * (1.0 + 1e-10) <= shift + 1e-3",
+        "= (residual + lost + error) * (1.0 + 1e-10) <= shift",
+        "= (residual + lost) * (1.0 + 1e-10) <= shift + 1e-3",
         "a residual may be large",
     ),
     (
-        "    shifted = a - shift * np.eye(size)\n",
-        "    shifted = a + shift * np.eye(size)\n",
+        "    shifted = a - shift[..., None, None] * np.eye(size)\n",
+        "    shifted = a + shift[..., None, None] * np.eye(size)\n",
         "an indefinite matrix is positive",
     ),
     (
@@ -1215,6 +1215,47 @@ PROPERTIES += _of(
     "plugins/lipschitz/test_margins.py",
     ("bound * radius * (1 + 4 * UNIT) < margin", "bound * radius < 2 * margin", "local radii that do not hold"),
     ("        if not margins[b] > 0:", "        if False:", "lost decisions have local radii"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/closed_radii.py",
+    "plugins/lipschitz/test_margins.py::test_radii_of_many_images_are_those_of_each_and_hold",
+    ("* (1 + 4 * UNIT) < margins[at]", "* 0.5 < margins[at]", "closed radii that do not hold"),
+    ("np.where(margins > 0, floors, 0.0)", "floors + 0.0", "lost decisions keep their floors"),
+    ("            every = holds.all(1)", "            every = holds.any(1)", "one class decides for all"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/centred.py",
+    "plugins/lipschitz/test_margins.py::test_radii_of_many_images_are_those_of_each_and_hold "
+    "plugins/lipschitz/test_local_many.py::test_no_slope_in_the_region_is_above_the_bound",
+    ("total = total + own *", "total = total + 0 * own *", "slopes that move add nothing to the closed form"),
+    ("rows][:, None] - matrix", "rows][:, None]", "pairs of classes are bounded by one of them"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/propagation.py",
+    "plugins/lipschitz/test_local_many.py::test_no_slope_in_the_region_is_above_the_bound "
+    "plugins/lipschitz/test_local_many.py::test_a_region_with_constant_inputs_of_a_normalisation_is_refused",
+    ("np.fmin(z_high, at + margin)", "np.fmin(z_high, at)", "pre-activations stay at the centre's"),
+    ("for row in np.flatnonzero(~bounded):", "for row in ():", "constant inputs of normalisations are bounded"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/layered_margins.py",
+    "plugins/lipschitz/test_certified_radius.py::test_rows_of_the_last_layer_bound_every_pair",
+    ("self._rows.of(a) * self._before", "self._rows.of(a)", "what lies before the last layer is left out"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/whole_readout.py",
+    "plugins/lipschitz/test_certified_radius.py::test_a_course_has_radii_where_its_readouts_are_no_chain_of_layers",
+    (" and context.readout.same_as_next(t - 1)", "", "depths of other readouts share a bound"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/displacement.py",
+    "plugins/lipschitz/test_certified_radius.py::test_formats_never_change_more_than_is_not_certified",
+    ("own = state if before is None else self._step(t, inputs, before)", "own = state", "blocks alone are all before"),
+)
+PROPERTIES += _of(
+    "plugins/stabilitykit_lipschitz/layered_property.py",
+    "plugins/lipschitz/test_property.py::test_layer_wise_bounds_serve_readouts_that_are_no_chain",
+    ("if abs(slope - measurement.value) <= slack else", "if True else", "any slope is verified"),
 )
 PROPERTIES += _of(
     "plugins/stabilitykit_lipschitz/radius_again.py",

@@ -209,6 +209,17 @@ def test_data_regions_are_monotone_and_bounded_by_their_spread() -> None:
     assert "smallest of 40" in all_.assumptions[0]
 
 
+def test_a_region_with_constant_inputs_of_a_normalisation_is_refused() -> None:
+    """By name, alone and among others."""
+    torch.manual_seed(4)
+    bounds = LocalBounds(nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)).double())
+    small, large = Ball(np.ones(5), 1e-3), Ball(np.ones(5), 100.0)
+    assert np.isfinite(bounds.at(small).upper)
+    for regions in ([large], [small, large]):
+        with pytest.raises(ValueError, match="'1'.*away from zero"):
+            bounds.all(regions)
+
+
 def test_many_balls_are_read_once_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double()
