@@ -161,11 +161,17 @@ def _matrices(trace: Any, a: Traced, b: Traced, sample: torch.Tensor) -> Traced:
     rows = [trace.held_rows(t) for t in (a, b)]
     if not all((r == r[..., :1, :1]).all() for r in rows) or not (rows[0][..., 0, 0] == rows[1][..., 0, 0]).all():
         trace.refuse("multiplies across the samples of a batch")
+    # a view of a softmax keeps what it was made by, but its rows need not be those that sum to 1
+    chances = u.made is not None and u.made[0].startswith("softmax")
+    chances = chances and bool(((trace.sample(a).sum(-1) - 1).abs() < 1e-9).all())
     tops = []
     for t, held, w in zip((a, b), rows, (u, v)):
         at = trace.sample(t)[held[..., 0, 0] == 0]
+        if chances and t is b:
+            # rows of probabilities change by what sums to 0: of the other factor only the distance from a row counts
+            at = at - at.mean(-2, keepdim=True)
         top = float(torch.linalg.matrix_norm(at, 2).max()) * (1 + 1e-9) + trace.away(w)[1]
-        if w.made is not None and w.made[0].startswith("softmax"):  # rows of probabilities: none is longer than 1
+        if chances and t is a:  # no row of probabilities is longer than 1
             top = min(top, float(at.shape[-2]) ** 0.5 * (1 + 1e-12))
         tops.append(top)
     table = np.full((3, 3), inf)

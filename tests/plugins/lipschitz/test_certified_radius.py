@@ -13,7 +13,7 @@ from stabilitykit_lipschitz.layered_margins import LayeredMargins
 from stabilitykit_lipschitz.layerwise import LayerReading
 from stabilitykit_lipschitz.radii import Radii, measured_radii
 from stabilitykit_lipschitz.radius_property import CertifiedRadius
-from stabilitykit_lipschitz.whole_readout import WholeReadout
+from stabilitykit_lipschitz.whole_readout import WholeReadout, shared
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import Kind
@@ -179,6 +179,8 @@ def test_a_course_has_radii_where_its_readouts_are_no_chain_of_layers() -> None:
     radii = Radii(decisions_along_depth(context.trajectory))
     served = [b.depths for part in measured_radii(context, radii, 5.0, 1e-4) for b in part]
     assert sorted(served) == [(0, 1, 2), (3, 4)] and not radii.reasons
+    stages = tiny_context(TinyCourse((1, 1, 1), heads=False))
+    assert shared(stages, [0, 1, 2, 3, 5]) == [(0, 1), (2, 3), (5,)]
     assert [radii.linear(t) for t in range(5)] == [False] * 3 + [True] * 2
     model, changed = context.model, 0
     for rows, inputs in context.batches():

@@ -280,3 +280,28 @@ def test_auto_takes_it_only_where_lipsdp_has_no_rule() -> None:
     assert found.method == "layerwise" and "MaxPool1d" in found.notes[0]
     with pytest.raises(UnsupportedModule, match="no Lipschitz rule"):
         lipschitz(pooled, input_shape=(3,), method="sdp")
+
+
+def test_attention_does_not_pay_for_what_all_values_share() -> None:
+    """A constant added to every token's values moves nothing; and the bound stays above autograd's slopes."""
+
+    class Heads(nn.Module):
+        def __init__(self, shared: float, flat: bool = False) -> None:
+            super().__init__()
+            self.shared, self.flat = shared, flat
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            chances = (x @ x.transpose(1, 2)).softmax(-1)
+            if self.flat:  # rows of another length do not sum to 1
+                return (chances.reshape(len(x), 2, 8) @ x.reshape(len(x), 8, 1)[:, :8]).flatten(1)
+            return (chances @ (x + self.shared)).flatten(1)
+
+    center = np.random.default_rng(0).standard_normal(8)
+    region = Ball(center, 0.05)
+    near, far = (LayerReading(Heads(c), (4, 2), region).table[1, 1] for c in (0.0, 100.0))
+    assert far == pytest.approx(near, rel=1e-5)
+    for module in (Heads(0.0), Heads(100.0), Heads(0.0, flat=True)):
+        table = LayerReading(module, (4, 2), region).table
+        points = torch.from_numpy(region.sample(40, np.random.default_rng(1)).reshape(40, 4, 2))
+        jacobians = torch.func.vmap(torch.func.jacrev(lambda x, m=module: m(x[None])[0]))(points).reshape(40, -1, 8)
+        assert float(torch.linalg.matrix_norm(jacobians, 2).max()) <= table[1, 1]

@@ -216,7 +216,7 @@ def test_a_region_with_constant_inputs_of_a_normalisation_is_refused() -> None:
     small, large = Ball(np.ones(5), 1e-3), Ball(np.ones(5), 100.0)
     assert np.isfinite(bounds.at(small).upper)
     for regions in ([large], [small, large]):
-        with pytest.raises(ValueError, match="'1'.*away from zero"):
+        with pytest.raises(ValueError, match=r"'1'.*away from zero"):
             bounds.all(regions)
 
 
