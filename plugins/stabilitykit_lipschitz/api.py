@@ -63,7 +63,7 @@ def lipschitz(
         tol: relative accuracy asked of the bound (against the SDP's optimum; for "exact" against the true constant).
         input_shape: shape of one sample where it cannot be read off the first module.
         data: optional inputs (B, ...) from which the search for a large Jacobian starts.
-        seconds: work allowed for the upper bound, in nominal processor seconds (2e9 multiplications each), so that
+        seconds: work allowed for the upper bound, in nominal processor seconds (6e9 multiplications each), so that
             equal calls give equal results; only cvxpy's solvers are stopped by the clock.
         search_seconds: work allowed for the lower bound, likewise; all of it is used unless the lower bound comes
             within 1e-6 of the upper one, and more never gives a lower value.

@@ -47,7 +47,7 @@ HEAVY, LIGHT_GOAL, LIGHT_RANGE = 3e5, 3e-5, 1e12
 # Evaluations of one ascent, and the least of them that are worth a turn.
 MOST_STEPS, FEWEST_STEPS = 400, 25
 # Multiplications of large matrices that one core does in the time of one of middling size (see `budget.RATE`).
-EASE = 4.0
+EASE = 1.5
 
 
 def solve(
