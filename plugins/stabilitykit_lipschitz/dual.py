@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Dual:
     Points are given by raw parameters, one array (rows of all states, columns): q is their direction.
     """
 
-    def __init__(self, problem: Problem, inflate: float = 0.0, dtype: type = np.float64) -> None:
+    def __init__(self, problem: Problem, inflate: float = 0.0, dtype: Any = np.float64) -> None:
         self.problem, self.inflate, self.dtype = problem, inflate, dtype
         self.floor = FLOOR if dtype is np.float64 else float(np.finfo(dtype).tiny)
         self.whole = [not problem.per_input, *(p.shared for p in problem.parts)]
@@ -120,7 +121,7 @@ class Dual:
 
     def evaluate(self, params: np.ndarray) -> Point:
         cuts, layers = self.cuts, self.problem.parts
-        raw = params.astype(self.dtype, copy=False)
+        raw: np.ndarray = params.astype(self.dtype, copy=False)
         size = self.spheres(rows(raw)) + self.floor
         units = raw / size[:, None]
         ys, pres, grads = np.empty_like(units), np.empty_like(units), np.zeros_like(units)
@@ -138,7 +139,7 @@ class Dual:
             lengths[here], gains[here] = n, n if part.shared else r * n
             np.multiply(gains[here, None], units[here], out=y)
             y += c * z
-        out = np.zeros((self.problem.classes, raw.shape[1]), self.dtype)
+        out: np.ndarray = np.zeros((self.problem.classes, raw.shape[1]), self.dtype)
         self._gather(self.outputs, ys, states, out)
         value = float(np.vdot(out, out))
         for k, w in self.outputs.items():

@@ -157,7 +157,7 @@ def _ascend(dual: Dual, point: Point, goal: float, budget: Budget) -> tuple[Poin
     """L-BFGS on the value, normalised to 1, in balanced parameters, until its gradient is at most ``goal``."""
     scale = 1.0 / point.value if point.value > 0 else 1.0
     root = dual.dtype(np.sqrt(scale))
-    start = dual.balanced(point).astype(dual.dtype)
+    start: np.ndarray = dual.balanced(point).astype(dual.dtype)
     shape = start.shape
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
