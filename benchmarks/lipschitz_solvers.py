@@ -1,7 +1,7 @@
 """Certified solver for LipSDP-Neuron beside others (Clarabel, SCS, eclipse-nn, the norm product), one run.
 
     python benchmarks/lipschitz_solvers.py [--limit SECONDS] [--tol 1e-6] [--only NAME] [--solver NAME] [--large]
-        [--alone] [--lower]
+        [--alone] [--lower] [--exact] [--state FILE]
 
 Every solver runs in a process of its own with one BLAS thread unless --threads says otherwise. cvxpy gets the same
 compressed matrix inequality (inputs compressed, dead neurons removed) that ours solves, eclipse-nn weights and slopes
@@ -9,8 +9,9 @@ compressed matrix inequality (inputs compressed, dead neurons removed) that ours
 a busy machine does not stop them early. `wall` is the solver's own time (for ours reduction, solution and certificate)
 and `cpu` the processor time of the same span, the fairer figure on a busy machine. Our bound is the certified one; what
 another "says" is its unproven value relative to it; where it gives multipliers, they are certified afterwards.
---lower shows instead what the search for a large Jacobian finds for more and more nominal seconds (2e9 multiplications
-each).
+--lower shows instead what the search for a large Jacobian finds for more and more nominal seconds (6e9 multiplications
+each), --exact the interval that `method="exact"` leaves. --state keeps finished lines, so that a run can be stopped and
+resumed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,10 @@ LARGE = [
     "random 784-1024x8-10",
     "random 100 layers of 100",
 ]
+# Ours alone, as well.
+WIDE = ["trained 784-1024x3-10"]
+# One hidden layer.
+EXACT = ["trained 784-64-10", "trained 784-256-10", "random 784-64-10", "random 784-256-10"]
 # Nominal seconds of searches for the lower bound.
 BOUGHT = (0.5, 2.0, 10.0, 40.0)
 # cvxpy is not started above this many rows: it needs gigabytes and far more than the limit.
@@ -149,6 +156,39 @@ def lower_row(name: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def exact_row(name: str, seconds: float) -> str:
+    """One line of the table of exact constants."""
+    from stabilitykit_lipschitz import lipschitz
+
+    net, cpu = network(name), time.process_time()
+    found = lipschitz(net, method="exact", seconds=seconds)
+    cpu = time.process_time() - cpu
+    cells = [
+        name,
+        f"[{found.lower:.8g}, {found.upper:.8g}]",
+        f"{found.upper / found.lower - 1:.1e}",
+        "yes" if found.exact else "no",
+        found.solver_status,
+        f"{cpu:.3g}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+class Kept:
+    """Finished lines, in a file where one is given: printed again instead of measured again."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lines: dict[str, str] = json.loads(path.read_text()) if path and path.exists() else {}
+
+    def show(self, key: str, make: Callable[[], str]) -> None:
+        if key not in self.lines:
+            self.lines[key] = make()
+            if self.path:
+                self.path.write_text(json.dumps(self.lines, indent=1))
+        print(self.lines[key], flush=True)
+
+
 def child(name: str, solver: str, tol: float, limit: float, threads: int) -> dict[str, Any]:
     """`run` in a process of its own; all but ours are stopped after `limit` seconds of processor time."""
     threads_env = {
@@ -211,13 +251,17 @@ def main() -> None:
     parser.add_argument("--solver", action="append", help="one of the others; may be repeated; none: all")
     parser.add_argument("--alone", action="store_true", help="ours only")
     parser.add_argument("--lower", action="store_true", help="the lower bound by nominal seconds, in this process")
+    parser.add_argument("--exact", action="store_true", help="the exact constant of one hidden layer, in this process")
+    parser.add_argument("--state", type=Path, help="JSON file of finished lines; resumed where it exists")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         name, solver, tol, limit = args.child
         print(json.dumps(run(name, solver, float(tol), float(limit))))
         return
-    names = args.only if args.only else LARGE if args.large else SMALL
+    listed = LARGE if args.large else EXACT if args.exact else SMALL + (WIDE if args.alone else [])
+    names = args.only or listed
+    kept = Kept(args.state)
     tol = 1e-4 if args.large else args.tol
     solvers = [] if args.alone or args.large else args.solver or list(OTHERS)
     print(
@@ -228,7 +272,12 @@ def main() -> None:
         print("| network | " + " | ".join(f"{s:g} nominal s (cpu s)" for s in BOUGHT) + " |")
         print("|---" * (len(BOUGHT) + 1) + "|")
         for name in names:
-            print(lower_row(name), flush=True)
+            kept.show(f"lower {name}", partial(lower_row, name))
+        return
+    if args.exact:
+        print("| network | [realised, certified] | apart | closed to 1e-5 | nodes | cpu s |\n" + "|---" * 6 + "|")
+        for name in names:
+            kept.show(f"exact {args.limit:g} {name}", partial(exact_row, name, args.limit))
         return
     for package in ("eclipse_nn", "auto_LiRPA"):
         if solvers and why_not(package):
@@ -236,7 +285,8 @@ def main() -> None:
     columns = ["network", "rows", "[realised, certified]", "gap to dual", "ours s wall / cpu", *solvers]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in names:
-        print(row(name, tol, args.limit, args.threads, solvers), flush=True)
+        how = f"{tol:g} {args.limit:g} {args.threads} {'+'.join(solvers)}"
+        kept.show(f"{how} {name}", partial(row, name, tol, args.limit, args.threads, solvers))
     print(f"\nload average at the end {os.getloadavg()[0]:.1f}")
 
 

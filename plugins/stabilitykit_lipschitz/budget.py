@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Multiplications of one nominal processor second, about what one core of 2024 does on matrices of middling size.
-RATE = 2e9
+RATE = 6e9
 # What a call costs before its first multiplication (Python and numpy), in multiplications.
-CALL = 1e5
+CALL = 1.5e5
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.linalg.blas import dtrmm
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from stabilitykit_lipschitz.blocks import Factor, Scaled, assemble, elimination_order, factorise, scaling
@@ -89,7 +90,8 @@ def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np
             reach[i] += np.abs(root) @ ones
         for j, bj in columns[i].items():
             reach[j] += np.abs(bj) @ ones
-            pair = bj * root if root.ndim == 1 else bj @ root.T
+            # half the work of a full product; an inner product over the same columns in some order
+            pair = bj * root if root.ndim == 1 else dtrmm(1.0, root, bj.T, lower=1).T
             _accumulate(products, (j, i) if j > i else (i, j), pair if j > i else pair.T)
             for k, bk in columns[i].items():
                 if k <= j:
@@ -123,28 +125,76 @@ def _accumulate(products: dict, key: tuple[int, int], value: np.ndarray) -> None
     products[key] = products[key] + value if key in products else value
 
 
-def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int = 6) -> Certificate | None:
+@dataclass
+class Levelled:
+    """Multipliers eliminated down to the input: the smallest level that makes D S D - margin I positive there.
+
+    level: before it is multiplied by mu; values (m,), vectors (n, m): the lowest of the input's Schur complement, whose
+    negative (plus the margin) `factor.rest` then holds. factor.failed: no level is enough.
+    """
+
+    scaled: Scaled
+    factor: Factor
+    margin: float
+    level: float
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def first_margin(problem: Problem) -> float:
+    """c where nothing is known yet of the residual it must cover: enough for all but odd scales, as a second attempt
+    costs as much as the first."""
+    total = sum(problem.sizes) + problem.classes
+    return 32.0 * gamma(total) * float(np.sqrt(total))
+
+
+def eliminate(
+    problem: Problem,
+    mu: np.ndarray,
+    t: list[np.ndarray],
+    margin: float,
+    guess: np.ndarray | None = None,
+    count: int = 1,
+) -> Levelled:
+    """See `Levelled`. guess: (n, m) directions near the lowest eigenvector, for large problems; count: of vectors."""
+    scaled = assemble(problem, mu, t)
+    factor = factorise(scaled, margin, elimination_order(scaled, last=0), keep_last=True)
+    if factor.failed is not None or factor.rest is None:
+        return Levelled(scaled, factor, margin, np.inf, np.empty(0), np.empty((problem.inputs, 0)))
+    values, vectors = lowest(factor.rest, count, guess)
+    # a little above the largest eigenvalue where Lanczos found it (the proof does not rely on it)
+    off = factor.rest @ vectors[:, 0] - values[0] * vectors[:, 0]
+    top = -float(values[0]) - margin
+    if len(factor.rest) > DIRECT:
+        top += 1e-9 * abs(top) + float(np.linalg.norm(off))
+    # rest = -margin I - M; the level must satisfy (1 - margin) level >= M
+    np.negative(factor.rest, out=factor.rest)
+    factor.rest[np.diag_indices(len(factor.rest))] -= margin
+    level = top / (1.0 - margin) * (1.0 + 4.0 * margin) if top > 0.0 else np.inf
+    return Levelled(scaled, factor, margin, level, values, vectors)
+
+
+def certify(
+    problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int = 6, found: Levelled | None = None
+) -> Certificate | None:
     """The smallest provable level for the direction (mu, t), or None when the hidden part is not strictly positive.
 
     mu: (n,) input weights, t: one array of positive multipliers per layer. The returned mu includes the level.
+    found: what `eliminate` made of these multipliers, if it is at hand; it is used up.
     """
     if not all(np.isfinite(s).all() and (s > 0).all() for s in [mu, *t]):
         return None
-    scaled = assemble(problem, mu, t)
-    order = elimination_order(scaled, last=0)
-    total = sum(scaled.sizes)
-    margin = 12.0 * gamma(total) * np.sqrt(total)
+    margin = first_margin(problem) if found is None else found.margin
     bump = 0.0
     for _ in range(attempts):
-        level, factor = _level(scaled, order, margin)
-        level *= 1.0 + bump
-        if factor is None:
+        here, found = found or eliminate(problem, mu, t, margin), None
+        level, factor = here.level * (1.0 + bump), here.factor
+        if not np.isfinite(level):
             return None
         proof = mu * level
         final = assemble(problem, proof, t)
         final.diagonal[0] = np.ones(problem.inputs)
-        rest = _finish(factor, level, margin, problem.inputs)
-        if not rest:
+        if not _finish(factor, level, margin, problem.inputs):
             bump = 10.0 * (bump + 1e-9)
             continue
         residual = residual_bound(final, factor, margin, forming_error(problem, proof, t))
@@ -157,31 +207,26 @@ def certify(problem: Problem, mu: np.ndarray, t: list[np.ndarray], attempts: int
     return None
 
 
-def _level(scaled: Scaled, order: list[int], margin: float) -> tuple[float, Factor | None]:
-    factor = factorise(scaled, margin, order, keep_last=True)
-    if factor.failed is not None or factor.rest is None:
-        return np.inf, None
-    # rest = -margin I - M; the level must satisfy (1 - margin) level >= M
-    gain = -factor.rest
-    gain[np.diag_indices(len(gain))] -= margin
-    factor.rest = gain
-    top = _largest(gain)
-    if not top > 0.0:
-        return np.inf, None
-    return top / (1.0 - margin) * (1.0 + 4.0 * margin), factor
+# Up to this many rows all eigenvalues are computed directly.
+DIRECT = 1200
 
 
-def _largest(matrix: np.ndarray) -> float:
-    """Largest eigenvalue, a little above it for large matrices (the proof does not rely on it)."""
+def lowest(matrix: np.ndarray, count: int, guess: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The few smallest eigenvalues and vectors of a symmetric matrix; Lanczos from `guess` (n, m) when it is large."""
     size = len(matrix)
-    if size > 1200:
-        try:
-            values, vectors = eigsh(matrix, k=1, which="LA", v0=np.ones(size), ncv=40, tol=1e-10, maxiter=60)
-            residual = float(np.linalg.norm(matrix @ vectors[:, 0] - values[0] * vectors[:, 0]))
-            return float(values[0]) + 1e-9 * abs(float(values[0])) + residual
-        except ArpackNoConvergence:
-            pass
-    return float(eigh(matrix, eigvals_only=True, subset_by_index=(size - 1, size - 1), check_finite=False)[0])
+    if size <= DIRECT:
+        return eigh(matrix, subset_by_index=(0, min(size, count) - 1), check_finite=False)
+    start = np.ones(size)
+    if guess is not None:
+        start = guess @ np.ones(guess.shape[1]) + 1e-3 * np.linalg.norm(guess) / np.sqrt(size)
+    try:
+        values, vectors = eigsh(matrix, k=count, which="SA", v0=start, ncv=40, tol=1e-9, maxiter=40)
+    except ArpackNoConvergence as error:
+        if not len(error.eigenvalues):
+            return eigh(matrix, subset_by_index=(0, count - 1), check_finite=False)
+        values, vectors = error.eigenvalues, error.eigenvectors
+    order = np.argsort(values)
+    return values[order], vectors[:, order]
 
 
 def _finish(factor: Factor, level: float, margin: float, inputs: int) -> bool:

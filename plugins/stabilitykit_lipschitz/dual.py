@@ -8,6 +8,8 @@ bound of the SDP's optimum. A shared layer has one sphere: Y = centre Z + sqrt(s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -16,21 +18,59 @@ from stabilitykit_lipschitz.reduce import Problem
 FLOOR = 1e-300
 
 
-def _rows(a: np.ndarray) -> np.ndarray:
+def rows(a: np.ndarray) -> np.ndarray:
+    """Euclidean norms of the rows, (N,)."""
     return np.sqrt(np.einsum("ij,ij->i", a, a))
 
 
 @dataclass
 class Point:
-    """Everything one evaluation produces; lists are indexed by state 0..L (pre, length by layer from index 1)."""
+    """Everything one evaluation produces: arrays over the rows of all states one below the other, and the same as lists
+    by state 0..L.
+
+    value: of the dual, float. unit: q, (rows, columns), unit rows, or unit Frobenius norm where a state has one sphere.
+    size: norm of the raw parameters; length: ||z_i||, or sqrt(sum radius^2 ||z||^2) in every row where shared;
+    gain: what q is multiplied by in y; along: <q, grad>; each (rows,). y, pre: states and pre-activations; grad: half
+    the gradient of the value with respect to y; each (rows, columns).
+    """
 
     value: float
-    unit: list[np.ndarray]  # q: unit rows, or unit Frobenius norm where shared
-    size: list[np.ndarray]  # norm of the raw parameters
-    y: list[np.ndarray]
-    pre: list[np.ndarray]
-    length: list[np.ndarray]  # ||z_i|| (N,), or the layer's radius (1,) where shared
-    grad: list[np.ndarray]  # half the gradient of the value with respect to y
+    cuts: list[int]
+    units: np.ndarray
+    size: np.ndarray
+    ys: np.ndarray
+    pres: np.ndarray
+    lengths: np.ndarray
+    gains: np.ndarray
+    grads: np.ndarray
+    along: np.ndarray
+
+    def _by_state(self, rows: np.ndarray) -> list[np.ndarray]:
+        return [rows[a:b] for a, b in pairwise(self.cuts)]
+
+    @property
+    def unit(self) -> list[np.ndarray]:
+        return self._by_state(self.units)
+
+    @property
+    def y(self) -> list[np.ndarray]:
+        return self._by_state(self.ys)
+
+    @property
+    def pre(self) -> list[np.ndarray]:
+        return self._by_state(self.pres)
+
+    @property
+    def length(self) -> list[np.ndarray]:
+        return self._by_state(self.lengths)
+
+    @property
+    def gain(self) -> list[np.ndarray]:
+        return self._by_state(self.gains)
+
+    @property
+    def grad(self) -> list[np.ndarray]:
+        return self._by_state(self.grads)
 
 
 class Dual:
@@ -38,124 +78,132 @@ class Dual:
 
     inflate: every slope interval is widened, and the output raised, by this share. The multipliers of the widened
     problem leave the true matrix inequality strictly feasible, which is what makes them usable; the cost in L is
-    about layers * inflate.
+    about layers * inflate. dtype: float64, or float32 for a first approach in less than half the time.
+
+    Points are given by raw parameters, one array (rows of all states, columns): q is their direction.
     """
 
-    def __init__(self, problem: Problem, inflate: float = 0.0) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, inflate: float = 0.0, dtype: Any = np.float64) -> None:
+        self.problem, self.inflate, self.dtype = problem, inflate, dtype
+        self.floor = FLOOR if dtype is np.float64 else float(np.finfo(dtype).tiny)
         self.whole = [not problem.per_input, *(p.shared for p in problem.parts)]
-        self.centre = [p.centre[:, None] for p in problem.parts]
-        self.radius = [p.radius[:, None] * (1.0 + inflate) for p in problem.parts]
-        self.outputs = {k: c * (1.0 + inflate) for k, c in problem.outputs.items()}
+        self.cuts = [0, *(int(n) for n in np.cumsum(problem.sizes))]
+        self.centre = [p.centre[:, None].astype(dtype) for p in problem.parts]
+        self.radius = [(p.radius * (1.0 + inflate)).astype(dtype) for p in problem.parts]
+        self.blocks = [{k: w.astype(dtype, copy=False) for k, w in p.blocks.items()} for p in problem.parts]
+        self.outputs = {k: (c * (1.0 + inflate)).astype(dtype) for k, c in problem.outputs.items()}
 
-    def start(self, columns: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Random Y_0, and q = z (every neuron at its largest slope): raw parameters per state."""
+    @property
+    def weights(self) -> int:
+        """Numbers in all blocks: what one pass for one column multiplies."""
+        return sum(w.size for blocks in [*self.blocks, self.outputs] for w in blocks.values())
+
+    def start(self, columns: int, rng: np.random.Generator) -> np.ndarray:
+        """Random Y_0, and q = z (every neuron at its largest slope): raw parameters."""
         params = [rng.standard_normal((self.problem.inputs, columns))]
-        y = [self._unit(params[0], self.whole[0])[0]]
-        for part, c, r in zip(self.problem.parts, self.centre, self.radius):
-            z = sum(w @ y[k] for k, w in part.blocks.items())
+        y = [self._unit(params[0], self.whole[0])]
+        for part, blocks in zip(self.problem.parts, self.blocks):
+            z = sum(w @ y[k] for k, w in blocks.items())
             params.append(z + 1e-3 * rng.standard_normal(z.shape) * (np.abs(z).max() + FLOOR))
-            y.append((c + r) * z)
-        return params
+            y.append((part.centre + part.radius)[:, None] * z)
+        return np.concatenate(params)
 
     @staticmethod
-    def _unit(p: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
-        if whole:
-            size = np.array([np.sqrt(np.vdot(p, p)) + FLOOR])
-            return p / size, size
-        size = _rows(p) + FLOOR
-        return p / size[:, None], size
+    def _unit(p: np.ndarray, whole: bool) -> np.ndarray:
+        return p / (np.sqrt(np.vdot(p, p)) + FLOOR) if whole else p / (rows(p) + FLOOR)[:, None]
 
-    def evaluate(self, params: list[np.ndarray]) -> Point:
-        problem = self.problem
-        unit, size, y, pre, length = [], [], [], [np.empty(0)], [np.empty(0)]
-        for p, whole in zip(params, self.whole):
-            q, s = self._unit(p, whole)
-            unit.append(q)
-            size.append(s)
-        y.append(unit[0])
-        for level, part in enumerate(problem.parts, start=1):
-            z = sum(w @ y[k] for k, w in part.blocks.items())
-            c, r = self.centre[level - 1], self.radius[level - 1]
+    def spheres(self, norms: np.ndarray) -> np.ndarray:
+        """Norms by row, (rows,), turned in place into the norm of the state where that has one sphere."""
+        for whole, (a, b) in zip(self.whole, pairwise(self.cuts)):
+            if whole:
+                norms[a:b] = np.linalg.norm(norms[a:b])
+        return norms
+
+    def evaluate(self, params: np.ndarray) -> Point:
+        cuts, layers = self.cuts, self.problem.parts
+        raw: np.ndarray = params.astype(self.dtype, copy=False)
+        size = self.spheres(rows(raw)) + self.floor
+        units = raw / size[:, None]
+        ys, pres, grads = np.empty_like(units), np.empty_like(units), np.zeros_like(units)
+        lengths, gains, along = np.ones_like(size), np.ones_like(size), np.empty_like(size)
+        states = [slice(a, b) for a, b in pairwise(cuts)]
+        ys[states[0]] = units[states[0]]
+        for level, (part, blocks) in enumerate(zip(layers, self.blocks), start=1):
+            here = states[level]
+            z, y, c, r = pres[here], ys[here], self.centre[level - 1], self.radius[level - 1]
+            self._gather(blocks, ys, states, z)
+            n = rows(z)
             if part.shared:
-                rz = r * z
-                n = np.array([np.sqrt(np.vdot(rz, rz)) + FLOOR])
-                y.append(c * z + n * unit[level])
-            else:
-                n = _rows(z) + FLOOR
-                y.append(c * z + (r * n[:, None]) * unit[level])
-            pre.append(z)
-            length.append(n)
-        out = sum(c @ y[k] for k, c in self.outputs.items())
+                n[:] = np.linalg.norm(r * n)
+            n += self.floor
+            lengths[here], gains[here] = n, n if part.shared else r * n
+            np.multiply(gains[here, None], units[here], out=y)
+            y += c * z
+        out: np.ndarray = np.zeros((self.problem.classes, raw.shape[1]), self.dtype)
+        self._gather(self.outputs, ys, states, out)
         value = float(np.vdot(out, out))
-        grad: list = [0.0] * len(y)
-        for k, c in self.outputs.items():
-            grad[k] = grad[k] + c.T @ out
-        for level in range(len(problem.parts), 0, -1):
-            part, g = problem.parts[level - 1], grad[level]
-            c, r = self.centre[level - 1], self.radius[level - 1]
-            if np.ndim(g) == 0:
-                grad[level] = g = np.zeros_like(y[level])
-            z, n, q = pre[level], length[level], unit[level]
-            if part.shared:
-                back = c * g + (r * r) * z * (np.vdot(q, g) / n)
-            else:
-                back = c * g + (r[:, 0] * np.einsum("ij,ij->i", q, g) / n)[:, None] * z
-            for k, w in part.blocks.items():
-                grad[k] = grad[k] + w.T @ back
-        if np.ndim(grad[0]) == 0:
-            grad[0] = np.zeros_like(y[0])
-        return Point(value, unit, size, y, pre, length, grad)
+        for k, w in self.outputs.items():
+            grads[states[k]] += w.T @ out
+        for level in range(len(layers), 0, -1):
+            part, here = layers[level - 1], states[level]
+            g, c, r = grads[here], self.centre[level - 1], self.radius[level - 1]
+            turn = along[here] = np.einsum("ij,ij->i", units[here], g)
+            pull = r * r * (turn.sum() / lengths[here]) if part.shared else r * turn / lengths[here]
+            back = pull[:, None] * pres[here]
+            back += c * g
+            for k, w in self.blocks[level - 1].items():
+                grads[states[k]] += w.T @ back
+        along[states[0]] = np.einsum("ij,ij->i", units[states[0]], grads[states[0]])
+        for whole, here in zip(self.whole, states):
+            if whole:
+                along[here] = along[here].sum()
+        return Point(value, cuts, units, size, ys, pres, lengths, gains, grads, along)
 
-    def slope(self, point: Point) -> list[np.ndarray]:
+    @staticmethod
+    def _gather(blocks: dict[int, np.ndarray], ys: np.ndarray, states: list[slice], out: np.ndarray) -> None:
+        """out = sum_k W_k y_k; zero without blocks."""
+        first = True
+        for k, w in blocks.items():
+            if first:
+                np.matmul(w, ys[states[k]], out=out)
+            else:
+                out += w @ ys[states[k]]
+            first = False
+        if first:
+            out[:] = 0.0
+
+    def slope(self, point: Point) -> np.ndarray:
         """Half the gradient of the value with respect to the raw parameters."""
-        result = []
-        for level, (q, s, g, whole) in enumerate(zip(point.unit, point.size, point.grad, self.whole)):
-            if whole:
-                gain = point.length[level] if level else 1.0
-                result.append((g - q * np.vdot(q, g)) * (gain / s))
-            else:
-                along = np.einsum("ij,ij->i", q, g)
-                gain = self.radius[level - 1][:, 0] * point.length[level] if level else 1.0
-                result.append((g - q * along[:, None]) * (gain / s)[:, None])
+        result = point.units * -point.along[:, None]
+        result += point.grads
+        result *= (point.gains / point.size)[:, None]
         return result
 
-    def fixed_point(self, point: Point) -> list[np.ndarray]:
+    def fixed_point(self, point: Point) -> np.ndarray:
         """Turn every q parallel to its gradient (one step of a generalised power iteration)."""
-        return [
-            np.where(np.abs(g).sum(1, keepdims=True) > 0, g, q) if not whole else (g if g.any() else q)
-            for g, q, whole in zip(point.grad, point.unit, self.whole)
-        ]
+        moves = self.spheres(rows(point.grads)) > 0
+        return np.where(moves[:, None], point.grads, point.units)
 
-    def balanced(self, point: Point) -> list[np.ndarray]:
+    def balanced(self, point: Point) -> np.ndarray:
         """Raw parameters of the same point whose norms make the Hessian's diagonal about one."""
-        result = []
-        for level, (q, g, whole) in enumerate(zip(point.unit, point.grad, self.whole)):
-            if whole:
-                gain = float(point.length[level][0]) if level else 1.0
-                result.append(q * np.sqrt(gain * np.sqrt(np.vdot(g, g)) + FLOOR))
-            else:
-                gain = self.radius[level - 1][:, 0] * point.length[level] if level else 1.0
-                scale = np.sqrt(gain * _rows(g))
-                floor = 1e-8 * scale.max(initial=0.0) + FLOOR
-                result.append(q * np.maximum(scale, floor)[:, None])
-        return result
+        scale = np.sqrt(point.gains * self.spheres(rows(point.grads)))
+        for a, b in pairwise(self.cuts):
+            scale[a:b] = np.maximum(scale[a:b], 1e-8 * scale[a:b].max(initial=0.0) + self.floor)
+        return point.units * scale[:, None]
 
     def multipliers(self, point: Point) -> tuple[np.ndarray, list[np.ndarray]]:
         """(input multipliers (n,), t per layer (N,)) read off the gradients; t >= 0.
 
         For the l2 norm the input multiplier is the value itself in every coordinate.
         """
+        grad, gain = point.grad, point.gain
         if self.problem.per_input:
-            mu = _rows(point.grad[0])
+            mu = rows(grad[0])
             mu = np.maximum(mu, 1e-10 * mu.max(initial=0.0) + FLOOR)
         else:
             mu = np.ones(self.problem.inputs)
         t = []
         for level, part in enumerate(self.problem.parts, start=1):
-            g, n = point.grad[level], point.length[level]
-            if part.shared:
-                t.append(np.full(part.size, 0.5 * np.sqrt(np.vdot(g, g)) / n[0]))
-            else:
-                t.append(0.5 * _rows(g) / (self.radius[level - 1][:, 0] * n))
+            size = np.full(part.size, np.linalg.norm(grad[level])) if part.shared else rows(grad[level])
+            t.append(0.5 * size / gain[level])
         return mu, t

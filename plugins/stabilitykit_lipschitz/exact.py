@@ -177,7 +177,11 @@ class _Tree:
             start = _narrowed([parent.start[0], parent.start[1][problem.parts[0].kept]])
         solution = solve(problem, coarse or 0.2 * self.tol, self.seed, budget=self.budget, start=start)
         again = None
-        certificate = certify(problem, solution.mu, solution.t) if np.isfinite(solution.level) else None
+        certificate = (
+            certify(problem, solution.mu, solution.t, found=solution.eliminated)
+            if np.isfinite(solution.level)
+            else None
+        )
         upper = product_bound(node) if certificate is None else constant(problem, certificate)
         multipliers = [] if certificate is None else original_multipliers(node, problem, certificate)
         if solution.point is not None and problem.parts:

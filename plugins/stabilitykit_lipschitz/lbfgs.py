@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.blas import saxpy
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -23,25 +24,27 @@ class Descent:
 
 
 def _two_loop(gradient: np.ndarray, memory: deque) -> np.ndarray:
-    q = gradient.copy()
+    """The direction of descent (n,), in the gradient's dtype. memory: (s, y, rho) in float32: a direction needs no more
+    digits, and reading the memory is what it costs."""
+    q = gradient.astype(np.float32)
     weights = []
     for s, y, rho in reversed(memory):
-        a = rho * (s @ q)
+        a = rho * float(s @ q)
         weights.append(a)
-        q -= a * y
+        q = saxpy(y, q, a=-a)  # in place
     if memory:
         s, y, rho = memory[-1]
-        q *= 1.0 / (rho * (y @ y))
+        q *= np.float32(1.0 / (rho * float(y @ y)))
     for (s, y, rho), a in zip(memory, reversed(weights)):
-        q += (a - rho * (y @ q)) * s
-    return -q
+        q = saxpy(s, q, a=a - rho * float(y @ q))
+    return -q.astype(gradient.dtype, copy=False)
 
 
 def minimise(objective: Objective, x: np.ndarray, goal: float, most: int, history: int = 20) -> Descent:
     """Minimise from x until the gradient's 2-norm is at most `goal` or `most` evaluations are spent.
 
-    Steps are accepted by the approximate Wolfe conditions (Hager and Zhang): near the optimum the value is flat to
-    rounding and only the slope along the step carries information.
+    x is float64 or float32, and so is the gradient. Steps are accepted by the approximate Wolfe conditions (Hager and
+    Zhang): near the optimum the value is flat to rounding and only the slope along the step carries information.
     """
     value, gradient = objective(x)
     spent, first = 1, True
@@ -57,7 +60,7 @@ def minimise(objective: Objective, x: np.ndarray, goal: float, most: int, histor
             direction, slope = -gradient, -norm * norm
         step = min(1.0, 0.3 * max(float(np.sqrt(x @ x)), 1e-300) / norm) if first or not memory else 1.0
         low, high = 0.0, np.inf
-        slack = 1e-14 * abs(value)
+        slack = 45.0 * float(np.finfo(x.dtype).eps) * abs(value)
         accepted = None
         for _ in range(25):
             trial = x + step * direction
@@ -93,6 +96,7 @@ def minimise(objective: Objective, x: np.ndarray, goal: float, most: int, histor
         s, y = trial - x, new_gradient - gradient
         curvature = float(s @ y)
         if curvature > 1e-14 * float(np.sqrt((s @ s) * (y @ y))):
-            memory.append((s, y, 1.0 / curvature))
+            size = float(np.sqrt(s @ s))  # pairs of unit steps stay well inside float32's range
+            memory.append(((s / size).astype(np.float32), (y / size).astype(np.float32), size * size / curvature))
         x, value, gradient, first = trial, new_value, new_gradient, False
     return Descent(x, value, gradient, spent, float(np.sqrt(gradient @ gradient)) <= goal)

@@ -98,7 +98,7 @@ class Penalty:
         self._last = solution
         proof = None
         if np.isfinite(solution.level):
-            proof = certify(problem, solution.mu, solution.t)
+            proof = certify(problem, solution.mu, solution.t, found=solution.eliminated)
         if proof is None:
             proof = repaired(problem, solution.mu, solution.t)
         bound = product_bound(network) if proof is None else constant(problem, proof)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
-from stabilitykit_lipschitz.blocks import assemble, elimination_order, elimination_work, factorise
-from stabilitykit_lipschitz.budget import Budget
-from stabilitykit_lipschitz.dual import Dual, Point
+from stabilitykit_lipschitz.blocks import elimination_order, elimination_work
+from stabilitykit_lipschitz.budget import CALL, RATE, Budget
+from stabilitykit_lipschitz.certificate import Levelled, eliminate, first_margin
+from stabilitykit_lipschitz.dual import Dual, Point, rows
 from stabilitykit_lipschitz.lbfgs import minimise
 from stabilitykit_lipschitz.reduce import Problem
 
@@ -30,6 +30,7 @@ class Solution:
     rank: int
     point: Point | None
     evaluations: int = 0
+    eliminated: Levelled | None = None  # of the multipliers, as `certify` can use it up; large
 
     @property
     def total(self) -> float:
@@ -41,6 +42,12 @@ class Solution:
 INFLATE = 0.2
 # Up to this many rows a tighter answer costs next to nothing.
 SMALL, SMALL_TOL = 160, 1e-6
+# From so many weights on the ascent begins in float32, as far as its digits go; values must be well inside its range.
+HEAVY, LIGHT_GOAL, LIGHT_RANGE = 3e5, 3e-5, 1e12
+# Evaluations of one ascent, and the least of them that are worth a turn.
+MOST_STEPS, FEWEST_STEPS = 400, 25
+# Multiplications of large matrices that one core does in the time of one of middling size (see `budget.RATE`).
+EASE = 1.5
 
 
 def solve(
@@ -69,41 +76,69 @@ def solve(
     rng = np.random.default_rng(seed)
     columns = columns or (12 if problem.rows <= 1000 else 16)
     columns = max(1, min(columns, problem.inputs if not problem.per_input else 10**9, problem.rows))
-    point = dual.evaluate(dual.start(columns, rng) if start is None else start)
-    for _ in range(10 if start is None else 2):
-        params = dual.fixed_point(point)
-        point = dual.evaluate(params)
+    goal = 0.3 * tol
+    light = None
+    if start is not None:
+        point, spent = _powers(dual, dual.evaluate(np.concatenate(start)), 2), 3
+    else:
+        light, point = _first(dual, dual.start(columns, rng))
+        spent = 11
     best: Solution | None = None
-    goal = min(1e-3, max(tol * 3, 1e-7))
-    spent = 11
     for turn in range(rounds):
-        point, used = _ascend(dual, point, goal, 400 if turn else 300)
+        if best is not None:
+            best.eliminated = None  # not two of them at once
+        rough = max(goal, LIGHT_GOAL)
+        if light is not None and _steepness(dual, point) > 10.0 * rough:
+            point, used = _ascend(light, point, rough, budget)
+            point, spent = dual.evaluate(point.units), spent + used
+        point, used = _ascend(dual, point, goal, budget)
         spent += used
-        weights = sum(
-            w.size for blocks in [*(p.blocks for p in problem.parts), problem.outputs] for w in blocks.values()
-        )
-        budget.charge(2.0 * used * weights * point.y[0].shape[1], used)
-        solution, escape = _primal(problem, dual, point, budget)
+        solution, escape = _primal(problem, point, dual, budget)
         solution.evaluations = spent
-        solution.dual = true.evaluate(point.unit).value
+        solution.dual = true.evaluate(point.units).value
+        known = max(solution.dual, best.dual if best else 0.0)
         if best is None or solution.level < best.level:
-            dual_value = max(solution.dual, best.dual if best else 0.0)
             best = solution
-            best.dual = dual_value
-        else:
-            best.dual = max(best.dual, solution.dual)
+        best.dual = known
+        gap = _gap(solution.level, best.dual)
         if verbose:
             print(
-                f"turn {turn} columns {point.y[0].shape[1]} evals {used} goal {goal:.1e} dual {point.value:.12g} "
-                f"level {solution.level:.12g} gap {_gap(solution.level, best.dual):.2e} spent={budget.spent:.2g}"
+                f"turn {turn} columns {point.units.shape[1]} evals {used} goal {goal:.1e} dual {point.value:.12g} "
+                f"level {solution.level:.12g} gap {gap:.2e} spent={budget.spent / RATE:.3g}"
             )
         if _gap(best.level, best.dual) <= 0.5 * tol or budget.is_over:
             break
-        params = _escape(problem, dual, point, escape)
-        point = dual.evaluate(params)
+        point = dual.evaluate(_escape(problem, dual, point, escape))
         goal = max(goal * 0.1, 1e-12)
     assert best is not None
     return best
+
+
+def _first(dual: Dual, params: np.ndarray) -> tuple[Dual | None, Point]:
+    """(the dual in float32 where that is worth while and values stay in its range, a point of ``dual`` after power
+    iteration from raw parameters)."""
+    if dual.weights >= HEAVY:
+        light = Dual(dual.problem, dual.inflate, np.float32)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            point = _powers(light, light.evaluate(params), 10)
+        if 1.0 / LIGHT_RANGE < point.value < LIGHT_RANGE:
+            return light, dual.evaluate(point.units)
+    return None, _powers(dual, dual.evaluate(params), 10)
+
+
+def _steepness(dual: Dual, point: Point) -> float:
+    """Norm of the gradient that `_ascend` begins with."""
+    if not point.value > 0:
+        return 0.0
+    slope = (point.grads - point.units * point.along[:, None]) * np.sqrt(point.gains)[:, None]
+    size = np.sqrt(dual.spheres(rows(point.grads)))
+    return float(np.linalg.norm(slope / np.maximum(size, dual.floor)[:, None])) / math.sqrt(point.value)
+
+
+def _powers(dual: Dual, point: Point, count: int) -> Point:
+    for _ in range(count):
+        point = dual.evaluate(dual.fixed_point(point))
+    return point
 
 
 def _gap(level: float, dual: float) -> float:
@@ -118,103 +153,65 @@ def _linear(problem: Problem) -> Solution:
     return Solution(np.ones(problem.inputs), [], level, level, 1, None)
 
 
-def _pack(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([a.ravel() for a in arrays])
-
-
-def _ascend(dual: Dual, point: Point, goal: float, most: int) -> tuple[Point, int]:
-    """L-BFGS on the value, normalised to 1, in balanced parameters."""
+def _ascend(dual: Dual, point: Point, goal: float, budget: Budget) -> tuple[Point, int]:
+    """L-BFGS on the value, normalised to 1, in balanced parameters, until its gradient is at most ``goal``."""
     scale = 1.0 / point.value if point.value > 0 else 1.0
-    start = dual.balanced(point)
-    shapes = [a.shape for a in start]
-    cuts = np.cumsum([0] + [a.size for a in start])
-    kept: dict[str, object] = {}
-    root = np.sqrt(scale)
-
-    def unpack(x: np.ndarray) -> list[np.ndarray]:
-        return [x[a:b].reshape(s) / root for a, b, s in zip(cuts, cuts[1:], shapes)]
+    root = dual.dtype(np.sqrt(scale))
+    start: np.ndarray = dual.balanced(point).astype(dual.dtype)
+    shape = start.shape
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        here = dual.evaluate(unpack(x))
-        return -0.5 * here.value * scale, _pack(dual.slope(here)) * (-scale / root)
+        here = dual.evaluate(x.reshape(shape) / root)
+        gradient = dual.slope(here).ravel()
+        gradient *= dual.dtype(-scale / root)
+        return -0.5 * here.value * scale, gradient
 
-    end = minimise(objective, _pack(start) * root, goal, most)
-    del kept
-    return dual.evaluate(unpack(end.x)), end.evaluations
+    cost = 2.0 * dual.weights * shape[1] / (EASE if dual.weights >= HEAVY else 1.0)
+    most = int(min(MOST_STEPS, max(FEWEST_STEPS, budget.left * RATE / (cost + 2 * len(dual.cuts) * CALL))))
+    end = minimise(objective, start.ravel() * root, goal, most)
+    budget.charge(cost * end.evaluations, end.evaluations * 2 * len(dual.cuts))
+    return dual.evaluate(end.x.reshape(shape) / root), end.evaluations
 
 
 def _primal(
-    problem: Problem, dual: Dual, point: Point, budget: Budget
+    problem: Problem, point: Point, dual: Dual, budget: Budget
 ) -> tuple[Solution, dict[int, np.ndarray] | None]:
     """Multipliers at the point, the best level for them, and directions of negative curvature (unscaled)."""
     mu, t = dual.multipliers(point)
     t = [np.maximum(s, 1e-13 * s.max(initial=0.0) + 1e-300) for s in t]
-    scaled = assemble(problem, mu, t)
-    order = elimination_order(scaled, last=0)
-    budget.charge(elimination_work(scaled, order))
-    factor = factorise(scaled, 0.0, order, keep_last=True)
-    rank = point.y[0].shape[1]
+    found = eliminate(problem, mu, t, first_margin(problem), point.y[0] * np.sqrt(mu)[:, None], count=3)
+    budget.charge(elimination_work(found.scaled, elimination_order(found.scaled, last=0)) / EASE)
     weight = float(mu.sum()) if problem.per_input else 1.0
-    if factor.failed is not None:
-        block, pivot = factor.failed
+    lifted: dict[int, np.ndarray] | None = None
+    if found.factor.failed is not None:
+        block, pivot = found.factor.failed
         values, vectors = eigh(pivot, check_finite=False)
-        negative = vectors[:, : max(1, min(3, int((values < 0).sum())))]
-        lifted: dict[int, np.ndarray] | None = factor.lift(block, negative)
-        level = np.inf
+        lifted = found.factor.lift(block, vectors[:, : max(1, min(3, int((values < 0).sum())))])
     else:
-        assert factor.rest is not None
-        values, vectors = lowest(factor.rest, 3, point.y[0] * np.sqrt(mu)[:, None])
-        level = float(-values[0]) * weight
-        above = -values * weight > point.value * (1 + 1e-13)
-        vectors = vectors[:, above]
-        lifted = factor.lift(0, vectors) if vectors.shape[1] else None
+        above = -found.values * weight > point.value * (1 + 1e-13)
+        if above.any():
+            lifted = found.factor.lift(0, found.vectors[:, above])
     if lifted is not None:
         scales = [1.0 / np.sqrt(mu), *(1.0 / np.sqrt(2.0 * s) for s in t)]
         lifted = {k: v * scales[k][:, None] for k, v in lifted.items() if k < len(scales)}
-    return Solution(mu, t, level, point.value, rank, point), lifted
+    rank = point.units.shape[1]
+    return Solution(mu, t, found.level * weight, point.value, rank, point, eliminated=found), lifted
 
 
-def lowest(matrix: np.ndarray, count: int, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The few smallest eigenvalues and vectors of a symmetric matrix; Lanczos from `guess` (n, m) when it is large."""
-    size = len(matrix)
-    if size <= 1200:
-        return eigh(matrix, subset_by_index=(0, min(size, count) - 1), check_finite=False)
-    start = guess @ np.ones(guess.shape[1]) + 1e-3 * np.linalg.norm(guess) / np.sqrt(size)
-    try:
-        values, vectors = eigsh(matrix, k=count, which="SA", v0=start, ncv=40, tol=1e-9, maxiter=40)
-    except ArpackNoConvergence as error:
-        if not len(error.eigenvalues):
-            return eigh(matrix, subset_by_index=(0, count - 1), check_finite=False)
-        values, vectors = error.eigenvalues, error.eigenvectors
-    order = np.argsort(values)
-    return values[order], vectors[:, order]
-
-
-def _escape(problem: Problem, dual: Dual, point: Point, escape: dict[int, np.ndarray] | None) -> list[np.ndarray]:
+def _escape(problem: Problem, dual: Dual, point: Point, escape: dict[int, np.ndarray] | None) -> np.ndarray:
     """Append directions of negative curvature as new columns, at the amplitude that raises the value most."""
-    base = [q.copy() for q in point.unit]
     if not escape:
-        return base
+        return point.units
     count = next(iter(escape.values())).shape[1]
     top = max(np.abs(v).max() for v in escape.values())
-    columns = [np.zeros((n, count)) for n in problem.sizes]
-    for k, v in escape.items():
-        columns[k] = v / top
-    raw = []
-    for level, n in enumerate(point.length):
-        extra = columns[level]
-        if level:
-            part = problem.parts[level - 1]
-            z = sum(w @ columns[k] for k, w in part.blocks.items())
-            extra = columns[level] - part.centre[:, None] * z
-            extra = extra / n if part.shared else extra / (part.radius * n)[:, None]
-        raw.append(extra)
-    best, chosen = -np.inf, None
-    size = max(np.abs(r).max() for r in raw)
-    for amplitude in (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5):
-        trial = [np.concatenate([q, r * (amplitude / size)], axis=1) for q, r in zip(base, raw)]
-        value = dual.evaluate(trial).value
-        if value > best:
-            best, chosen = value, trial
-    assert chosen is not None
-    return chosen
+    columns = [escape[k] / top if k in escape else np.zeros((n, count)) for k, n in enumerate(problem.sizes)]
+    raw = [columns[0]]
+    for part, own, gain in zip(problem.parts, columns[1:], point.gain[1:]):
+        z = sum(w @ columns[k] for k, w in part.blocks.items())
+        raw.append((own - part.centre[:, None] * z) / gain[:, None])
+    extra = np.concatenate(raw)
+    extra /= np.abs(extra).max()
+    trials = [
+        np.concatenate([point.units, amplitude * extra], axis=1) for amplitude in (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
+    ]
+    return max(trials, key=lambda trial: dual.evaluate(trial).value)
