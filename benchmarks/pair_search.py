@@ -152,6 +152,8 @@ def adversarial(images: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def child(method: str, folder: str, seconds: float, mapped: bool) -> None:
     """Run one method and print its figures as JSON."""
+    # faiss imports a package named as a file beside this one.
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
     values = np.load(f"{folder}/values.npy", mmap_mode="r")
     groups = np.load(f"{folder}/groups.npy")
     try:

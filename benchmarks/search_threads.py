@@ -32,7 +32,7 @@ def paths(values: np.ndarray, groups: np.ndarray) -> dict[str, Callable[[int], A
 
     few = values[:, :5000].copy(), groups[:5000]
     fewer = values[:, :2000].copy()
-    orbits = values[:, :500] + np.float32(1e-3)
+    orbits = (values[:, :500] + np.float32(1e-3)).transpose(1, 0, 2).copy()
     found = {
         f"closest pairs, {reduction}, {what}, N = {values.shape[1]:,}": pairs(function, reduction)
         for reduction in REDUCTIONS
