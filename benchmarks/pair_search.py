@@ -6,6 +6,8 @@ Every method runs in its own process on the same trajectory, after a warm-up on 
 imports, compilation and thread pools are not counted. Memory is what the process grew by at its peak.
 The other libraries look for one number, min over depths of the closest cross-class distance; a run that
 would exceed --seconds stops after some tile rows and is scaled to all pairs ("~").
+
+With --state FILE every figure is kept there once it is known, and a run that was ended goes on from it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from stabilitykit.search.synthetic import softmax_trajectory
 TILE = 1000
 # Images of a set's sample that is compared with brute force.
 CHECKED = 2000
+# Figures of the runs before, and where they are kept; None: nowhere.
+KNOWN: dict[str, dict] = {}
+STATE: Path | None = None
 # Of our own methods; None: all cores.
 THREADS: int | None = None
 
@@ -147,6 +152,8 @@ def adversarial(images: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def child(method: str, folder: str, seconds: float, mapped: bool) -> None:
     """Run one method and print its figures as JSON."""
+    # faiss imports a package named as a file beside this one.
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
     values = np.load(f"{folder}/values.npy", mmap_mode="r")
     groups = np.load(f"{folder}/groups.npy")
     try:
@@ -177,15 +184,38 @@ def run_child(method: str, folder: str, seconds: float, *, mapped: bool = False,
     return json.loads(done.stdout)
 
 
+def resume(path: Path | None) -> None:
+    """Take the figures of earlier runs from `path`, JSON lines, and keep those to come there."""
+    global STATE
+    STATE = path
+    if path and path.exists():
+        KNOWN.update(json.loads(line) for line in path.read_text().splitlines())
+
+
+def known(name: str, find: Callable[[], dict]) -> dict:
+    """The figures of that name, kept once they are known."""
+    if name not in KNOWN:
+        KNOWN[name] = find()
+        if STATE:
+            with STATE.open("a") as file:
+                file.write(json.dumps([name, KNOWN[name]]) + "\n")
+    return KNOWN[name]
+
+
 def measure(
-    values: np.ndarray, groups: np.ndarray, methods: list[str], seconds: float, threads: int | None = None
+    name: str, values: np.ndarray, groups: np.ndarray, methods: list[str], seconds: float, threads: int | None = None
 ) -> dict[str, dict]:
+    names = {method: f"{name}, {values.shape}, {threads} threads, {method}, {seconds} s" for method in methods}
+    if all(key in KNOWN for key in names.values()):
+        return {method: KNOWN[key] for method, key in names.items()}
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/values.npy", values)
         np.save(f"{folder}/groups.npy", groups)
         found = {}
         for method in methods:
-            found[method] = run_child(method, folder, seconds, threads=threads)
+            found[method] = known(
+                names[method], lambda method=method: run_child(method, folder, seconds, threads=threads)
+            )
             print(f"{values.shape[1]:>9} {method}: {found[method]}", file=sys.stderr, flush=True)
     return found
 
@@ -238,6 +268,18 @@ def equal_to_brute_force(values: np.ndarray, groups: np.ndarray) -> bool:
     return same
 
 
+def equality_row(name: str, values: np.ndarray, groups: np.ndarray) -> str:
+    equal = known(f"equality, {name}", lambda: {"equal": bool(equal_to_brute_force(values, groups))})["equal"]
+    return f"| {name} | equal to brute force on {CHECKED:,} of the images | | | | {'yes' if equal else 'NO'} | |"
+
+
+def other_kinds(images: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Uniform, clustered and adversarial sets of so many images, 10 classes."""
+    random = np.random.default_rng(0)
+    uniform = random.dirichlet(np.ones(10), (10, images)).astype(np.float32), random.integers(0, 10, images)
+    return {"uniform": uniform, "clustered": softmax_trajectory(images, 10), **adversarial(images)}
+
+
 def sets_like_recorded(path: Path, sizes: list[int], others_at: list[int], seconds: float) -> Iterator[str]:
     """Rows, speed-ups and growth for sets fitted to a recorded trajectory, with one thread and with two."""
     times: dict[str, list[tuple[int, float]]] = {}
@@ -246,8 +288,9 @@ def sets_like_recorded(path: Path, sizes: list[int], others_at: list[int], secon
         values, groups = realistic(path, images)
         for threads in (1, 2):
             methods = [*OURS, *(OTHERS if images in others_at and threads == 2 else [])]
-            found = measure(values, groups, methods, seconds, threads)
-            yield from rows(f"N = {images:,}, like the recorded one, {threads} thread(s)", found)
+            name = f"N = {images:,}, like the recorded one, {threads} thread(s)"
+            found = measure(name, values, groups, methods, seconds, threads)
+            yield from rows(name, found)
             if threads == 1:
                 for method in OURS:
                     times.setdefault(method, []).append((images, found[method]["cpu"]))
@@ -258,9 +301,9 @@ def sets_like_recorded(path: Path, sizes: list[int], others_at: list[int], secon
                     f"{scipy['cpu'] / scipy['share'] / found[method]['cpu']:,.0f} |"
                     for method in OURS
                 ]
-        yield f"| N = {images:,}, like the recorded one | equal to brute force on {CHECKED:,} of the images: " + (
-            "yes | | | | | |" if equal_to_brute_force(values, groups) else "NO | | | | | |"
-        )
+        yield equality_row(f"N = {images:,}, like the recorded one", values, groups)
+    for name, (values, groups) in other_kinds(CHECKED).items():
+        yield equality_row(f"N = {values.shape[1]:,}, {name}", values, groups)
     yield from ("", "Like the recorded one, times faster than scipy in the same run (2 threads):", "")
     yield from ("| N | method | wall | CPU |", "|---|---|---|---|", *ratios)
     yield from (
@@ -293,6 +336,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the table here as Markdown")
     parser.add_argument("--recorded", type=Path, help="npz for sets like it (realistic_sets.py); those sets only")
     parser.add_argument("--realistic", default="60000,200000,1000000", help="sizes of the sets like it")
+    parser.add_argument("--state", type=Path, help="keep every figure here, and go on from it")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -303,6 +347,7 @@ def main() -> None:
         THREADS = options.threads
         child(options.child, options.folder, options.seconds, options.mapped)
         return
+    resume(options.state)
     text = [
         "# Closest pairs of different classes",
         "",
@@ -312,7 +357,7 @@ def main() -> None:
         f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}, numpy {np.__version__}. "
         "10 classes, float32 softmax trajectories.",
         "",
-        __doc__.split("\n\n")[-1].strip(),
+        __doc__.split("\n\n")[-2].strip(),
         "",
         "| set | method | wall s | CPU s | peak MiB | value | error of min |",
         "|---|---|---|---|---|---|---|",
@@ -330,8 +375,9 @@ def main() -> None:
         for images in small + large:
             values, groups = softmax_trajectory(images, gain=float(gain))
             every = images in small and gain == options.gains.split(",")[len(options.gains.split(",")) // 2]
-            found = measure(values, groups, list(METHODS) if every else list(OURS), options.seconds)
-            text += rows(f"N = {images:,}, gain {gain}", found)
+            name = f"N = {images:,}, gain {gain}"
+            found = measure(name, values, groups, list(METHODS) if every else list(OURS), options.seconds)
+            text += rows(name, found)
             for method in OURS:
                 growth.setdefault((gain, method), []).append((images, found[method]["cpu"]))
             if every:
@@ -342,9 +388,8 @@ def main() -> None:
                 ]
     if options.adversarial:
         for name, (values, groups) in adversarial(options.adversarial).items():
-            text += rows(
-                f"{name}, N = {options.adversarial:,}", measure(values, groups, list(METHODS), options.seconds)
-            )
+            name = f"{name}, N = {options.adversarial:,}"
+            text += rows(name, measure(name, values, groups, list(METHODS), options.seconds))
     if options.many:
         text += many_classes(options.many, options.many_depths, options.classes, options.seconds)
     text += ["", "Times faster than scipy (wall, same run):", "", "| N | method | times |", "|---|---|---|", *speedups]

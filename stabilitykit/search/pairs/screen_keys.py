@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stabilitykit.search.pairs.principal import principal_directions
 from stabilitykit.search.pairs.state import Search
 
 # Images that choose the directions.
@@ -91,19 +92,6 @@ def forecast(search: Search, points: np.ndarray, error: float) -> Screen:
         if cost < best.cost:
             best = Screen(center, np.ascontiguousarray(directions[:, :m]), factor**2, cost)
     return best
-
-
-def principal_directions(sample: np.ndarray, most: int) -> np.ndarray:
-    """(readout, m) orthonormal float64: the directions in which the sample spreads most, m <= most."""
-    if sample.shape[1] <= sample.shape[0]:
-        _, vectors = np.linalg.eigh(sample.T @ sample)
-        found = vectors[:, ::-1][:, :most]
-    else:
-        weights, vectors = np.linalg.eigh(sample @ sample.T)
-        # Directions of small weight would be rounding noise.
-        useful = max(1, int((weights > 1e-12 * weights[-1]).sum()))
-        found = sample.T @ vectors[:, ::-1][:, : min(most, useful)]
-    return np.linalg.qr(found)[0]
 
 
 def margin(m: int) -> float:

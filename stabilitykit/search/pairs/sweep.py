@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search.pairs import sweep_kernels
+from stabilitykit.search.pairs.bounds import LONG
+from stabilitykit.search.pairs.principal import principal_directions
 
 # Images that choose the directions of the keys.
 SAMPLE = 1024
+# The same for long readouts, so that the products of their images with each other decide.
+LONG_SAMPLE = 192
 # Images from which the number of candidates is estimated.
 PROBE = 2048
 # Cells along each of the first two keys, at most.
@@ -47,12 +51,11 @@ def keys_of(points: np.ndarray) -> Keys:
     points (images, readout) float32 or float64.
     """
     count, readout = points.shape
-    sample = points[:: max(1, count // SAMPLE)].astype(np.float64)
+    sample = points[:: max(1, count // (SAMPLE if readout < LONG else LONG_SAMPLE))].astype(np.float64)
     scale = np.abs(sample).max() or 1.0
-    sample = (sample - sample.mean(axis=0)) / scale
-    _, directions = np.linalg.eigh(sample.T @ sample)
+    directions = principal_directions((sample - sample.mean(axis=0)) / scale, min(3, readout))
     wanted = np.zeros((3, readout))
-    wanted[: min(3, readout)] = directions[:, ::-1].T[:3]
+    wanted[: directions.shape[1]] = directions.T
     keys = np.empty((count, 3))
     largest = sweep_kernels.project(points, wanted, keys)
     # Sums of `readout` products, directions of norm at most 1 + 1e-13.
