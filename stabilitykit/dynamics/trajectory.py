@@ -177,10 +177,14 @@ def coincide(logits: np.ndarray, slack: float = 1.0, dtype: str | None = None) -
 
     The last batch of a sample is smaller than the others, and equal rows come out of it with other last bits.
     """
-    if not len(logits) or bool((logits == logits[:1]).all()):
+    if not len(logits):
         return True
-    spread = float((logits.max(axis=0) - logits.min(axis=0)).max())
-    return spread <= slack * ROUNDING[dtype or logits.dtype.name] * float(np.abs(logits).max())
+    largest, smallest = logits.max(axis=0), logits.min(axis=0)
+    if bool((largest == smallest).all()):
+        return True
+    spread = float((largest - smallest).max())
+    size = float(max(largest.max(), -smallest.min()))
+    return spread <= slack * ROUNDING[dtype or logits.dtype.name] * size
 
 
 def batches(
