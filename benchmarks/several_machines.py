@@ -1,10 +1,11 @@
-"""Two groups of processes over loopback, as two machines: what each rank sends against the model of docs/scale.md.
+"""Two groups of processes over loopback, as two machines: what each rank sends and reads against docs/scale.md.
 
     python benchmarks/several_machines.py [--images 5000 20000] [--write benchmarks/results/several_machines.md]
 
-Each group is a torchrun of its own with one process, over recorded readouts (10 depths, 10 classes, float64), and runs
-`expansivity`. Then the process of one group is killed (SIGKILL) while the other waits for it: seconds until that one's
-torchrun has ended, and what its process said.
+Each group is a torchrun of its own with one process, over recorded readouts (10 depths, 10 classes, float32 in a file,
+float64 on the way), and runs `expansivity`. What a rank reads by system calls (Linux) is libraries, plugins and the
+file; a run of 100 images says how much of it is not the file. Then the process of one group is killed (SIGKILL) while
+the other waits for it: seconds until that one's torchrun has ended, and what its process said.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import numpy as np
 from stabilitykit.search.synthetic import softmax_trajectory
 
 DEPTHS, CLASSES = 10, 10
+# Images of the run that shows what is read beside the file.
+FEW = 100
 LOST = """\
 import os, signal, sys, time
 from stabilitykit.base.errors import StabilityKitError
@@ -64,8 +67,8 @@ def groups(folder: Path, arguments: list[str]) -> list[tuple[str, int]]:
     return [(process.communicate()[1], process.returncode) for process in started]
 
 
-def measure(images: int) -> list[str]:
-    """Two rows, one a rank."""
+def run(images: int) -> tuple[list[tuple[int, int, int]], float]:
+    """((sent, received, read) bytes by rank, seconds) of a run of two ranks."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         values, labels = softmax_trajectory(images, DEPTHS, CLASSES, seed=1)
@@ -74,16 +77,24 @@ def measure(images: int) -> list[str]:
         start = time.monotonic()
         ended = groups(folder, [*command, "-p", "expansivity:curve=0,nearest=never"])
         wall = time.monotonic() - start
-    rows = []
+    counts = []
     for rank, (errors, code) in enumerate(ended):
-        told = re.search(rf"rank {rank} of 2: sent (\d+) bytes, received (\d+) bytes", errors)
+        told = re.search(rf"rank {rank} of 2: sent (\d+) bytes, received (\d+) bytes, read (\d+) bytes", errors)
         if code or told is None:
             raise SystemExit(errors)
-        sent, received = int(told[1]), int(told[2])
-        model = 8 * DEPTHS * CLASSES * images // 2
+        counts.append((int(told[1]), int(told[2]), int(told[3])))
+    return counts, wall
+
+
+def measure(images: int, few: list[tuple[int, int, int]]) -> list[str]:
+    """Two rows, one a rank; ``few`` is what :func:`run` gave for FEW images."""
+    counts, wall = run(images)
+    sends, reads = 8 * DEPTHS * CLASSES * images // 2, (4 * DEPTHS * CLASSES + 8) * (images - FEW)
+    rows = []
+    for rank, ((sent, received, read), (_, _, other)) in enumerate(zip(counts, few, strict=True)):
         rows.append(
-            f"| {images:,} | {rank} | {sent:,} | {received:,} | {model:,} | {sent / model:.4f} | {wall:.0f} | "
-            f"{os.getloadavg()[0]:.0f} |"
+            f"| {images:,} | {rank} | {sent:,} | {received:,} | {sends:,} | {sent / sends:.4f} | {read:,} | "
+            f"{read - other:,} | {reads:,} | {(read - other) / reads:.4f} | {wall:.0f} | {os.getloadavg()[0]:.0f} |"
         )
         print(rows[-1], flush=True)
     return rows
@@ -108,15 +119,20 @@ def main() -> None:
     given = parser.parse_args()
     message = lost()
     print(message, flush=True)
-    rows = [row for count in given.images for row in measure(count)]
+    few = run(FEW)[0]
+    rows = [row for count in given.images for row in measure(count, few)]
     if given.write:
         command = " ".join(["python benchmarks/several_machines.py", *sys.argv[1:]])
         given.write.parent.mkdir(parents=True, exist_ok=True)
         given.write.write_text(
-            f"# Two machines over loopback\n\n`{command}`. Model: 8 D K N / 2 bytes of trajectory; the rest are "
-            "answers and messages of the run.\n\n"
-            "| images | rank | sent | received | model | sent / model | wall s | load |\n"
-            "|---:|---:|---:|---:|---:|---:|---:|---:|\n" + "\n".join(rows) + f"\n\nA killed rank: {message}\n"
+            f"# Two machines over loopback\n\n`{command}`. Models: a rank sends 8 D K N / 2 bytes of trajectory, the "
+            "rest are answers and messages of the run; of a file of readouts it reads all (4 D K + 8) N bytes, once. "
+            f"Beside the file: libraries and plugins, as a run of {FEW} images reads them.\n\n"
+            "| images | rank | sent | received | model | sent / model | read | of the file | model | file / model | "
+            "wall s | load |\n"
+            "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+            + "\n".join(rows)
+            + f"\n\nA killed rank: {message}\n"
         )
 
 
