@@ -1,11 +1,11 @@
 """Two groups of processes over loopback, as two machines: what each rank sends and reads against docs/scale.md.
 
-    python benchmarks/several_machines.py [--images 5000 20000] [--write benchmarks/results/several_machines.md]
+    python benchmarks/several_machines.py [--images 20000 60000] [--write benchmarks/results/several_machines.md]
 
 Each group is a torchrun of its own with one process, over recorded readouts (10 depths, 10 classes, float32 in a file,
-float64 on the way), and runs `expansivity`. What a rank reads by system calls (Linux) is libraries, plugins and the
-file; a run of 100 images says how much of it is not the file. Then the process of one group is killed (SIGKILL) while
-the other waits for it: seconds until that one's torchrun has ended, and what its process said.
+float64 on the way), and runs `expansivity`. What a rank reads by system calls (Linux; files, not sockets) is libraries,
+compiled kernels, plugins and the file: two sizes say what an image adds. Then the process of one group is killed
+(SIGKILL) while the other waits for it: seconds until that one's torchrun has ended, and what its process said.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ import numpy as np
 from stabilitykit.search.synthetic import softmax_trajectory
 
 DEPTHS, CLASSES = 10, 10
-# Images of the run that shows what is read beside the file.
-FEW = 100
 LOST = """\
 import os, signal, sys, time
 from stabilitykit.base.errors import StabilityKitError
@@ -86,17 +84,29 @@ def run(images: int) -> tuple[list[tuple[int, int, int]], float]:
     return counts, wall
 
 
-def measure(images: int, few: list[tuple[int, int, int]]) -> list[str]:
-    """Two rows, one a rank; ``few`` is what :func:`run` gave for FEW images."""
-    counts, wall = run(images)
-    sends, reads = 8 * DEPTHS * CLASSES * images // 2, (4 * DEPTHS * CLASSES + 8) * (images - FEW)
-    rows = []
-    for rank, ((sent, received, read), (_, _, other)) in enumerate(zip(counts, few, strict=True)):
-        rows.append(
-            f"| {images:,} | {rank} | {sent:,} | {received:,} | {sends:,} | {sent / sends:.4f} | {read:,} | "
-            f"{read - other:,} | {reads:,} | {(read - other) / reads:.4f} | {wall:.0f} | {os.getloadavg()[0]:.0f} |"
-        )
-        print(rows[-1], flush=True)
+def table(sizes: list[int]) -> list[str]:
+    """Two rows a size, one a rank; from the second size on with what was read more than for the one before."""
+    rows, before = [], None
+    for images in sizes:
+        counts, wall = run(images)
+        sends = 8 * DEPTHS * CLASSES * images // 2
+        for rank, (sent, received, read) in enumerate(counts):
+            more = ["", ""]
+            if before is not None:
+                grown = (4 * DEPTHS * CLASSES + 8) * (images - before[0])
+                more = [f"{read - before[1][rank][2]:,}", f"{grown:,}"]
+            cells = [
+                f"{images:,}",
+                rank,
+                f"{sent:,}",
+                f"{received:,}",
+                f"{sends:,}",
+                f"{sent / sends:.4f}",
+                f"{read:,}",
+            ]
+            rows.append("| " + " | ".join(map(str, [*cells, *more, f"{wall:.0f}", f"{os.getloadavg()[0]:.0f}"])) + " |")
+            print(rows[-1], flush=True)
+        before = images, counts
     return rows
 
 
@@ -114,23 +124,22 @@ def lost() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[5_000, 20_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[20_000, 60_000])
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     message = lost()
     print(message, flush=True)
-    few = run(FEW)[0]
-    rows = [row for count in given.images for row in measure(count, few)]
+    rows = table(given.images)
     if given.write:
         command = " ".join(["python benchmarks/several_machines.py", *sys.argv[1:]])
         given.write.parent.mkdir(parents=True, exist_ok=True)
         given.write.write_text(
             f"# Two machines over loopback\n\n`{command}`. Models: a rank sends 8 D K N / 2 bytes of trajectory, the "
             "rest are answers and messages of the run; of a file of readouts it reads all (4 D K + 8) N bytes, once. "
-            f"Beside the file: libraries and plugins, as a run of {FEW} images reads them.\n\n"
-            "| images | rank | sent | received | model | sent / model | read | of the file | model | file / model | "
-            "wall s | load |\n"
-            "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+            "Beside the file it reads libraries, compiled kernels and plugins.\n\n"
+            "| images | rank | sent | received | model | sent / model | read | more than the row of that rank before | "
+            "the file grew by | wall s | load |\n"
+            "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
             + "\n".join(rows)
             + f"\n\nA killed rank: {message}\n"
         )
