@@ -1,11 +1,14 @@
 """Time and memory of the command where a run is large: images, classes, depths, cells, plugins.
 
-    python benchmarks/scale_command.py [--images 1000000] [--classes 1000] [--depths 500] [--cells 5000]
-        [--plugins 300] [--only images classes ...] [--write benchmarks/results/scale_command.md]
+    python benchmarks/scale_command.py [--images 1000000] [--mapped 50000] [--classes 1000] [--depths 500]
+        [--cells 5000] [--plugins 300] [--recorded RECORDED.npz] [--only images classes ...]
+        [--write benchmarks/results/scale_command.md]
 
 Every case is the command in a process of its own, over recorded readouts made by this script: no network runs. Peak
 memory is that of its largest process; "data" is what the readouts take in float64. CPU seconds are of all its
-processes, and compare even on a machine that others use; the load beside them says how busy it was.
+processes, and compare even on a machine that others use; the load beside them says how busy it was. With --recorded
+the images are those of benchmarks/realistic_sets.py, probabilities as they are, fitted to that file; else of
+`stabilitykit.search.synthetic`.
 """
 
 from __future__ import annotations
@@ -30,17 +33,38 @@ HEADER = (
     "|---|---:|---:|---:|---:|---:|---:|---:|"
 )
 PLAIN = "expansivity:curve=0,nearest=never"
+# The recorded file that realistic images are fitted to.
+RECORDED: Path | None = None
 
 
 def recorded(folder: Path, images: int, depths: int, classes: int) -> list[str]:
     """Arguments for readouts of that size; a file of float32 logits is written."""
     values, labels = softmax_trajectory(images, depths, classes, seed=1)
-    np.savez(folder / "readouts.npz", values=np.log(np.maximum(values, np.float32(1e-30))), labels=labels)
+    np.maximum(values, np.float32(1e-30), out=values)
+    np.savez(folder / "readouts.npz", values=np.log(values, out=values), labels=labels)
+    return command_for(folder)
+
+
+def command_for(folder: Path) -> list[str]:
     return ["evaluate", "--trajectories", str(folder / "readouts.npz"), "--no-cache", "-o", str(folder / "run")]
 
 
 def images(folder: Path, count: int) -> tuple[str, list[str]]:
-    return f"{count:,} images x 10 x 10, report", [*recorded(folder, count, 10, 10), "-p", "expansivity", "--report"]
+    if RECORDED is None:
+        arguments = recorded(folder, count, 10, 10)
+    else:
+        from realistic_sets import realistic
+
+        values, labels = realistic(RECORDED, count)
+        np.savez(folder / "readouts.npz", values=values, labels=labels)
+        arguments = command_for(folder)
+    kind = "synthetic logits" if RECORDED is None else "realistic probabilities"
+    return f"{count:,} images x 10 x 10 ({kind}), report", [*arguments, "-p", "expansivity", "--report"]
+
+
+def mapped(folder: Path, count: int) -> tuple[str, list[str]]:
+    arguments = [*recorded(folder, count, 13, 1000), "-p", f"{PLAIN},table_rows=1000"]
+    return f"{count:,} images x 13 x 1,000 classes, no report", [*arguments, "-q"]
 
 
 def classes(folder: Path, count: int) -> tuple[str, list[str]]:
@@ -54,7 +78,9 @@ def depths(folder: Path, count: int) -> tuple[str, list[str]]:
 
 
 def cells(folder: Path, count: int) -> tuple[str, list[str]]:
-    asked = [part for number in range(count) for part in ("-p", f"expansivity:curve=0,nearest=never,show={number}")]
+    asked = [
+        part for number in range(count) for part in ("-p", f"expansivity:curve=0,nearest=never,table_rows={number + 1}")
+    ]
     return f"{count:,} cells, 40 images, report", [*recorded(folder, 40, 3, 4), *asked, "--report", "-q"]
 
 
@@ -77,6 +103,7 @@ def plugins(folder: Path, count: int) -> tuple[str, list[str]]:
 
 CASES: dict[str, Callable[[Path, int], tuple[str, list[str]]]] = {
     "images": images,
+    "mapped": mapped,
     "classes": classes,
     "depths": depths,
     "cells": cells,
@@ -89,8 +116,9 @@ def measure(name: str, size: int) -> str:
     with tempfile.TemporaryDirectory(prefix="scale-") as made:
         folder = Path(made)
         case, arguments = CASES[name](folder, size)
-        with np.load(folder / "readouts.npz") as data:
-            held = 8 * data["values"].size / 2**20
+        with np.load(folder / "readouts.npz") as data, data.zip.open("values.npy") as stream:
+            np.lib.format.read_magic(stream)
+            held = 8 * np.prod(np.lib.format.read_array_header_1_0(stream)[0], dtype=np.int64) / 2**20
         start = time.monotonic()
         script = [sys.executable, __file__, "--command", *arguments]
         done = subprocess.run(
@@ -117,12 +145,15 @@ def main() -> None:
     if sys.argv[1:2] == ["--command"]:
         return run_command(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = {"images": 1_000_000, "classes": 1000, "depths": 500, "cells": 5000, "plugins": 300}
+    sizes = {"images": 1_000_000, "mapped": 50_000, "classes": 1000, "depths": 500, "cells": 5000, "plugins": 300}
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size)
+    parser.add_argument("--recorded", type=Path, help="logits and labels to fit realistic images to")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
+    global RECORDED
+    RECORDED = given.recorded
     rows = []
     for name in given.only:
         rows.append(measure(name, getattr(given, name)))

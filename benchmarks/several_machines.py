@@ -1,10 +1,11 @@
-"""Two groups of processes over loopback, as two machines: what each rank sends against the model of docs/scale.md.
+"""Two groups of processes over loopback, as two machines: what each rank sends and reads against docs/scale.md.
 
-    python benchmarks/several_machines.py [--images 5000 20000] [--write benchmarks/results/several_machines.md]
+    python benchmarks/several_machines.py [--images 20000 60000] [--write benchmarks/results/several_machines.md]
 
-Each group is a torchrun of its own with one process, over recorded readouts (10 depths, 10 classes, float64), and runs
-`expansivity`. Then the process of one group is killed (SIGKILL) while the other waits for it: seconds until that one's
-torchrun has ended, and what its process said.
+Each group is a torchrun of its own with one process, over recorded readouts (10 depths, 10 classes, float32 in a file,
+float64 on the way), and runs `expansivity`. What a rank reads by system calls (Linux; files, not sockets) is libraries,
+compiled kernels, plugins and the file: two sizes say what an image adds. Then the process of one group is killed
+(SIGKILL) while the other waits for it: seconds until that one's torchrun has ended, and what its process said.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def groups(folder: Path, arguments: list[str]) -> list[tuple[str, int]]:
     return [(process.communicate()[1], process.returncode) for process in started]
 
 
-def measure(images: int) -> list[str]:
-    """Two rows, one a rank."""
+def run(images: int) -> tuple[list[tuple[int, int, int]], float]:
+    """((sent, received, read) bytes by rank, seconds) of a run of two ranks."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         values, labels = softmax_trajectory(images, DEPTHS, CLASSES, seed=1)
@@ -74,18 +75,38 @@ def measure(images: int) -> list[str]:
         start = time.monotonic()
         ended = groups(folder, [*command, "-p", "expansivity:curve=0,nearest=never"])
         wall = time.monotonic() - start
-    rows = []
+    counts = []
     for rank, (errors, code) in enumerate(ended):
-        told = re.search(rf"rank {rank} of 2: sent (\d+) bytes, received (\d+) bytes", errors)
+        told = re.search(rf"rank {rank} of 2: sent (\d+) bytes, received (\d+) bytes, read (\d+) bytes", errors)
         if code or told is None:
             raise SystemExit(errors)
-        sent, received = int(told[1]), int(told[2])
-        model = 8 * DEPTHS * CLASSES * images // 2
-        rows.append(
-            f"| {images:,} | {rank} | {sent:,} | {received:,} | {model:,} | {sent / model:.4f} | {wall:.0f} | "
-            f"{os.getloadavg()[0]:.0f} |"
-        )
-        print(rows[-1], flush=True)
+        counts.append((int(told[1]), int(told[2]), int(told[3])))
+    return counts, wall
+
+
+def table(sizes: list[int]) -> list[str]:
+    """Two rows a size, one a rank; from the second size on with what was read more than for the one before."""
+    rows, before = [], None
+    for images in sizes:
+        counts, wall = run(images)
+        sends = 8 * DEPTHS * CLASSES * images // 2
+        for rank, (sent, received, read) in enumerate(counts):
+            more = ["", ""]
+            if before is not None:
+                grown = (4 * DEPTHS * CLASSES + 8) * (images - before[0])
+                more = [f"{read - before[1][rank][2]:,}", f"{grown:,}"]
+            cells = [
+                f"{images:,}",
+                rank,
+                f"{sent:,}",
+                f"{received:,}",
+                f"{sends:,}",
+                f"{sent / sends:.4f}",
+                f"{read:,}",
+            ]
+            rows.append("| " + " | ".join(map(str, [*cells, *more, f"{wall:.0f}", f"{os.getloadavg()[0]:.0f}"])) + " |")
+            print(rows[-1], flush=True)
+        before = images, counts
     return rows
 
 
@@ -103,20 +124,24 @@ def lost() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[5_000, 20_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[20_000, 60_000])
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     message = lost()
     print(message, flush=True)
-    rows = [row for count in given.images for row in measure(count)]
+    rows = table(given.images)
     if given.write:
         command = " ".join(["python benchmarks/several_machines.py", *sys.argv[1:]])
         given.write.parent.mkdir(parents=True, exist_ok=True)
         given.write.write_text(
-            f"# Two machines over loopback\n\n`{command}`. Model: 8 D K N / 2 bytes of trajectory; the rest are "
-            "answers and messages of the run.\n\n"
-            "| images | rank | sent | received | model | sent / model | wall s | load |\n"
-            "|---:|---:|---:|---:|---:|---:|---:|---:|\n" + "\n".join(rows) + f"\n\nA killed rank: {message}\n"
+            f"# Two machines over loopback\n\n`{command}`. Models: a rank sends 8 D K N / 2 bytes of trajectory, the "
+            "rest are answers and messages of the run; of a file of readouts it reads all (4 D K + 8) N bytes, once. "
+            "Beside the file it reads libraries, compiled kernels and plugins.\n\n"
+            "| images | rank | sent | received | model | sent / model | read | more than the row of that rank before | "
+            "the file grew by | wall s | load |\n"
+            "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+            + "\n".join(rows)
+            + f"\n\nA killed rank: {message}\n"
         )
 
 

@@ -118,7 +118,7 @@ def refined(
     lost = np.flatnonzero(values < LIMIT) if trajectory.space == "probabilities" else depths[:0]
     for start in range(0, len(lost), 4096):
         part = lost[start : start + 4096]
-        a, b = (trajectory.logits[trajectory.seeing][:, rows[part]] for rows in (first, second))
+        a, b = (trajectory.logits[trajectory.seeing[:, None], rows[part]] for rows in (first, second))
         apart = distances_from_logits(a, b, trajectory.space)
         at = apart.argmax(axis=0) if reduction == "max" else apart.argmin(axis=0)
         depths[part] = trajectory.seeing[at]

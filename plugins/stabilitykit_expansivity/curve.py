@@ -54,18 +54,29 @@ def curve(
     subsets: Iterable[np.ndarray] = subsamples(len(groups), points, seed)
     if progress is not None:
         subsets = progress(subsets, "subsample curve", points)
+    # One room for all samples and reductions: copies of a large trajectory would add up.
+    room = np.empty(values[:, : len(groups) // 2].size, dtype=values.dtype)
     for rows in subsets:
-        for reduction in REDUCTIONS:
-            if len(rows) == len(groups):
-                pair, at = whole[reduction], np.arange(len(groups))
-            elif len(np.unique(groups[rows])) < 2:
-                found.append(CurvePoint(len(rows), reduction, None, None, None))
-                continue
-            else:
-                pair, at = closest_pair(values[:, rows], groups[rows], reduction), rows
-            ends = (int(at[pair.first]), int(at[pair.second]))
+        everything = len(rows) == len(groups)
+        if not everything and len(np.unique(groups[rows])) < 2:
+            found += [CurvePoint(len(rows), reduction, None, None, None) for reduction in REDUCTIONS]
+            continue
+        for reduction, pair in (whole if everything else _closest(values, groups, rows, room)).items():
+            ends = (int(rows[pair.first]), int(rows[pair.second]))
             found.append(CurvePoint(len(rows), reduction, pair.value, ends, pair.block))
     return found
+
+
+def _closest(values: np.ndarray, groups: np.ndarray, rows: np.ndarray, room: np.ndarray) -> dict[str, ClosestPair]:
+    """The closest pair among ``rows`` by reduction; its ends count among them.
+
+    Arguments:
+        room: (M,), of the dtype of ``values``, M at least the numbers of ``rows``: overwritten.
+    """
+    depths, _, dimension = values.shape
+    chosen = room[: depths * len(rows) * dimension].reshape(depths, len(rows), dimension)
+    np.take(values, rows, axis=1, out=chosen, mode="clip")  # the rows exist; only this mode writes without a copy
+    return {reduction: closest_pair(chosen, groups[rows], reduction) for reduction in REDUCTIONS}
 
 
 def told(trajectory: Trajectory, points: list[CurvePoint]) -> list[CurvePoint]:

@@ -133,9 +133,10 @@ def measure(
                 if len(np.unique(groups[rows])) < 2:
                     return f"a block of {len(rows)} images holds one class only: it takes more images"
                 searches = CUTS * 2**level
-                pair = (
-                    whole if level == 0 else closest_pair(values[:, rows], groups[rows], reduction, searches=searches)
-                )
+                pair = whole
+                if level:
+                    chosen = np.take(values, rows, axis=1)  # in the order that searches want
+                    pair = closest_pair(chosen, groups[rows], reduction, searches=searches)
                 if pair.value <= 0:
                     return "images of different class coincide: the constant is 0, and stays so at any larger N"
                 pairs, own = cross_pairs(groups[rows]), True

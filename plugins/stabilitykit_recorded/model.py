@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stabilitykit import Model
-from stabilitykit_recorded.reading import read_recording
+from stabilitykit_recorded.reading import read_shape
 
 
 class RecordedModel(Model):
@@ -26,7 +26,7 @@ class RecordedModel(Model):
     name = "recorded"
 
     def __init__(self, path: str) -> None:
-        depths, _, classes = read_recording(path).values.shape
+        depths, _, classes = read_shape(path)
         self._shape = (depths, classes)
         first = nn.Linear(depths * classes, classes, bias=False)
         self._head = nn.Sequential(nn.Flatten(), first).double()
@@ -59,8 +59,8 @@ class RecordedModel(Model):
         return self._head
 
     def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Records, each float64 (T+1, K, 1) -> float64 (B, T+1, K, 1)."""
-        return torch.from_numpy(np.stack(list(images)).astype(np.float64))
+        """Records, each float64 (T+1, K, 1), or all in one array -> float64 (B, T+1, K, 1)."""
+        return torch.from_numpy(np.array(images, dtype=np.float64, order="C"))
 
     def initial_state(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs[..., 0]

@@ -24,6 +24,8 @@ PAIR_WORK = 20_000_000_000
 ALL_SWITCHES = 200_000
 SWITCH_WORK = 20_000_000_000
 _CHUNK = 64
+# Numbers of readouts that are compared at once.
+_AT_ONCE = 1 << 21
 # The upper side is resolved to steps of this ratio in eps: finer ones cost a tracer search each and show nothing.
 _RESOLUTION = 1.05
 
@@ -169,14 +171,24 @@ def _front(
 def _switch_bounds(
     values: np.ndarray, before: np.ndarray, after: np.ndarray, depth: np.ndarray, start_tracer: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Jump and an upper bound of eps(p) of single-switch orbits, by the tracers i and j -> float64 (P,), (P,)."""
-    jump, early, late = (np.zeros(len(before)) for _ in range(3))
-    for t in range(values.shape[0]):
-        for first in range(0, len(before), 1 << 16):
-            rows = slice(first, first + (1 << 16))
-            apart = distances(values[t, before[rows]], values[t, after[rows]])
-            k = depth[rows]
-            early[rows] = np.where(t <= k, np.maximum(early[rows], apart), early[rows])
-            late[rows] = np.where(t > k, np.maximum(late[rows], apart), late[rows])
-            jump[rows] = np.where(t == k + 1, apart, jump[rows])
-    return jump, np.minimum(early, late) if start_tracer else early
+    """Jump and an upper bound of eps(p) of single-switch orbits, by the tracers i and j -> float64 (P,), (P,).
+
+    Every two images are compared once, at all depths, whatever the number of switches between them.
+    """
+    depths, count, dimension = values.shape
+    pairs, which = np.unique(np.minimum(before, after) * count + np.maximum(before, after), return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    ends = np.append(0, np.cumsum(np.bincount(which, minlength=len(pairs))))
+    jump, bound = np.empty(len(before)), np.empty(len(before))
+    step = max(1, _AT_ONCE // (depths * dimension))
+    for first in range(0, len(pairs), step):
+        i, j = np.divmod(pairs[first : first + step], count)
+        apart = distances(np.take(values, i, axis=1), np.take(values, j, axis=1))
+        rows = order[ends[first] : ends[first + len(i)]]
+        pair, k = which[rows] - first, depth[rows]
+        jump[rows] = apart[k + 1, pair]
+        bound[rows] = np.maximum.accumulate(apart, axis=0)[k, pair]
+        if start_tracer:
+            late = np.maximum.accumulate(apart[::-1], axis=0)[::-1]
+            bound[rows] = np.minimum(bound[rows], late[k + 1, pair])
+    return jump, bound

@@ -49,11 +49,12 @@ class Decisions:
 
     def mistakes(self, limit: int | None = None) -> list[int]:
         """Rows of the images that are not taken for what they are, the surest first; at most ``limit``."""
-        sure = [
-            (-1.0 if c is None else -c, -m, row)
-            for row, (c, m) in enumerate(zip(self.columns["confidence"], self.columns["margin"], strict=True))
-        ]
-        wrong = sorted(sure[row] for row, right in enumerate(self.correct) if right is False)
+        sureness, margins = self.columns["confidence"], self.columns["margin"]
+        wrong = sorted(
+            (-1.0 if sureness[row] is None else -sureness[row], -margins[row], row)
+            for row, right in enumerate(self.correct)
+            if right is False
+        )
         return [row for _, _, row in wrong[:limit]]
 
     def block_name(self, depth: int) -> str:
@@ -81,17 +82,19 @@ class Decisions:
         _check(columns["prediction"], len(found), len(found.outputs), "prediction")
         _check(columns["prediction_depth"], len(found), len(found.blocks) + 1, "prediction_depth")
         for name in COLUMNS:
-            if len(columns[name]) != len(found) or not all(_is_number(v, name) for v in columns[name]):
+            if len(columns[name]) != len(found) or not _are_numbers(columns[name], name):
                 raise ValueError(f"{name} is not one number per image")
         return found
 
 
 def _check(values: Sequence[Any], count: int, limit: int, what: str) -> None:
-    if len(values) != count or not all(type(v) is int and 0 <= v < limit for v in values):
+    whole = set(map(type, values)) <= {int}
+    if len(values) != count or not whole or not (min(values, default=0) >= 0 and max(values, default=-1) < limit):
         raise ValueError(f"{what} is not one whole number below {limit} for each of {count} images")
 
 
-def _is_number(value: Any, name: str) -> bool:
+def _are_numbers(values: Sequence[Any], name: str) -> bool:
+    kinds = set(map(type, values))
     if name == "index":
-        return type(value) is int and value >= 0
-    return type(value) in (int, float) or (value is None and name == "confidence")
+        return kinds <= {int} and min(values, default=0) >= 0
+    return kinds <= ({int, float, type(None)} if name == "confidence" else {int, float})

@@ -177,10 +177,14 @@ def coincide(logits: np.ndarray, slack: float = 1.0, dtype: str | None = None) -
 
     The last batch of a sample is smaller than the others, and equal rows come out of it with other last bits.
     """
-    if not len(logits) or bool((logits == logits[:1]).all()):
+    if not len(logits):
         return True
-    spread = float((logits.max(axis=0) - logits.min(axis=0)).max())
-    return spread <= slack * ROUNDING[dtype or logits.dtype.name] * float(np.abs(logits).max())
+    largest, smallest = logits.max(axis=0), logits.min(axis=0)
+    if bool((largest == smallest).all()):
+        return True
+    spread = float((largest - smallest).max())
+    size = float(max(largest.max(), -smallest.min()))
+    return spread <= slack * ROUNDING[dtype or logits.dtype.name] * size
 
 
 def batches(
@@ -292,11 +296,18 @@ def batch_logits(
     Returns:
         (T+1, B, K) of ``model.readout_dtype``.
     """
-    kept = torch.float64 if model.readout_dtype == "float64" else torch.float32
+    stored = torch.float64 if model.readout_dtype == "float64" else torch.float32
     with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
         found = depth_logits(model, readout, inputs) if forward is None else forward(inputs)
-        # Copies: a readout that is a view of its state would keep the states of all depths.
-        return torch.stack([logits.to(kept, copy=True).cpu() for logits in found]).numpy()
+        # Copied, and to one place: a readout that is a view of its state would keep the states of all depths, and small
+        # arrays between the states would keep the allocator from giving a state the room of the one before.
+        kept = None
+        for t, logits in enumerate(found):
+            if kept is None:
+                kept = torch.empty((model.num_blocks + 1, *logits.shape), dtype=stored)
+            kept[t] = logits
+        assert kept is not None
+        return kept.numpy()
 
 
 def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import sys
 import threading
 import types
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,26 +32,39 @@ class Functions:
     """The functions of numerical packages and of plugins, as they are now."""
 
     def __init__(self) -> None:
-        self._known = _functions()
+        self._known: dict[str, _Seen] = {}
+        for name, members in _modules():
+            self._known[name] = _Seen(name, members)
 
     def replaced(self) -> str:
         """Name of a function that is not the one it was when this was made or last asked; empty when all are.
 
         Modules imported since are added. What a library puts in the place of its own functions (torch does, when its
-        compiler is first imported) replaces nothing.
+        compiler is first imported) replaces nothing. Only modules that changed are looked at closely.
         """
-        before, self._known = self._known, _functions()
-        modules = {key[0] for key in before}
-        familiar = {id(function) for function in before.values()}
-        found: list[str] = []
-        for key in before.keys() | self._known.keys():
-            old, new = before.get(key), self._known.get(key)
-            if old is new or key[0] not in modules or key in _FOLLOWS_A_MODE:
+        before = self._known
+        self._known, changed = {}, []
+        for name, members in _modules():
+            known = before.get(name)
+            if known is not None and known.is_still(members):
+                self._known[name] = known
                 continue
+            self._known[name] = _Seen(name, members)
+            if known is not None and known.functions:
+                changed.append((known.functions, self._known[name].functions))
+        suspects = [
+            (key, was.get(key), now.get(key))
+            for was, now in changed
+            for key in was.keys() | now.keys()
+            if was.get(key) is not now.get(key) and key not in _FOLLOWS_A_MODE
+        ]
+        if not suspects:
+            return ""
+        familiar = {id(function) for seen in before.values() for function in seen.functions.values()}
+        found: list[str] = []
+        for key, old, new in suspects:
             if old is None and not (len(key) == 3 and _inherited(key)):
                 continue  # a name that a module gained, as packages gain their parts
-            if new is None and key[0] not in sys.modules:
-                continue
             if new is None or id(new) in familiar or not _written_in(new, key[0].partition(".")[0]):
                 found.append(".".join(key))
         return min(found, key=lambda name: (name.count("."), name), default="")  # torch.relu rather than its aliases
@@ -57,7 +72,7 @@ class Functions:
     def written_in(self, files: set[str]) -> str:
         """Name of a function of a module outside ``files`` (paths) whose code stands in one of them; or empty."""
         found = []
-        for key, function in self._known.items():
+        for key, function in itertools.chain.from_iterable(seen.functions.items() for seen in self._known.values()):
             code = getattr(function, "__code__", None)
             elsewhere = getattr(sys.modules.get(key[0]), "__file__", None) not in files
             if isinstance(code, types.CodeType) and code.co_filename in files and elsewhere:
@@ -65,27 +80,54 @@ class Functions:
         return min(found, key=lambda name: (name.count("."), name), default="")
 
 
-def _functions() -> dict[tuple[str, ...], Any]:
-    """(module, name) or (module, class, name) -> function or class."""
-    found: dict[tuple[str, ...], Any] = {}
-    for name, module in list(sys.modules.items()):
+class _Seen:
+    """One module at one moment.
+
+    Attributes:
+        functions: (module, name) or (module, class, name) -> function or class.
+    """
+
+    def __init__(self, name: str, members: dict[str, Any]) -> None:
         root = name.partition(".")[0]
-        if root not in _NUMERICAL and not root.startswith("stabilitykit_"):
-            continue
-        members = getattr(module, "__dict__", None)
-        if not isinstance(members, dict):
-            continue
         methods = name.startswith(_CLASSES)
+        self.functions: dict[tuple[str, ...], Any] = {}
+        self._names, self._ids = _places(members)
+        self._classes: list[tuple[type, tuple[Any, ...]]] = []
         for key, value in list(members.items()):
             if not callable(value):
                 continue
-            found[name, key] = value
+            self.functions[name, key] = value
             if not methods or not issubclass(type(value), type) or str(value.__module__).partition(".")[0] != root:
                 continue
+            self._classes.append((value, _places(vars(value))))
             for method, function in list(vars(value).items()):
                 if type(function) in _CALLABLES:
-                    found[name, key, method] = function
-    return found
+                    self.functions[name, key, method] = function
+
+    def is_still(self, members: dict[str, Any]) -> bool:
+        """Are these the same objects under the same names, in its classes too?
+
+        Functions are held, so no other has the id of one.
+        """
+        return (self._names, self._ids) == _places(members) and all(
+            places == _places(vars(kind)) for kind, places in self._classes
+        )
+
+
+def _places(members: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and the ids of what stands under them."""
+    known = dict(members)  # in one step: another thread may import
+    return tuple(known), tuple(map(id, known.values()))
+
+
+def _modules() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and members of the modules whose functions are looked at."""
+    for name, module in list(sys.modules.items()):
+        root = name.partition(".")[0]
+        if root in _NUMERICAL or root.startswith("stabilitykit_"):
+            members = getattr(module, "__dict__", None)
+            if isinstance(members, dict):
+                yield name, members
 
 
 def _inherited(key: tuple[str, ...]) -> bool:

@@ -34,6 +34,8 @@ CORE = (
     "block",
 )
 Key = tuple[str, str]
+# Rows whose texts are made at once.
+ROWS_AT_ONCE = 1 << 16
 
 
 def columns_of(decisions: Decisions, cells: Sequence[Cell]) -> dict[str, Sequence[Any]]:
@@ -45,6 +47,7 @@ def columns_of(decisions: Decisions, cells: Sequence[Cell]) -> dict[str, Sequenc
         cells: of that pair, in the order of the run; failed ones and columns of another length are passed over.
     """
     known = decisions.columns
+    places = [decisions.block_name(depth) for depth in range(len(decisions.blocks) + 1)]
     found: dict[str, Sequence[Any]] = {
         **{name: known[name] for name in ("index", "label")},
         "class": [decisions.classes[label] for label in known["label"]],
@@ -53,7 +56,7 @@ def columns_of(decisions: Decisions, cells: Sequence[Cell]) -> dict[str, Sequenc
         **{name: known[name] for name in ("confidence", "margin")},
         "correct": decisions.correct,
         "prediction_depth": known["prediction_depth"],
-        "block": [decisions.block_name(depth) for depth in known["prediction_depth"]],
+        "block": [places[depth] for depth in known["prediction_depth"]],
     }
     for cell in cells:
         for name, values in (cell.result.per_image if cell.result else {}).items():
@@ -71,29 +74,35 @@ def image_columns(decisions: Mapping[Key, Decisions], cells: Sequence[Cell]) -> 
 
 def images_csv(decisions: Mapping[Key, Decisions], cells: Sequence[Cell]) -> str:
     """All rows as CSV (see :func:`~stabilitykit.base.text.safe_cell`): model, dataset, then the columns of any pair."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows(_lines(image_columns(decisions, cells)))
-    return stream.getvalue()
-
-
-def _lines(pairs: Mapping[Key, Mapping[str, Sequence[Any]]]) -> Iterator[Sequence[Any]]:
+    pairs = image_columns(decisions, cells)
     names = list(dict.fromkeys(name for columns in pairs.values() for name in columns))
-    yield [safe_cell(name) for name in (*SUBJECT, *names)]
+    lines = [",".join(map(_quoted, (*SUBJECT, *names)))]
     for key, columns in pairs.items():
-        subject = [safe_cell(part) for part in key]
+        subject = list(map(_quoted, key))
         count = len(columns["index"])
-        cells = [_cells(columns[name]) if name in columns else itertools.repeat("", count) for name in names]
-        for row in zip(*cells, strict=True):
-            yield [*subject, *row]
+        for start in range(0, count, ROWS_AT_ONCE):
+            part = range(start, min(start + ROWS_AT_ONCE, count))
+            blank = [""] * len(part)
+            texts = [_texts(columns[name][part.start : part.stop]) if name in columns else blank for name in names]
+            beside = (itertools.repeat(text, len(part)) for text in subject)
+            lines.append("\n".join(map(",".join, zip(*beside, *texts, strict=True))))
+    return "\n".join(lines) + "\n"
 
 
-def _cells(values: Sequence[Any]) -> Sequence[Any]:
-    """A column as the writer takes it: numbers stay, for it writes all their digits; a name is looked at once."""
-    if not any(issubclass(kind, str) for kind in set(map(type, values))):
-        return values
-    known = {value: safe_cell(value) for value in set(values) if isinstance(value, str)}
-    return [known[value] if isinstance(value, str) else safe_cell(value) for value in values]
+def _texts(values: Sequence[Any]) -> list[str]:
+    """A part of a column as it stands in the file: numbers with all their digits, a name looked at once."""
+    kinds = set(map(type, values))
+    if kinds <= {int, float, bool}:
+        return list(map(str, values))
+    known = {value: _quoted(value) for value in set(values) if isinstance(value, str)}
+    return [known[value] if isinstance(value, str) else "" if value is None else str(value) for value in values]
+
+
+def _quoted(value: str) -> str:
+    """A text as one cell of a line (see :func:`~stabilitykit.base.text.safe_cell`), in quotes where it needs them."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow([safe_cell(value), ""])  # alone, an empty text would be quoted
+    return stream.getvalue().removesuffix(",\n")
 
 
 def images_records(decisions: Mapping[Key, Decisions], cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:

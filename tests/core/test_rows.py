@@ -154,6 +154,33 @@ def test_csv_and_parquet_keep_hostile_names_and_every_digit(tmp_path: Path) -> N
     assert frame["class"].tolist() == HOSTILE and frame["third"][1] == float("inf") and np.isnan(frame["third"][2])
 
 
+def test_csv_is_what_the_csv_module_writes_whatever_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of two rows, two subjects of different length and columns, every kind of value."""
+    import stabilitykit.runs.rows as rows
+
+    monkeypatch.setattr(rows, "ROWS_AT_ONCE", 2)
+    long = replace(made([0, 1, 2, 0, 1], [0, 1, 1, 0, 1], classes=HOSTILE), dataset="=d,2")
+    decisions = {KEY: made([0, 1, 1], [0, 0, 1]), (long.model, long.dataset): long}
+    values = {
+        "number": [1, -0.1, math.inf],
+        "gaps": [None, 1e-300, 3],
+        "truth": [True, False, None],
+        "name": HOSTILE[:3],
+    }
+    texts = ["", "-1.5", None, "=a", 'q"']
+    cells = [cell(**values), replace(cell(texts=texts, number=[0.1] * 5), dataset=long.dataset)]
+    columns = {key: rows.columns_of(decisions[key], [c]) for key, c in zip(decisions, cells, strict=True)}
+    names = list(dict.fromkeys(name for found in columns.values() for name in found))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["model", "dataset", *names])
+    for key, found in columns.items():
+        for row in range(len(found["index"])):
+            own = [found[name][row] if name in found else "" for name in names]
+            writer.writerow([safe_cell(value) for value in (*key, *own)])
+    assert images_csv(decisions, cells) == stream.getvalue()
+
+
 def test_export_gives_rows_as_csv_json_and_parquet(tmp_path: Path) -> None:
     run = evaluate(
         TinyModel(), TinyDataset(count=9), [Counting()], output=tmp_path / "run", cache=False,

@@ -1,6 +1,9 @@
 """Trajectories: streamed equals whole, softmax in float64, bad numbers named, any row recomputed bit for bit."""
 
 import copy
+import resource
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -151,23 +154,53 @@ def test_a_model_with_computed_weights_can_be_copied(norm):
     assert torch.equal(model.logits(inputs), before) and not torch.equal(twin.logits(inputs), before)
 
 
-def test_readouts_that_are_views_keep_no_state(monkeypatch):
+def test_readouts_that_are_views_keep_no_state():
     """500 depths of long states would else be held at once, for the sake of a few numbers of each."""
+    held, alive = [], []
 
     class Viewed(TinyModel):
+        def block(self, t, state):
+            held.append(weakref.ref(state.untyped_storage()))
+            alive.append(sum(storage() is not None for storage in held))
+            return super().block(t, state)
+
         def readout(self, state):
             return state.flatten(1)[:, : self.num_classes]
 
-    model, sizes, stack = Viewed(), [], torch.stack
-    monkeypatch.setattr(
-        torch,
-        "stack",
-        lambda parts: sizes.extend((p.untyped_storage().nbytes(), p.nbytes) for p in parts) or stack(parts),
-    )
+    model = Viewed()
     inputs = model.preprocess(TinyDataset(4).images([0, 1, 2]))
     logits = batch_logits(model, HeadReadout(model), inputs)
     assert logits.shape == (model.num_blocks + 1, 3, model.num_classes)
-    assert len(sizes) == model.num_blocks + 1 and all(held == needed for held, needed in sizes)
+    assert len(alive) == model.num_blocks > 2 and max(alive) <= 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_many_depths_take_the_memory_of_a_few_states():
+    """Small arrays kept between states of a few MB kept each state's room from being used again: T states at once."""
+    size, depths = 500_000, 300
+    resident = []
+
+    class Long(TinyModel):
+        num_blocks = property(lambda self: depths)
+        block_names = tuple(f"b{t}" for t in range(depths))
+        steps = ("block",) * depths
+
+        def initial_state(self, inputs):
+            return torch.zeros(1, size)
+
+        def block(self, t, state):
+            with open("/proc/self/statm") as pages:
+                resident.append(int(pages.read().split()[1]) * resource.getpagesize())
+            return state + 1.0
+
+        def readout(self, state):
+            return state[:, : self.num_classes]
+
+    model = Long(classes=2000)
+    torch.empty(6_000_000)  # freed at once: from now on such arrays are taken from the heap
+    found = batch_logits(model, HeadReadout(model), model.preprocess(TinyDataset(4).images([0])))
+    assert found[:, 0, 0].tolist() == list(range(depths + 1))
+    assert max(resident) - resident[0] < 0.1 * depths * size * 4
 
 
 def test_blind_depths_coincide_up_to_what_the_batch_size_moves():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 from stabilitykit_expansivity import curve, depth
-from stabilitykit_expansivity.constants import FLOAT32_SLACK, REDUCTIONS
+from stabilitykit_expansivity.constants import FLOAT32_SLACK, REDUCTIONS, refined
 from stabilitykit_expansivity.expansivity import Expansivity
 
 import stabilitykit.dynamics.trajectory
 from stabilitykit import CellProblem, Kind, PropertyResult
+from stabilitykit.dynamics.digits import LIMIT, distances_from_logits
 from stabilitykit.dynamics.space import to_space
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 
@@ -210,3 +213,18 @@ def test_more_classes_than_images():
     i, j = measured.witness["indices"]
     assert measured.n == 7
     assert measured.value == pytest.approx(np.linalg.norm(values[:, i] - values[:, j], axis=1).min())
+
+
+def test_refining_a_few_pairs_copies_no_trajectory(context_of):
+    rng = np.random.default_rng(0)
+    context = context_of(rng.normal(size=(6, 20_000, 4)).astype(np.float32), np.arange(20_000) % 2)
+    trajectory = dataclasses.replace(context.trajectory, space="probabilities")
+    first, second = np.array([[0, 7], [1, 19_999]])
+    assert len(trajectory.seeing) == 6
+    tracemalloc.start()
+    values, depths = refined(trajectory, first, second, np.array([LIMIT / 2, 0.5]), "max")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    apart = distances_from_logits(trajectory.logits[:, 0], trajectory.logits[:, 1], "probabilities")
+    assert values.tolist() == [apart.max(), 0.5] and depths.tolist() == [int(apart.argmax()), -1]
+    assert peak < trajectory.logits.nbytes / 20

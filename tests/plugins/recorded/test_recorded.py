@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stabilitykit_recorded.reading import read_recording
+from stabilitykit_recorded.dataset import RecordedDataset
+from stabilitykit_recorded.model import RecordedModel
+from stabilitykit_recorded.reading import read_recording, read_shape
 
 import stabilitykit
 from stabilitykit.base.errors import DataProblem
@@ -61,14 +63,31 @@ def test_bad_files(tmp_path, values, labels):
         read_recording(write(tmp_path / "t.npz", values, labels))
 
 
+@pytest.mark.parametrize("dtype", ["float16", ">f4", "float64", "int8", "uint64", "longdouble"])
+def test_every_type_of_number_is_read_as_float64(tmp_path, dtype):
+    """Values, fingerprint and inputs are those of the same numbers in float64, whatever the file holds."""
+    values = np.arange(24).reshape(2, 4, 3).astype(dtype)
+    wide = np.asfortranarray(values.astype(np.float64))
+    paths = [write(tmp_path / f"{n}.npz", v, [0, 1, 0, 1]) for n, v in enumerate((values, wide))]
+    first, second = map(RecordedDataset, paths)
+    assert first.fingerprint() == second.fingerprint()
+    images = first.images([2, 0])
+    assert images.dtype == np.float64 and np.array_equal(images[..., 0], wide[:, [2, 0]].transpose(1, 0, 2))
+    model = RecordedModel(paths[0])
+    assert (model.num_blocks, model.num_classes, read_shape(paths[1])) == (1, 3, (2, 4, 3))
+    one_by_one = model.preprocess([first.images([i])[0] for i in (2, 0)])
+    assert one_by_one.equal(model.preprocess(images)) and one_by_one.shape == (2, 2, 3, 1)
+
+
 def test_damaged_and_missing_files(tmp_path, capsys):
     path = tmp_path / "t.npz"
     write(path, np.ones((2, 4, 2)), [0, 0, 1, 1])
     raw = path.read_bytes()
     for cut in (0, 10, len(raw) // 2, len(raw) - 5):
         path.write_bytes(raw[:cut])
-        with pytest.raises(DataProblem):
-            read_recording(str(path))
+        for read in (read_recording, read_shape):
+            with pytest.raises(DataProblem):
+                read(str(path))
     with pytest.raises(DataProblem, match="does not exist"):
         read_recording(str(tmp_path / "none.npz"))
     assert run(["evaluate", "-t", "none.npz", "-m", "resnet18"]) == 2

@@ -100,3 +100,19 @@ def test_a_constant_readout_is_bracketed_by_zero_and_infinity():
 def test_one_image_has_no_pseudo_orbit():
     with pytest.raises(ValueError, match="two images"):
         bracket(np.zeros((3, 1, 2)))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.integers(2, 5), st.booleans())
+@settings(max_examples=25)
+def test_bounds_of_switches_are_those_of_a_plain_loop(seed, depths, count, start_tracer):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(depths, count, 3))
+    before, after = rng.integers(0, count, (2, 12))
+    depth = rng.integers(0, depths - 1, 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bracket_module, "_AT_ONCE", 2 * depths * 3)  # two pairs at a time
+        jump, bound = bracket_module._switch_bounds(values, before, after, depth, start_tracer)
+    for row, (i, j, k) in enumerate(zip(before, after, depth, strict=True)):
+        apart = np.sqrt(np.square(values[:, i] - values[:, j]).sum(axis=-1))
+        early, late = apart[: k + 1].max(), apart[k + 1 :].max()
+        assert (jump[row], bound[row]) == (apart[k + 1], min(early, late) if start_tracer else early)
