@@ -123,7 +123,7 @@ def hypotheses(path: Path, found: Rows) -> Rows:
             row = {
                 "number": entry["number"],
                 "outcome": entry["outcome"],
-                "expected": "+" if entry["sign"] > 0 else "-",
+                "expected": "rises" if entry["sign"] > 0 else "falls",
             }
             row["because"] = entry["because"]
             kept = ("n", "rho", "low", "high", "p", "partial", "partial p")
@@ -132,7 +132,7 @@ def hypotheses(path: Path, found: Rows) -> Rows:
         for row, value in zip(rows, corrected(np.array([row[p] for row in rows], dtype=float))):
             row[q] = float(value)
     for row in rows:
-        signed = (row["rho"] > 0) == (row["expected"] == "+")
+        signed = (row["rho"] > 0) == (row["expected"] == "rises")
         seen = row["q"] < LEVEL
         row["result"] = "not measured" if math.isnan(row["rho"]) else _result(seen, signed)
     return rows

@@ -36,7 +36,7 @@ def fixed(hypotheses: Rows) -> str:
     for row in hypotheses:
         if not math.isnan(row["rho"]):
             number = row["number"].removeprefix("head: ")
-            name = f"{number} {row['expected']} {row['outcome']}"
+            name = f"{row['outcome']} by {number}"
             rows.append((f"{name[:24]}, {row['group'].split(',')[0][:5]}", row["low"], row["rho"], row["high"]))
     axis = Axis("Spearman's rho, 95 % bootstrap interval", -1, 1)
     return standalone(interval_chart(rows, x=axis, title="What was fixed beforehand"))
