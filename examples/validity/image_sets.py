@@ -12,6 +12,9 @@ from stabilitykit.plugins.registry import Registry
 
 NOISE_SEED = 19
 SUBSET_SEED = 7
+# From where a network trained in a minute falls to where an adversarially trained one does.
+CIFAR_EPS = (0.25 / 255, 0.5 / 255, 1 / 255, 2 / 255, 4 / 255)
+MNIST_EPS = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def image_sets(*, cifar: Path | None, mnist: Path | None, quick: bool) -> list[I
     """
     found = []
     if quick:
-        return [ImageSet("digits", "digits:train", "digits:test", 500, 200, 6, (0.05, 0.1), (0.1,), ("crop",))]
+        return [ImageSet("digits", "digits:train", "digits:test", 500, 200, 6, (0.01, 0.02, 0.05), (0.1,), ("crop",))]
     if cifar is not None:
         train, test = f"npz:{cifar / 'train.npz'}", f"npz:{cifar / 'test.npz'}"
         found.append(
@@ -75,7 +78,7 @@ def image_sets(*, cifar: Path | None, mnist: Path | None, quick: bool) -> list[I
         )
     if mnist is not None:
         train, test = f"mnist:root={mnist},split=train", f"mnist:root={mnist}"
-        found.append(ImageSet("mnist", train, test, 4000, 1000, 6, (0.02, 0.05, 0.1), (0.05, 0.1), ("crop",)))
+        found.append(ImageSet("mnist", train, test, 4000, 1000, 6, MNIST_EPS, (0.05, 0.1), ("crop",)))
     return found
 
 
