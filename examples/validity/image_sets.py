@@ -26,6 +26,7 @@ class ImageSet:
         train, test: specs of stabilitykit data sets with images 3x32x32.
         train_images, test_images: how many of them are taken, drawn by a fixed seed.
         epochs: of each training.
+        repeats: seeds of the trainings without label noise and of the adversarial ones.
         attack_eps: l-infinity radii, in pixels of [0, 1], at which accuracy under attack is measured.
         training_eps: radii of the adversarial trainings.
         augment: what its augmented trainings do; a mirrored digit is none.
@@ -37,6 +38,7 @@ class ImageSet:
     train_images: int
     test_images: int
     epochs: int
+    repeats: int
     attack_eps: tuple[float, ...]
     training_eps: tuple[float, ...]
     augment: tuple[str, ...]
@@ -60,25 +62,16 @@ def image_sets(*, cifar: Path | None, mnist: Path | None, quick: bool) -> list[I
     """
     found = []
     if quick:
-        return [ImageSet("digits", "digits:train", "digits:test", 500, 200, 6, (0.01, 0.02, 0.05), (0.1,), ("crop",))]
-    if cifar is not None:
-        train, test = f"npz:{cifar / 'train.npz'}", f"npz:{cifar / 'test.npz'}"
-        found.append(
-            ImageSet(
-                "cifar10",
-                train,
-                test,
-                6000,
-                1000,
-                10,
-                (1 / 255, 2 / 255, 4 / 255),
-                (2 / 255, 8 / 255),
-                ("flip", "crop"),
-            )
-        )
+        return [
+            ImageSet("digits", "digits:train", "digits:test", 500, 200, 6, 2, (0.01, 0.02, 0.05), (0.1,), ("crop",))
+        ]
     if mnist is not None:
         train, test = f"mnist:root={mnist},split=train", f"mnist:root={mnist}"
-        found.append(ImageSet("mnist", train, test, 4000, 1000, 6, MNIST_EPS, (0.05, 0.1), ("crop",)))
+        found.append(ImageSet("mnist", train, test, 4000, 1000, 6, 1, MNIST_EPS, (0.05, 0.1), ("crop",)))
+    if cifar is not None:
+        train, test = f"npz:{cifar / 'train.npz'}", f"npz:{cifar / 'test.npz'}"
+        eps = (2 / 255, 8 / 255)
+        found.append(ImageSet("cifar10", train, test, 6000, 1000, 10, 2, CIFAR_EPS, eps, ("flip", "crop")))
     return found
 
 

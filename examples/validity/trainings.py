@@ -49,23 +49,23 @@ class Training:
 
 
 def design(images: image_sets.ImageSet, quick: bool = False) -> list[Training]:
-    """24 trainings (8 with ``quick``): widths x augmentation x label noise, twice without noise; and attacks, twice."""
-    if quick:
-        plain = [Training(images.name, 8, 0, augment, noise) for augment in ((), images.augment) for noise in (0, 30)]
-        more = [Training(images.name, 8, 1), Training(images.name, 12, 0)]
-        return plain + more + [Training(images.name, 8, seed, (), 0, images.training_eps[0]) for seed in (0, 1)]
-    widths, augments = (8, 16), ((), images.augment)
+    """Two widths, with and without augmentation, of three shares of wrong labels; and attacks of every radius.
+
+    With clean labels, and under attack, ``images.repeats`` seeds each. ``quick``: eight networks of one small width.
+    """
+    widths, noises = ((8,), (0, 30)) if quick else ((8, 16), (0, 10, 30))
     plain = [
         Training(images.name, width, seed, augment, noise)
         for width in widths
-        for augment in augments
-        for noise, seed in ((0, 0), (0, 1), (10, 0), (30, 0))
+        for augment in ((), images.augment)
+        for noise in noises
+        for seed in range(1 if noise else images.repeats)
     ]
     attacked = [
         Training(images.name, width, seed, (), 0, eps)
         for width in widths
         for eps in images.training_eps
-        for seed in (0, 1)
+        for seed in range(images.repeats)
     ]
     return plain + attacked
 
