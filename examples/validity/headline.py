@@ -8,7 +8,16 @@ from population import Member
 
 import stabilitykit
 
-COMMON = ("expansivity:curve=0,nearest=never", "shadowing", "lipschitz", "topological", "window", "outlying", "entropy")
+# Of Lip only the upper bound is used: no search for a lower one.
+COMMON = (
+    "expansivity:curve=0,nearest=never",
+    "shadowing",
+    "lipschitz:search_seconds=0.01",
+    "topological",
+    "window",
+    "outlying",
+    "entropy",
+)
 PROPERTIES = {
     "head": (
         "expansivity:curve=0,nearest=never,extrapolate=10000",
@@ -61,10 +70,10 @@ def constants(member: Member, readout: str, probe_steps: int, seed: int = 0) -> 
     """Values of one readout by name, each with ``value``, ``kind`` and ``n``; ``failed`` names what has none, and why.
 
     Arguments:
-        readout: ``head``, ``lens`` or ``probe``. The latter two are trained on the training images with the labels
-            the network saw, ``probe_steps`` batches of 100.
+        readout: ``head``, ``lens`` or ``probe``. The latter two are trained on 2,000 of the training images with the
+            labels the network saw, ``probe_steps`` batches of 100.
     """
-    trained = {} if readout == "head" else {"probe_dataset": member.dataset, "probe_steps": probe_steps}
+    trained = {} if readout == "head" else {"probe_dataset": member.readout_dataset, "probe_steps": probe_steps}
     run = stabilitykit.evaluate(
         member.spec, member.test_spec, list(PROPERTIES[readout]), readout=readout, seed=seed, cache=False, **trained
     )

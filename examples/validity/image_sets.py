@@ -12,6 +12,7 @@ from stabilitykit.plugins.registry import Registry
 
 NOISE_SEED = 19
 SUBSET_SEED = 7
+READOUT_IMAGES = 2000
 # From where a network trained in a minute falls to where an adversarially trained one does.
 CIFAR_EPS = (0.25 / 255, 0.5 / 255, 1 / 255, 2 / 255, 4 / 255)
 MNIST_EPS = (0.005, 0.01, 0.02, 0.05, 0.1)
@@ -45,7 +46,8 @@ class ImageSet:
 
     def files(self, work: Path) -> tuple[Path, Path]:
         """train.npz and test.npz, written on the first call: ``X`` float32 (N, 3, 32, 32) in [0, 1], ``y`` int64 (N,)
-        and, for training, ``y5``, ``y10``, ``y30``: labels of which that percentage is another class."""
+        and, for training, ``y5``, ``y10``, ``y30``: labels of which that percentage is another class; ``readout``: the
+        first 2,000, on which lens and probes are trained."""
         folder = work / "images" / self.name
         found = folder / "train.npz", folder / "test.npz"
         for path, spec, count in zip(found, (self.train, self.test), (self.train_images, self.test_images)):
@@ -101,6 +103,7 @@ def _write(path: Path, spec: str, count: int, noisy: bool) -> None:
     arrays = {"X": np.stack(list(data.images(chosen.tolist()))).astype(np.float32), "y": labels[chosen]}
     if noisy:
         classes = int(labels.max()) + 1
+        arrays["readout"] = np.arange(count) < READOUT_IMAGES
         arrays |= {f"y{percent}": with_noise(arrays["y"], percent / 100, classes) for percent in (5, 10, 30)}
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()

@@ -73,12 +73,13 @@ def fingerprint(member: Member) -> str:
 
 def outcomes(member: Member) -> dict[str, float]:
     """Accuracy under ``noise``, ``blur``, ``jpeg``, ``int8`` and ``pruning`` (the mean over the shares pruned), the
-    shares of decisions that bf16 and int8 change (``flips.bf16``, ``flips.int8``), ``ece`` and ``gap``."""
+    shares of decisions that bf16 and int8 change (``flips.bf16``, ``flips.int8``), ``ece``, ``gap``, and ``n``."""
     images, labels = image_sets.read(member.test)
     decided = harms.corrupted(member, images)
     low = harms.quantised(member, images)
     pruned = harms.pruned(member, images)
-    found = {name: float((decided[name] == labels).mean()) for name in ("noise", "blur", "jpeg")}
+    found: dict[str, float] = {"n": len(labels)}
+    found |= {name: float((decided[name] == labels).mean()) for name in ("noise", "blur", "jpeg")}
     found["int8"] = float((low["int8"] == labels).mean())
     found["pruning"] = float(np.mean([(classes == labels).mean() for classes in pruned.values()]))
     found |= {f"flips.{format}": float((low[format] != decided["clean"]).mean()) for format in harms.FORMATS}

@@ -59,6 +59,11 @@ class Member:
         return {"name": "npz", "options": {"path": str(self.train), "labels": self.labels or "y"}}
 
     @property
+    def readout_dataset(self) -> dict[str, Any]:
+        """Spec of the first 2,000 of them, for lens and probes."""
+        return {"name": "npz", "options": {**self.dataset["options"], "mask": "readout"}}
+
+    @property
     def test_spec(self) -> dict[str, Any]:
         """Spec of the test images, in the order of the file."""
         return {"name": "npz", "options": {"path": str(self.test)}}
