@@ -113,7 +113,7 @@ def _agree(cells: Sequence[dict[str, Any] | None], value: str, p: str) -> bool:
 
 
 def hypotheses(path: Path, found: Rows) -> Rows:
-    """What was fixed beforehand (hypotheses.toml): rho in every group, q over these tests alone, and whether it held."""
+    """What was fixed beforehand (hypotheses.toml): rho in every group, q over these tests alone, what came of it."""
     cells = {(row["number"], row["outcome"], row["group"]): row for row in found if row["subset"] == SUBSETS[0]}
     rows: Rows = []
     stated = tomllib.loads(path.read_text(encoding="utf-8"))["hypothesis"]
