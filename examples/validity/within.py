@@ -52,11 +52,17 @@ def within(members: Sequence[Member], options: argparse.Namespace) -> dict[str, 
             rows += compared(member.key, kept(member, "test", sizes, options.work))
     for member in mislabelled(options):
         rows += compared(member.key, kept(member, "given", sizes, options.work))
-    for name in ("q", "gain q"):
-        plain = [row for row in rows if row["number"] != ALL] if name == "q" else rows
-        for row, value in zip(plain, corrected(np.array([row[name.replace("q", "p")] for row in plain]))):
-            row[name] = float(value)
+    rows = corrected_rows(rows)
     return {"images": rows, "images-verdicts": verdicts(rows)}
+
+
+def corrected_rows(rows: Rows) -> Rows:
+    """``rows`` with Benjamini and Hochberg's ``q`` over all AUROCs of all networks and ``gain q`` over all gains."""
+    found = [dict(row) for row in rows]
+    for p, q in (("p", "q"), ("gain p", "gain q")):
+        for row, value in zip(found, corrected(np.array([row[p] for row in found]))):
+            row[q] = float(value)
+    return found
 
 
 def chosen(members: Sequence[Member]) -> list[Member]:
