@@ -35,6 +35,11 @@ QUICK_SIZES = {"images": 200, "attacked": 60, "given": 500}
 FLIPPED = 5
 LABEL_ERROR, ATTACKED = "label error", "attacked first"
 ALL = "all of them"
+SHOWN = (
+    *("number", "target", "networks", "images", "to be found", "auroc", "auroc low", "auroc high", "baseline", "finds"),
+    *("turned round in", "better in", "worse in", "gain", "gain most", "adds in", "adds"),
+)
+"""Columns of ``images-verdicts`` for a page."""
 LEVEL = 0.05
 
 
