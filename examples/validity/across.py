@@ -84,10 +84,10 @@ def _of_group(results: Sequence[Any]) -> Rows:
 
 
 def verdicts(found: Rows) -> Rows:
-    """For each number and outcome, over the groups large enough: does it hold in all of them with one sign.
+    """For each number and outcome, over the groups large enough (two at least): does it hold in all with one sign.
 
     ``holds``: q < 0.05 everywhere with one sign. ``beyond accuracy``: so with accuracy held fixed. ``without
-    adversarial``: the smallest p < 0.05 there with that sign, uncorrected.
+    adversarial``: p < 0.05 everywhere with one sign, uncorrected, when those networks are left out.
     """
     groups = list(dict.fromkeys(row["group"] for row in found))
     cells = {(row["number"], row["outcome"], row["group"], row["subset"]): row for row in found}
@@ -107,9 +107,9 @@ def verdicts(found: Rows) -> Rows:
 
 
 def _agree(cells: Sequence[dict[str, Any] | None], value: str, p: str) -> bool:
-    """Whether all cells are there, below LEVEL, and of one sign."""
+    """Whether all cells, two or more, are there, below LEVEL, and of one sign: one group alone shows nothing."""
     known = [cell for cell in cells if cell is not None and cell[p] < LEVEL]
-    return len(known) == len(cells) > 0 and len({cell[value] > 0 for cell in known}) == 1
+    return len(known) == len(cells) > 1 and len({cell[value] > 0 for cell in known}) == 1
 
 
 def hypotheses(path: Path, found: Rows) -> Rows:
@@ -182,3 +182,18 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     """float (n,), NaN where there is no finite number."""
     values = [row.get(name) for row in rows]
     return np.array([math.nan if v is None or not math.isfinite(v) else v for v in values], dtype=float)
+
+
+def pair(keys: tuple[str, str], networks: Rows, constants: Rows) -> Rows:
+    """Two networks that differ in their training alone, number by number; no rows where one is missing."""
+    values = {key: {row["number"]: row["value"] for row in constants if row["network"] == key} for key in keys}
+    for row in networks:
+        if row["network"] in values:
+            values[row["network"]] |= {name: row.get(name) for name in ("accuracy", *OUTCOMES)}
+    first, second = (values[key] for key in keys)
+    rows: Rows = []
+    for name in first:
+        a, b = first[name], second.get(name)
+        if a is not None and b is not None:
+            rows.append({"number": name, keys[0]: float(a), keys[1]: float(b), "ratio": b / a if a else math.nan})
+    return rows

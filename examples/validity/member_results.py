@@ -29,6 +29,16 @@ def measured(member: Member, sizes: dict[str, int], work: Path) -> dict[str, Any
         sizes: ``pgd_images``, ``ensemble_images``, ``probe_steps``.
         work: folder; results lie in results/PART-KEY.json and are made anew where weights or sizes changed.
     """
+    return {name: kept(work, name, member, asked, make) for name, (make, asked) in _parts(member, sizes).items()}
+
+
+def is_measured(member: Member, sizes: dict[str, int], work: Path) -> bool:
+    """Whether :func:`measured` would only read back."""
+    return all(_stored(work, name, member, asked) for name, (_, asked) in _parts(member, sizes).items())
+
+
+def _parts(member: Member, sizes: dict[str, int]) -> dict[str, tuple[Callable[[], Any], dict[str, int]]]:
+    """How each part is made, and what of ``sizes`` it depends on."""
     parts: dict[str, tuple[Callable[[], Any], dict[str, int]]] = {
         "baselines": (lambda: baselines(member), {}),
         "outcomes": (lambda: outcomes(member), {}),
@@ -40,25 +50,40 @@ def measured(member: Member, sizes: dict[str, int], work: Path) -> dict[str, Any
     if harms.without_attacks() is None:
         counts = {name: sizes[name] for name in ("pgd_images", "ensemble_images")}
         parts["attacks"] = (lambda: attacks(member, **counts), counts)
-    return {name: kept(work, name, member, asked, make) for name, (make, asked) in parts.items()}
+    return parts
 
 
 def kept(work: Path, part: str, member: Member, asked: dict[str, int], make: Callable[[], Any]) -> Any:
     """What ``make`` gives, plain data; read back where it was made of the same weights and images for the same."""
-    path = work / "results" / f"{part}-{member.key}.json"
-    identity = {"of": fingerprint(member), "asked": asked}
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["identity"] == identity:
-            return stored["found"]
+    stored = _stored(work, part, member, asked)
+    if stored is not None:
+        return stored["found"]
     started = time.process_time()
     found = make()
     seconds = time.process_time() - started
     print(f"{member.key}: {part}, {seconds:.0f} s of processor time", file=sys.stderr, flush=True)
+    path = _path(work, part, member)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"identity": identity, "found": found, "seconds": seconds}, indent=1)
+    text = json.dumps({"identity": _identity(member, asked), "found": found, "seconds": seconds}, indent=1)
     write_atomic(path, text.encode())
     return json.loads(text)["found"]
+
+
+def _path(work: Path, part: str, member: Member) -> Path:
+    return work / "results" / f"{part}-{member.key}.json"
+
+
+def _identity(member: Member, asked: dict[str, int]) -> dict[str, Any]:
+    return {"of": fingerprint(member), "asked": asked}
+
+
+def _stored(work: Path, part: str, member: Member, asked: dict[str, int]) -> dict[str, Any] | None:
+    """The result file, where it was made of the same weights and images for the same sizes."""
+    path = _path(work, part, member)
+    if not path.exists():
+        return None
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored if stored["identity"] == _identity(member, asked) else None
 
 
 def fingerprint(member: Member) -> str:
