@@ -48,17 +48,29 @@ def within(members: Sequence[Member], options: argparse.Namespace) -> dict[str, 
 
     Arguments:
         members: of the population; :func:`chosen` of them are looked at.
-        options: as of ``population.members``.
+        options: as of ``population.members``; ``finished``: nothing is measured that is not there yet.
     """
     sizes = QUICK_SIZES if options.quick else SIZES
     rows: Rows = []
     for member in chosen(members):
         if _pixels_as_they_are(member):
-            rows += compared(member.key, kept(member, "test", sizes, options.work))
+            rows += _of_member(member, "test", sizes, options)
     for member in mislabelled(options):
-        rows += compared(member.key, kept(member, "given", sizes, options.work))
+        rows += _of_member(member, "given", sizes, options)
     rows = corrected_rows(rows)
     return {"images": rows, "images-verdicts": verdicts(rows)}
+
+
+def _of_member(member: Member, part: str, sizes: Mapping[str, int], options: argparse.Namespace) -> Rows:
+    """Its rows; with ``options.finished`` none where nothing is kept of it yet."""
+    if options.finished and not _file(member, part, options.work).exists():
+        options.left_out[f"{member.key}, single images"] = "not measured yet"
+        return []
+    return compared(member.key, kept(member, part, sizes, options.work))
+
+
+def _file(member: Member, part: str, work: Path) -> Path:
+    return work / "within" / f"{part}-{member.key}.npz"
 
 
 def corrected_rows(rows: Rows) -> Rows:
@@ -102,7 +114,7 @@ def kept(member: Member, part: str, sizes: Mapping[str, int], work: Path) -> dic
     Arguments:
         part: ``test`` (test images) or ``given`` (training images with the labels the network saw).
     """
-    path = work / "within" / f"{part}-{member.key}.npz"
+    path = _file(member, part, work)
     asked = {name: sizes[name] for name in (("images", "attacked") if part == "test" else ("given",))}
     identity = json.dumps({"of": fingerprint(member), "asked": asked, "attacks": harms.without_attacks() is None})
     if path.exists():
