@@ -108,16 +108,26 @@ def members(options: argparse.Namespace) -> list[Member]:
     for images in sets:
         files = images.files(options.work)
         for training in design(images, options.quick):
-            weights = options.work / "weights" / f"{training.key}.safetensors"
-            if not weights.exists() and options.train:
-                _train(training, images, files[0], weights)
-            if not weights.exists():
-                options.left_out[training.key] = "no weights; add --train"
-                continue
-            found.append(_trained(training, images, files, weights))
+            member = trained_member(training, images, files, options)
+            if member is not None:
+                found.append(member)
     for path in options.list:
         found += _listed(path, {images.name: images for images in sets}, options)
     return found
+
+
+def trained_member(
+    training: Training, images: image_sets.ImageSet, files: tuple[Path, Path], options: argparse.Namespace
+) -> Member | None:
+    """The network of that training, trained if ``options.train`` and need be; None, with the reason left in
+    ``options.left_out``, where it has no weights. ``files`` are those of ``images``."""
+    weights = options.work / "weights" / f"{training.key}.safetensors"
+    if not weights.exists() and options.train:
+        _train(training, images, files[0], weights)
+    if not weights.exists():
+        options.left_out[training.key] = "no weights; add --train"
+        return None
+    return _trained(training, images, files, weights)
 
 
 def _train(training: Training, images: image_sets.ImageSet, file: Path, weights: Path) -> None:

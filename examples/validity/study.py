@@ -22,9 +22,11 @@ import across
 import harms
 import torch
 from charts_of_study import draw
+from evidence_of_study import write_evidence
 from member_results import is_measured, measured
 from population import Member, members
-from study_page import blocks, write_page, write_tables
+from study_page import blocks, table, write_page, write_tables
+from within import SHOWN, within
 
 HERE = Path(__file__).resolve().parent
 SIZES = {"pgd_images": 300, "ensemble_images": 200, "probe_steps": 100}
@@ -50,12 +52,15 @@ def main(argv: list[str] | None = None) -> int:
         options.left_out |= {member.key: "not measured yet" for member in unfinished}
         found = [member for member in found if member not in unfinished]
     results = {member.key: measured(member, sizes, options.work) for member in found}
-    tables = across_tables(found, results)
+    tables = across_tables(found, results) | within(found, options)
     write_tables(options.out, tables)
     if options.page is not None:
         figures = options.page.parent / "images"
         draw(figures, tables["networks"], tables["constants"], tables["correlations"], tables["hypotheses"])
-        write_page(options.page, blocks(tables, options.left_out))
+        images = {"images": table(tables["images-verdicts"], SHOWN)}
+        write_page(options.page, blocks(tables, options.left_out) | images)
+    if options.write_evidence:
+        write_evidence(tables)
     print(f"wrote {options.out}", file=sys.stderr)
     return 0
 
@@ -91,7 +96,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--finished", action="store_true", help="write what is measured so far, and measure no more")
     parser.add_argument("--quick", action="store_true", help="eight small networks on the embedded digits")
+    parser.add_argument(
+        "--write-evidence", action="store_true", help="write what reports and docs/numbers.md say each number predicts"
+    )
     options = parser.parse_args(argv)
+    if options.quick and options.write_evidence:
+        parser.error(
+            "--write-evidence tells users what numbers predict, and those of --quick mean nothing: leave one out"
+        )
     options.out = options.out or options.work / "tables"
     options.train = options.train or (options.quick and not options.finished)
     options.left_out = {}

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from stabilitykit.base.results import Measurement
 from stabilitykit.reporting.confusion_section import taken_for
+from stabilitykit.reporting.evidence import NOTHING, numbers_of, seen_to_predict
 from stabilitykit.reporting.glosses import gloss
 from stabilitykit.reporting.html import (
     details,
@@ -83,7 +84,20 @@ def words(run: RunData) -> Markup | None:
         plain = [tag("li", sentence.text) for sentence in said if not sentence.warning]
         if plain:
             parts.append(tag("ul", *plain, class_="said"))
+        parts += _predictions(pair)
     return Markup("").join(parts) if parts else None
+
+
+def _predictions(pair: PairData) -> list[Markup]:
+    """What each number of the pair was seen to predict, and of which nothing is shown yet."""
+    told = {name: seen_to_predict(name, readout) for name, readout in numbers_of(pair.cells)}
+    shown = [(name, text) for name, text in told.items() if text != NOTHING]
+    silent = [name for name, text in told.items() if text == NOTHING]
+    parts = [table(("number", "seen to predict"), shown, stacked=True)] if shown else []
+    if silent:
+        names = Markup(", ").join(tag("code", dotted(name)) for name in silent)
+        parts.append(tag("p", tag("strong", "What they predict: "), f"{NOTHING} of ", names, ".", class_="muted"))
+    return parts
 
 
 def summary(run: RunData) -> Markup:
