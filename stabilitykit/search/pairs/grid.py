@@ -146,7 +146,9 @@ class Grid:
         if not len(numbers):
             return left
         if search.overall:
-            images = search.by_group[np.repeat(np.isin(np.arange(search.width), search.pairs[numbers]), self._sizes)]
+            images = search.by_group
+            if search.listed:
+                images = images[np.repeat(np.isin(np.arange(search.width), search.pairs[numbers]), self._sizes)]
             left[numbers] = not self._solve(np.sort(images), None, 0, threads)
             return left
         # Many pairs of groups: one thread each. Few: all threads on each.

@@ -27,8 +27,8 @@ UNIT = 2.0**-52
 
 
 def joinable(search: Search) -> bool:
-    """Whether the groups are coordinates of a readout that is not too long."""
-    return bool(search.width <= search.values.shape[2] < LONG)
+    """Whether the groups are coordinates of a readout that is not too long, and their pairs are listed."""
+    return search.listed and bool(search.width <= search.values.shape[2] < LONG)
 
 
 class Join:

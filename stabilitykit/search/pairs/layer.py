@@ -160,7 +160,13 @@ def search_left(
     join_cost = np.inf if join is None else JOIN_COST * join.candidates(left)
     cheapest = min(sweep_cost, screening.cost, join_cost)
     forest = None
-    if cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
+    if not search.listed:  # no trees of single images; a sweep as wide as the keys has every pair
+        if not sweep_cost > screening.cost:
+            swept(min(widest, 2 * float(forecast.part.extent.max())), np.inf)
+            if progress:
+                progress(1, 1)
+            return
+    elif cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
         forest = forest_of(search, layer, pairs, threads)
         step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
         steps = tree_kernels.probe(

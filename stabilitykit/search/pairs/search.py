@@ -56,6 +56,7 @@ def find(
             search_depths(search, apart, found, progress)
         else:
             search_layer(search, best_layer(search, depths), search.rank, search.world, found, threads, progress)
+    search.improve = None  # it refers to the search: a circle that would keep the values until the next collection
     block = np.full(search.cells, -1, dtype=np.int64)
     run(
         lambda span: tree_kernels.finish(values, search.code, *span, found.value, found.first, found.second, block),

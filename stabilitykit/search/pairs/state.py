@@ -11,6 +11,9 @@ import numpy as np
 from stabilitykit.search.metric import CODES
 from stabilitykit.search.pairs.bounds import LONG
 
+# One answer over more groups than this is searched without a list of their pairs, which would outgrow the images.
+MOST_LISTED = 1000
+
 
 @dataclass
 class Search:
@@ -21,7 +24,8 @@ class Search:
         width: number of groups.
         cells: width * width, or 1 if only the overall pair is wanted.
         by_group, starts: images sorted by group, and where each group starts.
-        pairs: (n, 2) the pairs of groups (a < b), both with images.
+        pairs: (n, 2) the pairs of groups (a < b), both with images; one row, (first, last group), where one answer is
+            wanted over many groups (``listed`` is False): it stands for all of them.
         bound: (cells,) upper bounds, shared by threads and depths.
         rank, world: this process's share.
         lock: held where one thread writes what others may write.
@@ -43,8 +47,12 @@ class Search:
         self.by_group = np.argsort(self.groups, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
         present = np.flatnonzero(sizes)
-        lower, higher = np.triu_indices(len(present), 1)
-        self.pairs = np.stack([present[lower], present[higher]], axis=1)
+        self.listed = not self.overall or len(present) <= MOST_LISTED
+        if self.listed:
+            lower, higher = np.triu_indices(len(present), 1)
+            self.pairs = np.stack([present[lower], present[higher]], axis=1)
+        else:
+            self.pairs = present[[0, -1]][None]
         self.cells = 1 if self.overall else self.width**2
         self.bound = np.full(self.cells, np.inf)
         self.lock = threading.Lock()
@@ -68,6 +76,8 @@ class Search:
 
     def ceiling(self) -> np.ndarray:
         """float64 (width,): the largest bound of each group's pairs."""
+        if self.overall:
+            return np.full(self.width, self.bound[0])
         bounds = self.bound[self.cell_of(self.pairs)]
         largest = np.zeros(self.width)
         for side in range(2):

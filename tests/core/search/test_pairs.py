@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stabilitykit.search import REDUCTIONS, ClosestPairs, brute_force_closest_pairs, closest_pair, closest_pairs, merge
-from stabilitykit.search.pairs import join
+from stabilitykit.search.pairs import dense, join, state
 from stabilitykit.search.pairs import search as pair_search
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
@@ -104,6 +104,27 @@ def test_torch_tiles_give_the_same_answer(name, reduction):
     values, groups = CASES[name]
     found = closest_pairs(values, groups, reduction, backend="torch", device="cpu")
     assert_same(found, closest_pairs(values, groups, reduction))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", CASES)
+def test_one_answer_needs_no_list_of_pairs_of_groups(monkeypatch, name, reduction):
+    values, groups = CASES[name]
+    monkeypatch.setattr(state, "MOST_LISTED", 0)
+    expected = brute_force_closest_pairs(values, groups, reduction).overall()
+    for threads in (1, 2):
+        assert closest_pair(values, groups, reduction, threads=threads) == expected
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_every_image_may_be_a_group_of_its_own(reduction):
+    """3,000 groups have 4.5 million pairs; the search keeps none of them."""
+    values, _ = softmax_trajectory(3000, 4, gain=12)
+    groups = np.arange(3000)
+    assert len(state.Search(values, groups, 3000, reduction, True, 1, 0, 1).pairs) == 1
+    tile = dense.find(values, groups, 3000, reduction, overall=True, shard=(0, 1), progress=None)
+    expected = (tile.value[0, 0], tile.first[0, 0], tile.second[0, 0], tile.block[0, 0])
+    assert tuple(closest_pair(values, groups, reduction)) == expected
 
 
 @pytest.mark.parametrize("most", [-1, 30, 1200])
