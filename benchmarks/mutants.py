@@ -868,8 +868,8 @@ CERTIFICATES = _of(
         "an indefinite matrix is positive",
     ),
     (
-        "return scale * math.sqrt(float(np.sum(scaled * scaled))) * (1.0 + gamma(matrix.size))",
-        "return scale * math.sqrt(float(np.sum(scaled * scaled))) * (1.0 - 1e-12)",
+        "return times(scale, math.sqrt(float(np.sum(scaled * scaled))) * (1.0 + gamma(matrix.size)))",
+        "return times(scale, math.sqrt(float(np.sum(scaled * scaled))) * (1.0 - 1e-12))",
         "the Frobenius norm is rounded down",
     ),
 )

@@ -18,7 +18,7 @@ from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Norm, Region, tighten
-from stabilitykit_lipschitz.rounding import gamma, norm_bound
+from stabilitykit_lipschitz.rounding import gamma, norm_bound, times
 from stabilitykit_lipschitz.solver import solve
 from stabilitykit_lipschitz.units import constant, dual_constant, original_mu, original_multipliers
 
@@ -111,7 +111,7 @@ def lipschitz(
 
         def into_l2(per_input: bool) -> tuple[float, str]:
             found = bounded(per_input)
-            return found.bound * network.factor * (1.0 + 4e-16), found.method
+            return times(found.bound, network.factor) * (1.0 + 4e-16), found.method
 
         into = None if method == "product" else into_l2
         interval = other_norms(network, p, q, region, points, into, search_seconds, seed)
@@ -458,7 +458,7 @@ def _pinned(network: Network) -> list[np.ndarray]:
 
 def assemble(network: Network, found: Upper, witness: Witness, per_input: bool) -> LipschitzInterval:
     factor = network.factor
-    upper = found.bound * factor * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
+    upper = times(found.bound, factor) * (1.0 + 4e-16 if factor not in (1.0, 0.5) else 1.0)
     return LipschitzInterval(
         lower=witness.value,
         upper=upper,

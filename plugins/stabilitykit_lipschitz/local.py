@@ -24,6 +24,7 @@ from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.norms import Norms
 from stabilitykit_lipschitz.propagation import at_once
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, slopes_of, tighten
+from stabilitykit_lipschitz.rounding import times
 
 METHODS = ("auto", "centred", "sdp", "layer", "product", "cvxpy")
 
@@ -142,7 +143,7 @@ class LocalBounds:
 
     def everywhere(self) -> float:
         """The global bound, inf where a normalisation layer has none; worked out when first needed."""
-        return self._global().bound * self.network.factor
+        return times(self._global().bound, self.network.factor)
 
     def _global(self) -> api.Upper:
         if self._everywhere is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stabilitykit_lipschitz.network import Network
-from stabilitykit_lipschitz.rounding import frobenius, gamma, norm_bound
+from stabilitykit_lipschitz.rounding import frobenius, gamma, norm_bound, times
 
 
 def product_bound(network: Network, per_input: bool = False, norm: Callable[[np.ndarray], float] = norm_bound) -> float:
@@ -20,13 +20,14 @@ def product_bound(network: Network, per_input: bool = False, norm: Callable[[np.
     for index, layer in enumerate(network.layers, start=1):
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
         total = sum(
-            _norm(w, k, per_input, network.errors.get((index, k), 0.0), norm) * gains[k]
+            times(_norm(w, k, per_input, network.errors.get((index, k), 0.0), norm), gains[k])
             for k, w in layer.blocks.items()
         )
-        gains.append(steepest * total * (1 + 1e-14))
+        gains.append(times(steepest, total) * (1 + 1e-14))
     last = len(network.layers) + 1
     return sum(
-        _norm(c, k, per_input, network.errors.get((last, k), 0.0), norm) * gains[k] for k, c in network.outputs.items()
+        times(_norm(c, k, per_input, network.errors.get((last, k), 0.0), norm), gains[k])
+        for k, c in network.outputs.items()
     ) * (1 + 1e-13)
 
 
@@ -62,7 +63,9 @@ def fold_slack(
         steepest = float(np.maximum(np.abs(layer.alpha), np.abs(layer.beta)).max(initial=0.0))
         steep.append(steepest)
         before.append(
-            steepest * sum((norm(w) + errors.get((index, k), 0.0)) * before[k] for k, w in layer.blocks.items())
+            times(
+                steepest, sum(times(norm(w) + errors.get((index, k), 0.0), before[k]) for k, w in layer.blocks.items())
+            )
         )
     after = [0.0] * (last + 1)
     after[last] = 1.0
@@ -70,9 +73,9 @@ def fold_slack(
         after[k] += norm(c) + errors.get((last, k), 0.0)
     for index in range(len(network.layers), 0, -1):
         for k, w in network.layers[index - 1].blocks.items():
-            after[k] += after[index] * steep[index - 1] * (norm(w) + errors.get((index, k), 0.0))
+            after[k] += times(after[index], steep[index - 1], norm(w) + errors.get((index, k), 0.0))
     total = 0.0
     for (index, k), error in errors.items():
-        gain = 1.0 if index == last else steep[index - 1] * after[index]
-        total += gain * error * before[k]
+        gain = 1.0 if index == last else times(steep[index - 1], after[index])
+        total += times(gain, error, before[k])
     return total * (1 + 1e-10)

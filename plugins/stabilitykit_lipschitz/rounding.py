@@ -8,6 +8,7 @@ import numpy as np
 
 UNIT = 2.0**-53
 TINY = 1e-290  # absolute floor added to bounds, far above underflow
+SMALLEST = float(np.finfo(np.float64).tiny)  # below it float64 loses digits, and then the number
 
 
 def gamma(terms: int) -> float:
@@ -21,6 +22,16 @@ def up(value: float) -> float:
     return float(np.nextafter(value * (1.0 + 1e-14), np.inf)) if value > 0 else TINY
 
 
+def times(*bounds: float) -> float:
+    """The product of upper bounds, none negative; where it underflows an upper bound of it, and 0 only if one is 0."""
+    if not all(bounds):
+        return 0.0
+    product = 1.0
+    for bound in bounds:
+        product = max(float(product * bound), SMALLEST)
+    return product
+
+
 def frobenius(matrix: np.ndarray) -> float:
     """Upper bound on the Frobenius norm; overflow and underflow are scaled away."""
     top = float(np.abs(matrix).max(initial=0.0))
@@ -28,7 +39,7 @@ def frobenius(matrix: np.ndarray) -> float:
         return 0.0
     scale = math.ldexp(1.0, math.frexp(top)[1])
     scaled = matrix / scale
-    return scale * math.sqrt(float(np.sum(scaled * scaled))) * (1.0 + gamma(matrix.size))
+    return times(scale, math.sqrt(float(np.sum(scaled * scaled))) * (1.0 + gamma(matrix.size)))
 
 
 def norm_bound(matrix: np.ndarray) -> float:
@@ -52,7 +63,7 @@ def norm_bound(matrix: np.ndarray) -> float:
         for margin in (1e-11, 1e-9, 1e-7):
             level = largest * (1.0 + margin) + 8.0 * error
             if is_positive(level * np.eye(len(gram)) - gram, error + 4 * UNIT * (level + rows.max() ** 2)):
-                return scale * math.sqrt(level) * (1.0 + 1e-14)
+                return times(scale, math.sqrt(level) * (1.0 + 1e-14))
     except np.linalg.LinAlgError:
         pass
     return frobenius(matrix)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stabilitykit_lipschitz import dense
+from stabilitykit_lipschitz import dense, lipschitz
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
-from stabilitykit_lipschitz.rounding import TINY, frobenius, gamma, is_positive, norm_bound, up
+from stabilitykit_lipschitz.rounding import TINY, frobenius, gamma, is_positive, norm_bound, times, up
 from stabilitykit_lipschitz.slopes import named
 
 seeds = st.integers(0, 10**6)
@@ -36,6 +36,23 @@ def test_sums_are_off_by_gamma_at_most(seed: int, terms: int) -> None:
 def test_up_is_above_what_a_few_roundings_lose(value: float) -> None:
     assert Fraction(up(value)) >= Fraction(value) * (1 + Fraction(1, 10**15))
     assert up(0.0) == TINY > 0 and up(value) <= value * (1 + 1e-13)
+
+
+@given(st.lists(st.floats(0, 1e150), max_size=6))
+def test_products_of_bounds_are_above_the_exact_one_and_zero_only_for_a_zero(bounds: list[float]) -> None:
+    product = times(*bounds)
+    assert product == math.inf or Fraction(product) * (1 + Fraction(1, 2**50)) >= math.prod(exact(np.array(bounds)))
+    assert (product == 0) == (0 in bounds)
+
+
+@pytest.mark.parametrize("power", [-80, -200, -320])
+def test_a_norm_product_below_float64_is_no_zero(power: int) -> None:
+    """Weights of 10^power, four layers: the constant 10^(4 power) is below the smallest float64, but not 0."""
+    weights = 4 * [np.array([[10.0**power]])]
+    network = dense(weights, None, named("relu"))
+    assert product_bound(network) > 0 and fold_slack(network, {(1, 0): 10.0**power}, False) > 0
+    assert lipschitz(network, method="product").upper > 0
+    assert product_bound(dense([*weights[:3], np.zeros((1, 1))], None, named("relu"))) == 0
 
 
 @given(seeds, st.integers(-250, 150))
