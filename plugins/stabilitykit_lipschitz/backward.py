@@ -9,8 +9,9 @@ above the squared product of norms but for the floor of s, and far below where t
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, eigh, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
+from stabilitykit_lipschitz.eigen import lowest_of
 from stabilitykit_lipschitz.reduce import Problem
 
 # Slopes of opposite sign need s = 0, which would leave the block singular.
@@ -30,7 +31,7 @@ def backward(problem: Problem) -> list[np.ndarray] | None:
         own = left.pop((level, level), np.zeros((part.size, part.size)))
         if not np.isfinite(own).all():
             return None
-        largest = -float(eigh(own, eigvals_only=True, subset_by_index=(0, 0), check_finite=False)[0])
+        largest = -float(lowest_of(own, 1)[0][0])
         away = np.maximum(part.beta - part.alpha, 1e-300)
         share = 0.5 * (1.0 + np.maximum(np.abs(part.alpha + part.beta) / away, LEAST))
         t = max(largest * (1.0 + 1e-9), 1e-290) * (np.full(part.size, share.max()) if part.shared else share)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.linalg.blas import dtrmm
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from stabilitykit_lipschitz.blocks import Factor, Scaled, assemble, elimination_order, factorise, scaling
+from stabilitykit_lipschitz.eigen import lowest_of
 from stabilitykit_lipschitz.reduce import Problem
 from stabilitykit_lipschitz.rounding import UNIT, gamma
 
@@ -215,7 +215,7 @@ def lowest(matrix: np.ndarray, count: int, guess: np.ndarray | None) -> tuple[np
     """The few smallest eigenvalues and vectors of a symmetric matrix; Lanczos from `guess` (n, m) when it is large."""
     size = len(matrix)
     if size <= DIRECT:
-        return eigh(matrix, subset_by_index=(0, min(size, count) - 1), check_finite=False)
+        return lowest_of(matrix, min(size, count))
     start = np.ones(size)
     if guess is not None:
         start = guess @ np.ones(guess.shape[1]) + 1e-3 * np.linalg.norm(guess) / np.sqrt(size)
@@ -223,7 +223,7 @@ def lowest(matrix: np.ndarray, count: int, guess: np.ndarray | None) -> tuple[np
         values, vectors = eigsh(matrix, k=count, which="SA", v0=start, ncv=40, tol=1e-9, maxiter=40)
     except ArpackNoConvergence as error:
         if not len(error.eigenvalues):
-            return eigh(matrix, subset_by_index=(0, count - 1), check_finite=False)
+            return lowest_of(matrix, count)
         values, vectors = error.eigenvalues, error.eigenvectors
     order = np.argsort(values)
     return values[order], vectors[:, order]

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
 
 from stabilitykit_lipschitz.blocks import elimination_order, elimination_work
 from stabilitykit_lipschitz.budget import CALL, RATE, Budget
 from stabilitykit_lipschitz.certificate import Levelled, eliminate, first_margin
 from stabilitykit_lipschitz.dual import Dual, Point, rows
+from stabilitykit_lipschitz.eigen import lowest_of
 from stabilitykit_lipschitz.lbfgs import minimise
 from stabilitykit_lipschitz.reduce import Problem
 
@@ -185,7 +185,7 @@ def _primal(
     lifted: dict[int, np.ndarray] | None = None
     if found.factor.failed is not None:
         block, pivot = found.factor.failed
-        values, vectors = eigh(pivot, check_finite=False)
+        values, vectors = lowest_of(pivot, len(pivot))
         lifted = found.factor.lift(block, vectors[:, : max(1, min(3, int((values < 0).sum())))])
     else:
         above = -found.values * weight > point.value * (1 + 1e-13)
