@@ -95,11 +95,12 @@ class Convolution:
 
     @cached_property
     def norms(self) -> np.ndarray:
-        top = float(np.abs(self.kernel).max(initial=0.0))
+        kernel = np.where(self._used(), self.kernel, 0.0)
+        top = float(np.abs(kernel).max(initial=0.0))
         if top == 0.0:
             return np.zeros((3, 3))
         scale = math.ldexp(1.0, math.frexp(top)[1])
-        size = torch.from_numpy(np.abs(self.kernel) / scale)
+        size = torch.from_numpy(np.abs(kernel) / scale)
         table = np.full((3, 3), math.inf)
         (rows, columns), (row_squares, column_squares) = self._sums(size), self._sums(size * size)
         table[0] = [columns, math.sqrt(column_squares), float(size.max())]
@@ -108,11 +109,22 @@ class Convolution:
         table *= scale * (1 + 2 * gamma(self.kernel.size + 4)) * (1 + pairs.MARGIN)
         stride, padding, dilation, transposed, _, groups = self.how
         near, far = (self.outputs, self.sizes) if transposed else (self.sizes, self.outputs)
-        table[1, 1] = spectral.of_convolution(self.kernel, near[1:], far[1:], stride, padding, dilation, groups)
+        table[1, 1] = spectral.of_convolution(kernel, near[1:], far[1:], stride, padding, dilation, groups)
         # what is lost is at most a share of |A|, whose l2 norm is at most the root of row sum times column sum
         table[1, 1] += self.roughly * math.sqrt(table[0, 0]) * math.sqrt(table[2, 2])
         table *= (1 + self.roughly) * (1 + pairs.MARGIN)
         return pairs.completed(table, prod(self.sizes), prod(self.outputs))
+
+    def _used(self) -> np.ndarray:
+        """bool, of the kernel's shape: the entries that meet a number of the input; others see padding only."""
+        with torch._C._DisableTorchDispatch():
+            near, far = (torch.ones(1, *shape, dtype=torch.float64) for shape in (self.sizes, self.outputs))
+            kernel = torch.ones(self.kernel.shape, dtype=torch.float64)
+            (_, times, _) = torch.ops.aten.convolution_backward.default(
+                far, near, kernel, None, *self.how, [False, True, False]
+            )
+        used: np.ndarray = times.numpy() > 0.5
+        return used
 
     def _sums(self, kernel: torch.Tensor) -> tuple[float, float]:
         """Largest row sum and column sum of the matrix with this kernel, which has no negative entry."""

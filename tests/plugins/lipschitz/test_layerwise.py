@@ -62,6 +62,18 @@ def test_a_convolution_is_bounded_by_the_norms_of_its_dense_matrix(data: st.Data
     assert table[1, 1] <= 2 * _exact(matrix, 1, 1) + 1e-300  # the price of the torus
 
 
+def test_taps_that_see_padding_only_do_not_count() -> None:
+    """One window of four at -1 to 2: the first tap never meets a number."""
+    conv = nn.Conv1d(1, 1, 4, 3, 1, bias=False).double()
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([[[100.0, 1.0, 2.0, -3.0]]]))
+    table = LayerReading(nn.Sequential(conv, nn.Flatten()), (1, 4)).table
+    matrix = _matrix(conv, (1, 4))
+    assert matrix.tolist() == [[1.0, 2.0, -3.0, 0.0]]
+    assert table[0, 2] == pytest.approx(3.0, rel=1e-9) and table[2, 2] == pytest.approx(6.0, rel=1e-9)
+    assert table[1, 1] < 100
+
+
 def test_disjoint_windows_are_exact() -> None:
     """A 1 x 1 kernel, and windows side by side: one matrix for every place."""
     torch.manual_seed(0)
