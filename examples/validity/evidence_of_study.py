@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from across import Rows
@@ -55,8 +56,9 @@ def write_evidence(tables: Mapping[str, Rows], file: Path = PACKAGED, page: Path
 
 
 def across_entries(verdicts: Rows, correlations: Rows) -> list[Evidence]:
-    """One entry for each constant and outcome that went together in every group of networks (``holds``)."""
-    found = []
+    """One entry for each constant and readout: the outcome that it went with most closely of those that it went with in
+    every group of networks (``holds``)."""
+    found: list[tuple[float, Evidence]] = []
     for row in verdicts:
         readout, _, number = row["number"].partition(": ")
         if readout == "baseline" or not row["holds"] or row["same thing"]:
@@ -72,13 +74,15 @@ def across_entries(verdicts: Rows, correlations: Rows) -> list[Evidence]:
         if not row["without adversarial"]:
             beyond += ", nor without adversarially trained networks"
         figure = f"Spearman {rhos} ({sizes} networks)"
-        found.append(Evidence(number, "networks", readout, OUTCOMES[row["outcome"]], figure, beyond))
-    return found
+        strength = min(abs(cell["rho"]) for cell in cells)
+        found.append((strength, Evidence(number, "networks", readout, OUTCOMES[row["outcome"]], figure, beyond)))
+    return strongest(found, "outcomes")
 
 
 def image_entries(verdicts: Rows) -> list[Evidence]:
-    """One entry for each number of single images and target that it finds (``finds``); study-made numbers are none."""
-    found = []
+    """One entry for each number of single images: of the targets that it finds (``finds``) the one it finds best;
+    numbers that only the study has are none."""
+    found: list[tuple[float, Evidence]] = []
     for row in verdicts:
         if row["number"] not in OF_IMAGES or not row["finds"]:
             continue
@@ -89,5 +93,16 @@ def image_entries(verdicts: Rows) -> list[Evidence]:
         figure = f"{aurocs}, {networks}, {row['to be found']:,} of {row['images']:,} images; "
         figure += f"best baseline {row['baseline']:.2f}"
         beyond = f"adds {row['gain']:+.3f} to the baselines" if row["adds"] else "not shown to add to the baselines"
-        found.append(Evidence(row["number"], "images", "head", TARGETS[row["target"]], figure, beyond))
-    return found
+        found.append((row["auroc"], Evidence(row["number"], "images", "head", TARGETS[row["target"]], figure, beyond)))
+    return strongest(found, "targets")
+
+
+def strongest(found: Sequence[tuple[float, Evidence]], kind: str) -> list[Evidence]:
+    """Of entries with their strength the strongest of each number and readout, and how many it stands for."""
+    chosen = []
+    for key in dict.fromkeys((entry.number, entry.readout) for _, entry in found):
+        alike = [(strength, entry) for strength, entry in found if (entry.number, entry.readout) == key]
+        best = max(alike, key=lambda pair: pair[0])[1]
+        more = f", the most of {len(alike)} {kind}" if len(alike) > 1 else ""
+        chosen.append(replace(best, figure=best.figure + more))
+    return chosen

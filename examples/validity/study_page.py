@@ -18,6 +18,9 @@ from stabilitykit.base.text import csv_text
 DIGITS = 5
 BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
+MOST_ROWS = 25
+"""Of a long table on the page; files have all of them."""
+
 
 def write_tables(folder: Path, tables: Mapping[str, Rows]) -> None:
     """One CSV a table, floats with five significant digits; a table without rows leaves none."""
@@ -64,7 +67,7 @@ def blocks(tables: Mapping[str, Rows], left_out: Mapping[str, str]) -> dict[str,
     return {
         "population": table(_population(tables["networks"]), None),
         "hypotheses": table(tables["hypotheses"], fixed),
-        "holds": table(_by_strength(constants, rhos), (*what, *rhos, "beyond accuracy", "without adversarial")),
+        "holds": strongest(constants, rhos, (*what, *rhos, "beyond accuracy", "without adversarial")),
         "beyond": table(_by_strength(beyond, partials), (*what, *partials)),
         "baselines": table([row for row in holding if row not in constants], (*what, *rhos)),
         "transfer": table(tables["transfer"], None),
@@ -72,6 +75,13 @@ def blocks(tables: Mapping[str, Rows], left_out: Mapping[str, str]) -> dict[str,
         "nothing": ", ".join(f"`{name}`" for name in nothing) or "(none)",
         "left-out": "\n".join(f"- {key}: {why}" for key, why in left_out.items()) or "(nothing)",
     }
+
+
+def strongest(rows: Rows, by: Sequence[str], columns: Sequence[str]) -> str:
+    """The first MOST_ROWS by strength, and how many more there are."""
+    shown = table(_by_strength(rows, by)[:MOST_ROWS], columns)
+    more = len(rows) - MOST_ROWS
+    return shown if more <= 0 else f"{shown}\n\n{more} weaker ones are in verdicts.csv."
 
 
 def _by_strength(rows: Rows, columns: Sequence[str]) -> Rows:
