@@ -21,12 +21,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.realistic_sets import fill
 
 # Of EfficientNet-Lite0, at 12 of its blocks and before its last layer.
 CHANNELS = (16, 24, 24, 40, 40, 80, 80, 112, 112, 192, 192, 320, 1280)
@@ -117,12 +122,7 @@ def write(model: Model, images: int, folder: Path | str, seed: int = 0) -> None:
     """values.npy and groups.npy in the folder, chunk by chunk."""
     shape = (len(model.channels), images, len(model.means))
     values = np.lib.format.open_memmap(f"{folder}/values.npy", mode="w+", dtype=np.float32, shape=shape)
-    labels = np.empty(images, dtype=np.int64)
-    start = 0
-    for part, own in chunks(model, images, seed):
-        values[:, start : start + len(own)] = part
-        labels[start : start + len(own)] = own
-        start += len(own)
+    labels = fill(values, chunks(model, images, seed))
     values.flush()
     np.save(f"{folder}/groups.npy", labels)
 

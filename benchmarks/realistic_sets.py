@@ -12,7 +12,7 @@ network decides alike at every depth.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,13 +98,18 @@ def realistic(path: Path | str, images: int, seed: int = 0) -> tuple[np.ndarray,
     """values (depths, images, classes) float32 and labels (images,) int64."""
     fitted = fit(path)
     values = np.empty((fitted.shape[0], images, fitted.shape[1]), dtype=np.float32)
-    labels = np.empty(images, dtype=np.int64)
+    return values, fill(values, chunks(fitted, images, seed))
+
+
+def fill(values: np.ndarray, parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Put the parts, (values, labels) of some images each, into ``values`` (depths, images, classes); all labels."""
+    labels = np.empty(values.shape[1], dtype=np.int64)
     start = 0
-    for part, own in chunks(fitted, images, seed):
+    for part, own in parts:
         values[:, start : start + len(own)] = part
         labels[start : start + len(own)] = own
         start += len(own)
-    return values, labels
+    return labels
 
 
 def main() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,20 +17,16 @@ from stabilitykit.base.results import READOUT_FIT, Kind, Measurement, PropertyRe
 from stabilitykit.plugins.registry import Registry
 from stabilitykit.runs.folder import load_run
 from tests.core.report_runs import make_run
+from tests.examples.modules import modules_of
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "paper"
-PARTS = [path.stem for path in EXAMPLE.glob("*.py")]
 
 
 @pytest.fixture()
-def paper(monkeypatch):
+def paper():
     """The modules of the example by name."""
-    monkeypatch.syspath_prepend(EXAMPLE)
-    kept = {name: sys.modules.pop(name) for name in PARTS if name in sys.modules}
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in PARTS})
-    for name in PARTS:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+    with modules_of(EXAMPLE) as modules:
+        yield modules
 
 
 def shadowing(**constants: float) -> PropertyResult:

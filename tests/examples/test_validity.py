@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,19 +11,16 @@ import torch
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 
+from tests.examples.modules import modules_of
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "validity"
-PARTS = [path.stem for path in EXAMPLE.glob("*.py")]
 
 
 @pytest.fixture()
-def validity(monkeypatch):
+def validity():
     """The modules of the example by name."""
-    monkeypatch.syspath_prepend(EXAMPLE)
-    kept = {name: sys.modules.pop(name) for name in PARTS if name in sys.modules}
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in PARTS})
-    for name in PARTS:
-        sys.modules.pop(name, None)
-    sys.modules.update(kept)
+    with modules_of(EXAMPLE) as modules:
+        yield modules
 
 
 def test_row_rhos_are_scipys(validity):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,22 +13,16 @@ from sklearn.metrics import roc_auc_score
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.reporting.evidence import evidence, markdown, seen_to_predict
+from tests.examples.modules import modules_of
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "validity"
-PARTS = [path.stem for path in EXAMPLE.glob("*.py")]
 
 
 @pytest.fixture(scope="module")
 def study():
     """The modules of the example by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLE)
-        for name in PARTS:
-            patch.delitem(sys.modules, name, raising=False)
-        names = ("image_statistics", "image_scores", "image_targets", "within", "evidence_of_study", "harms")
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-        for name in PARTS:
-            sys.modules.pop(name, None)
+    with modules_of(EXAMPLE) as modules:
+        yield modules
 
 
 def drawn(seed: int, count: int = 60, effect: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
