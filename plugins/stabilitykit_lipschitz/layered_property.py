@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from stabilitykit.evaluation.context import Context
 from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.layered import layerwise_interval
+from stabilitykit_lipschitz.layerwise import LayerReading
 from stabilitykit_lipschitz.readouts import readouts_of
 from stabilitykit_lipschitz.whole_readout import several_parts, shared, whole_readout
 
@@ -68,16 +70,12 @@ def _module(context: Context, depth: int) -> nn.Module:
     return whole_readout(context, depth) if head is None else head
 
 
-def _interval(context: Context, depth: int, p: int, q: int) -> LipschitzInterval:
-    shape = tuple(context.model.shape_at(depth))
-    return layerwise_interval(_module(context, depth), shape, None, p, q, None, context.seed)
-
-
 def _bound(context: Context, depths: tuple[int, ...], p: int, q: int) -> _Found:
     if depths[0] in several_parts(context):
         return _Found(depths, None, "its state is several tensors")
     try:
-        interval = _interval(context, depths[0], p, q)
+        shape = tuple(context.model.shape_at(depths[0]))
+        interval = layerwise_interval(_module(context, depths[0]), shape, None, p, q, None, context.seed)
     except ValueError as error:
         return _Found(depths, None, str(error).partition("; expected")[0])
     if math.isinf(interval.upper):
@@ -130,7 +128,10 @@ def _measured(context: Context, found: list[_Found], units: tuple[str, str], nam
 
 def layered_again(context: Context, result: PropertyResult, p: int, q: int) -> Mapping[str, float | str | None]:
     """Bounds from the readout anew; the slope between the two stored states from torch's outputs."""
-    import torch
+
+    @cache
+    def reading(depth: int) -> LayerReading:
+        return LayerReading(_module(context, depth), tuple(context.model.shape_at(depth)))
 
     again: dict[str, float | str | None] = {}
     for measurement in result.measurements:
@@ -138,21 +139,12 @@ def layered_again(context: Context, result: PropertyResult, p: int, q: int) -> M
             continue
         depth = int(measurement.witness["depth"])
         if "pair" not in measurement.witness:
-            upper = _interval(context, depth, p, q).upper
+            upper = float(reading(depth).table[p, q])
             again[measurement.name] = 0.5 * upper if measurement.name.endswith(".probabilities") else upper
             continue
         x, y = (np.asarray(v, dtype=np.float64) for v in measurement.witness["pair"])
-        module = _twin(_module(context, depth))
-        states = torch.from_numpy(np.stack([x, y]).reshape(2, *context.model.shape_at(depth)))
-        with torch.inference_mode():
-            at, there = module(states).numpy()
+        at, there = reading(depth).values(np.stack([x, y]))
         slope = np.linalg.norm(at - there, pairs.NORMS[q]) / np.linalg.norm(x - y, pairs.NORMS[p])
         slack = 1e-6 * slope + 1e-300
         again[measurement.name] = measurement.value if abs(slope - measurement.value) <= slack else float(slope)
     return again
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    from copy import deepcopy
-
-    return deepcopy(module).cpu().double().eval()
