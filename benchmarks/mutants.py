@@ -357,8 +357,8 @@ DYNAMICS += _of(
 DYNAMICS += _of(
     "stabilitykit/dynamics/trajectory.py",
     "core/test_trajectory.py::test_blind_depths_coincide_up_to_what_the_batch_size_moves",
-    ("return spread <= slack * ROUNDING", "return spread <= 100 * slack * ROUNDING", "small differences are blind"),
-    ("return spread <= slack * ROUNDING", "return spread <= 0 * slack * ROUNDING", "the last batch ends blindness"),
+    ("return spread <= part * size", "return spread <= 100 * part * size", "small differences are blind"),
+    ("return spread <= part * size", "return spread <= 0 * part * size", "the last batch ends blindness"),
 )
 DYNAMICS += _of(
     "stabilitykit/dynamics/perturbed.py",
@@ -653,11 +653,7 @@ RUNS = _of(
         "links in a run folder are followed",
     ),
     ('        if data["status"] == "ok" and result is None:\n', "        if False:\n", "a cell without a result is ok"),
-    (
-        '            if not self.files.holds("cells", f"{cell.slug}.json"):\n',
-        "            if False:\n",
-        "cells that a plugin removed stay lost",
-    ),
+    ('if not self.files.holds("cells", f"{cell.slug}.json")]', "if False]", "cells that a plugin removed stay lost"),
     (
         "return f\"{safe}.{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}\"",
         "return safe",

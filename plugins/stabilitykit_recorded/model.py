@@ -68,6 +68,9 @@ class RecordedModel(Model):
     def block(self, t: int, state: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         return torch.roll(state, -1, dims=1)
 
+    def replay(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[..., 0].transpose(0, 1)
+
     def readout(self, state: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         return state[:, 0]  # what the head computes, without the products with zeros
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from stabilitykit.base.results import SCHEMA_VERSION, to_plain
@@ -41,7 +42,7 @@ class Decisions:
         """N, the number of images."""
         return len(self.columns["index"])
 
-    @property
+    @cached_property
     def correct(self) -> list[bool | None]:
         """Whether each decision is the label; None where outputs are not the dataset's classes."""
         pairs = zip(self.columns["label"], self.columns["prediction"], strict=True)
@@ -62,7 +63,7 @@ class Decisions:
         return self.blocks[depth - 1] if 1 <= depth <= len(self.blocks) else BEFORE
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA_VERSION, **to_plain(vars(self))}
+        return {"schema": SCHEMA_VERSION, **to_plain({part.name: getattr(self, part.name) for part in fields(self)})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Decisions:

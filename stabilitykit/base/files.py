@@ -95,6 +95,10 @@ class Folder:
         write_atomic(path, data)
         return path
 
+    def append(self, *names: str, data: str) -> None:
+        """:func:`append` to ``root/names...``, whose folders are made."""
+        append(self.path(*names), data)
+
     def write_json(self, *names: str, data: Any) -> None:
         """:func:`write_json` to ``root/names...``, whose folders are made."""
         write_json(self.path(*names), data)
@@ -160,6 +164,26 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def append(path: Path, data: str) -> None:
+    """Add ``data`` at the end of the file ``path``, which is made where there is none; a link is not followed.
+
+    A crash may leave a part of ``data``; what was there before is intact. Nothing is flushed to the disk.
+
+    Raises:
+        StabilityKitError: the disk is full or the folder cannot be written; the path is named.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _CAREFUL, 0o644)
+        with os.fdopen(handle, "ab", buffering=0) as stream:
+            raw = data.encode("utf-8", "backslashreplace")
+            if stream.write(raw) != len(raw):
+                raise OSError("the disk is full")
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise StabilityKitError(f"cannot write {path}: {reason}; what was there before is intact") from error
 
 
 def _refuse_special(path: Path) -> None:

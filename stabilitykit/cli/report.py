@@ -15,8 +15,13 @@ import click
     type=click.Path(path_type=Path),
     help="HTML file to write (default: RUN/report.html, or index.html in a folder of runs).",
 )
+@click.option(
+    "--cells",
+    type=click.IntRange(min=1),
+    help="Cells that a report shows at most, and failed ones beside them (500); each takes about 60 kB.",
+)
 @click.option("--strict-plugins", is_flag=True, help="Exit 3 when any plugin fails to load.")
-def command(run: Path, output: Path | None, strict_plugins: bool) -> int:
+def command(run: Path, output: Path | None, cells: int | None, strict_plugins: bool) -> int:
     """Write one self-contained HTML file about RUN, and its charts as SVG files into RUN/figures.
 
     The file loads nothing from the network, and can be read without its one script, which sorts and filters; it is
@@ -36,11 +41,15 @@ def command(run: Path, output: Path | None, strict_plugins: bool) -> int:
     from stabilitykit.plugins.loading import load_plugins
     from stabilitykit.reporting.index import runs_below, write_index
     from stabilitykit.reporting.page import write_report
+    from stabilitykit.reporting.rundata import MOST_CELLS
     from stabilitykit.runs.folder import RUN_FILE
 
     host = load_plugins()
     if strict_plugins:
         host.require_healthy()
     many = run.is_dir() and not (run / RUN_FILE).exists() and bool(runs_below(run))
-    print(one_line((write_index if many else write_report)(run, output, host=host)))
+    path = (
+        write_index(run, output, host=host) if many else write_report(run, output, host=host, most=cells or MOST_CELLS)
+    )
+    print(one_line(path))
     return 0

@@ -12,7 +12,7 @@ _IMAGES = 4096
 
 def decisions_along_depth(trajectory: Trajectory) -> np.ndarray:
     """int64 (T+1, N): the class g chooses at each depth (lowest class on ties)."""
-    return np.stack([np.asarray(logits).argmax(axis=1) for logits in trajectory.logits]).astype(np.int64)
+    return trajectory.decisions.astype(np.int64)
 
 
 def prediction_depth(chosen: np.ndarray, seeing: np.ndarray | None = None) -> np.ndarray:

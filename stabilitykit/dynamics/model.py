@@ -185,6 +185,18 @@ class Model(ABC):
         runs, perturbs or bounds the network would measure the replay."""
         return False
 
+    def replay(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """All readouts of a batch at once where the model is :attr:`replayed`; None: block after block.
+
+        Arguments:
+            inputs: a preprocessed batch (B, ...), a float dtype.
+
+        Returns:
+            (T+1, B, K) of :attr:`readout_dtype`, to the last bit what blocks and readout give, however the images are
+            put into batches.
+        """
+        return None
+
     @property
     def head(self) -> torch.nn.Module | None:
         """g as an nn.Module taking a state (B, *state_shape) to logits, for certified Lipschitz bounds.

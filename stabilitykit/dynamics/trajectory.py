@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,6 +40,10 @@ ROUNDING = {
 }
 # Above this many bytes of float64 the values are kept in float32 (recorded in `storage`), memory-mapped where cached.
 FLOAT64_LIMIT = 1 << 30
+# Recorded readouts are the same in any batch: about so many bytes of them are replayed at once.
+REPLAYED_BYTES = 1 << 22
+# Images by whose readouts most depths are seen to tell images apart.
+FEW = 256
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,9 @@ class Trajectory:
         return values
 
     def _computed_values(self) -> np.ndarray:
-        if self.storage == "float64":
-            return np.ascontiguousarray(to_space(self.logits, self.space))
         if self.space == "logits":
-            return self.logits
-        values: np.ndarray = np.empty(self.logits.shape, dtype=np.float32)
+            return self.logits if self.storage == "float32" else np.ascontiguousarray(self.logits, dtype=np.float64)
+        values: np.ndarray = np.empty(self.logits.shape, dtype=self.storage)
         for t in range(len(values)):
             for start in range(0, len(self), 4096):
                 part = slice(start, start + 4096)
@@ -125,6 +128,15 @@ class Trajectory:
         """int64 (N,): argmax of the final readout (lowest class on ties)."""
         classes: np.ndarray = np.asarray(self.logits[-1]).argmax(axis=1).astype(np.int64)
         return classes
+
+    @cached_property
+    def decisions(self) -> np.ndarray:
+        """(T+1, N), the smallest unsigned type that holds K: argmax of the readout at each depth (lowest class on
+        ties). Read-only: all share it."""
+        kind = np.min_scalar_type(self.num_classes)
+        chosen: np.ndarray = np.stack([np.asarray(logits).argmax(axis=1).astype(kind) for logits in self.logits])
+        chosen.flags.writeable = False
+        return chosen
 
     @cached_property
     def blind(self) -> tuple[int, ...]:
@@ -179,12 +191,20 @@ def coincide(logits: np.ndarray, slack: float = 1.0, dtype: str | None = None) -
     """
     if not len(logits):
         return True
+    part = slack * ROUNDING[dtype or logits.dtype.name]
+    if len(logits) > FEW and part < 0.25:
+        # All are larger than a few by at most their spread s: would they coincide, s <= part * (size + s).
+        spread, size = _spread_and_size(logits[:FEW])
+        if spread > 2 * part * size:
+            return False
+    spread, size = _spread_and_size(logits)
+    return spread <= part * size
+
+
+def _spread_and_size(logits: np.ndarray) -> tuple[float, float]:
+    """The largest difference between two images in one number, and the largest of all numbers, of (N, K) readouts."""
     largest, smallest = logits.max(axis=0), logits.min(axis=0)
-    if bool((largest == smallest).all()):
-        return True
-    spread = float((largest - smallest).max())
-    size = float(max(largest.max(), -smallest.min()))
-    return spread <= slack * ROUNDING[dtype or logits.dtype.name] * size
+    return float((largest - smallest).max()), float(max(largest.max(), -smallest.min()))
 
 
 def batches(
@@ -298,7 +318,7 @@ def batch_logits(
     """
     stored = torch.float64 if model.readout_dtype == "float64" else torch.float32
     with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
-        found = depth_logits(model, readout, inputs) if forward is None else forward(inputs)
+        found = _along_depth(model, readout, inputs) if forward is None else forward(inputs)
         # Copied, and to one place: a readout that is a view of its state would keep the states of all depths, and small
         # arrays between the states would keep the allocator from giving a state the room of the one before.
         kept = None
@@ -308,6 +328,12 @@ def batch_logits(
             kept[t] = logits
         assert kept is not None
         return kept.numpy()
+
+
+def _along_depth(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterable[torch.Tensor]:
+    """T+1 readouts (B, K) of one batch: replayed where that gives them all at once, else block after block."""
+    replayed = model.replay(inputs) if readout.kind == "head" else None
+    return depth_logits(model, readout, inputs) if replayed is None else replayed
 
 
 def depth_logits(model: Model, readout: Readout, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -403,8 +429,11 @@ def extract(
         DataProblem: NaN or infinite pixels.
         CellProblem: a readout is NaN or infinite, naming image and depth.
     """
+    size = extraction.batch_size
+    if model.replayed and readout.kind == "head" and forward is None:
+        size *= max(1, REPLAYED_BYTES // (8 * math.prod(model.state_shape) * size))
     for rows, inputs in batches(
-        model, dataset, indices, extraction.batch_size, device, start=start, channels_last=extraction.channels_last
+        model, dataset, indices, size, device, start=start, channels_last=extraction.channels_last
     ):
         logits = batch_logits(model, readout, inputs, extraction.autocast, forward)
         if not np.isfinite(logits).all():

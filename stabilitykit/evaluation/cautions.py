@@ -25,6 +25,13 @@ def cautions_before(subject: Subject) -> list[str]:
     found = [f"{word}: {reason}" for reason in _texts(subject.certificate.get("reasons"))]
     if untrained(subject.model_choice, details):
         found.append("the weights are untrained (no checkpoint was given): every number is about a random network")
+    core = subject.certificate.get("core")
+    kind = core.get("output_kind") if isinstance(core, Mapping) else None
+    if kind == "log-probabilities" and subject.model.replayed and subject.settings.extraction.space == "logits":
+        found.append(
+            "the values are log-probabilities, and distances are between them as they are, however small a "
+            "probability: --space probabilities measures the probabilities"
+        )
     idle = _texts(subject.certificate.get("vacuous"))
     if idle:
         found.append(f"{'; '.join(idle)}: so it is in networks that are not trained")

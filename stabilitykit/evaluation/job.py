@@ -74,6 +74,7 @@ class Job:
     _left: int = 0  # cells that are not finished
     _decided: Subject | None = None  # the subject whose decisions are recorded
     _spoiled: str = ""  # what the last cell modified although it is shared
+    _known: dict[str, Any] | None = None  # what _info gave, as long as it stands
 
     def run(self) -> None:
         """Run all cells that are not finished yet.
@@ -158,6 +159,7 @@ class Job:
                 self.subjects.append(
                     names | {"certificate": subject.certificate, "record": record, "warnings": cautions}
                 )
+                self._known = None
                 warn_of(subject.certificate, cautions, model.label)
             self._run_cells(subject, cells, record, done, earlier, functions)
             self._caution(subject)
@@ -282,6 +284,7 @@ class Job:
         entry = next(s for s in self.subjects if (s["model"], s["dataset"]) == names)
         fresh = [text for text in cautions_after(subject) if text not in entry.setdefault("warnings", [])]
         entry["warnings"] += fresh
+        self._known = None
         warn_of({}, fresh, names[0])
 
     def _check_process(self, functions: Functions, before: ProcessState, culprit: str) -> None:
@@ -381,4 +384,7 @@ class Job:
             self.recorder.image(dataset, index, png)
 
     def _info(self) -> dict[str, Any]:
-        return {"request": to_plain(self.request), "provenance": self.provenance, "pairs": self.subjects}
+        """run.json's content; the same object until something of it changes."""
+        if self._known is None:
+            self._known = {"request": to_plain(self.request), "provenance": self.provenance, "pairs": self.subjects}
+        return self._known

@@ -16,6 +16,7 @@ import types
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 # Packages whose functions every number passes through.
@@ -91,33 +92,31 @@ class _Seen:
         root = name.partition(".")[0]
         methods = name.startswith(_CLASSES)
         self.functions: dict[tuple[str, ...], Any] = {}
-        self._names, self._ids = _places(members)
-        self._classes: list[tuple[type, tuple[Any, ...]]] = []
-        for key, value in list(members.items()):
+        self._members = members.copy()  # in one step: another thread may import
+        self._classes: list[tuple[type, dict[str, Any]]] = []
+        for key, value in self._members.items():
             if not callable(value):
                 continue
             self.functions[name, key] = value
             if not methods or not issubclass(type(value), type) or str(value.__module__).partition(".")[0] != root:
                 continue
-            self._classes.append((value, _places(vars(value))))
-            for method, function in list(vars(value).items()):
+            own = vars(value).copy()  # of a mappingproxy: a dict
+            self._classes.append((value, own))
+            for method, function in own.items():
                 if type(function) in _CALLABLES:
                     self.functions[name, key, method] = function
 
     def is_still(self, members: dict[str, Any]) -> bool:
-        """Are these the same objects under the same names, in its classes too?
-
-        Functions are held, so no other has the id of one.
-        """
-        return (self._names, self._ids) == _places(members) and all(
-            places == _places(vars(kind)) for kind, places in self._classes
-        )
+        """Are these the same objects under the same names, in its classes too? False also where that cannot be told."""
+        return _same(self._members, members) and all(_same(own, vars(kind)) for kind, own in self._classes)
 
 
-def _places(members: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and the ids of what stands under them."""
-    known = dict(members)  # in one step: another thread may import
-    return tuple(known), tuple(map(id, known.values()))
+def _same(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Are names and objects of both the very same, in one order? Of tens of thousands this is asked at every cell."""
+    try:
+        return len(was) == len(now) and all(map(is_, was.values(), now.values())) and all(map(is_, was, now))
+    except RuntimeError:  # another thread imports
+        return False
 
 
 def _modules() -> Iterator[tuple[str, dict[str, Any]]]:

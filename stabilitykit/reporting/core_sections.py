@@ -72,9 +72,10 @@ def failures(run: RunData) -> Markup | None:
 def words(run: RunData) -> Markup | None:
     """What was found, in plain sentences; what has to be known before any number stands first."""
     parts = []
-    for pair in run.pairs:
+    pairs = run.pairs
+    for pair in pairs:
         said = sentences(pair.cells, pair.decisions, pair.warnings)
-        if said and len(run.pairs) > 1:
+        if said and len(pairs) > 1:
             parts.append(run.pair_heading(pair))
         parts += [
             tag("p", tag("strong", "Warning: "), sentence.text, class_="banner")
@@ -178,9 +179,10 @@ def _witness(run: RunData, cell: Cell, m: Measurement) -> Markup | str:
 def tables(run: RunData) -> Markup | None:
     """Every table of every cell, folded: readable even where the plugin that made it is gone."""
     parts = []
+    alone = len(run.pairs) == 1
     for cell in run.cells:
         for name, found in (cell.result.tables if cell.result else {}).items():
-            where = "" if len(run.pairs) == 1 else f"{short(cell.model)} on {short(cell.dataset)}, "
+            where = "" if alone else f"{short(cell.model)} on {short(cell.dataset)}, "
             heading = f"{cell.property} · {found.title or name} ({where}{len(found.rows)} rows)"
             rows = [[_plain(value) for value in row] for row in found.rows[:TABLE_ROWS]]
             parts.append(details(heading, table(found.columns, rows, total=len(found.rows))))

@@ -20,11 +20,13 @@ def tag(name: str, *children: Any, **attributes: Any) -> Markup:
     Attributes that are None are left out.
     """
     shown = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+        [
+            f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+            for key, value in attributes.items()
+            if value is not None
+        ]
     )
-    inside = Markup("").join(escape(child) for child in children if child is not None)
+    inside = "".join([escape(child) for child in children if child is not None])
     if name in ("img", "br", "hr", "wbr"):
         return Markup(f"<{name}{shown}>")
     return Markup(f"<{name}{shown}>{inside}</{name}>")

@@ -7,10 +7,9 @@ import contextlib
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 
 from markupsafe import Markup
@@ -21,8 +20,9 @@ from stabilitykit.base.files import Folder, remove_leftovers, write_atomic
 from stabilitykit.base.names import imported
 from stabilitykit.plugins.loading import PluginHost, load_plugins
 from stabilitykit.reporting import core_sections
+from stabilitykit.reporting.balance import check_balanced
 from stabilitykit.reporting.html import short
-from stabilitykit.reporting.rundata import RunData
+from stabilitykit.reporting.rundata import MOST_CELLS, RunData
 from stabilitykit.reporting.standalone import CHART_CSS, DARK_VARIABLES, LIGHT_VARIABLES
 from stabilitykit.runs.folder import RunFolder
 
@@ -30,8 +30,6 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 REPORT_FILE = "report.html"
 SCRIPT_FILE = TEMPLATES / "report.js"
 Render = Callable[[RunData], str | None]
-# Elements that never close.
-VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,16 @@ class Rendered:
     error: str = ""
 
 
-def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHost | None = None) -> Path:
+def write_report(
+    run_folder: Path, output: Path | None = None, *, host: PluginHost | None = None, most: int = MOST_CELLS
+) -> Path:
     """Write the report of a run and its charts as SVG files.
 
     Arguments:
         run_folder: a folder written by ``evaluate``.
         output: the HTML file; default ``report.html`` in the run folder. Charts go to ``figures`` in the run folder.
         host: loaded plugins; default :func:`stabilitykit.plugins.loading.load_plugins`.
+        most: cells that are shown at most, and failed ones beside them; the page says how many are left out.
 
     Returns:
         the path of the HTML file. Both kinds of files are written atomically.
@@ -58,11 +59,14 @@ def write_report(run_folder: Path, output: Path | None = None, *, host: PluginHo
     Raises:
         UsageProblem: ``run_folder`` is no run, or ``output`` is a folder.
     """
-    return write_run(RunData.read(Path(run_folder)), output, host=host)
+    return write_run(RunData.read(Path(run_folder)), output, host=host, most=most)
 
 
-def write_run(run: RunData, output: Path | None = None, *, host: PluginHost | None = None) -> Path:
+def write_run(
+    run: RunData, output: Path | None = None, *, host: PluginHost | None = None, most: int = MOST_CELLS
+) -> Path:
     """:func:`write_report` of a run that has been read; UsageProblem when ``output`` is a folder."""
+    run = run.first(most)
     path = run.path / REPORT_FILE if output is None else Path(output)
     if path.is_dir():
         raise UsageProblem(f"{path} is a folder; give the name of an HTML file")
@@ -87,7 +91,7 @@ def write_figures(run_folder: Path, output: Path | None = None, *, host: PluginH
     Raises:
         UsageProblem: ``output`` is a file.
     """
-    run = RunData.read(Path(run_folder))
+    run = RunData.read(Path(run_folder)).first(MOST_CELLS)
     folder = run.path / "figures" if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
         raise UsageProblem(f"{folder} is a file; give the name of a folder")
@@ -209,31 +213,3 @@ def question(run: RunData) -> str:
     who = models[0] if len(models) == 1 else f"{len(models)} networks"
     where = datasets[0] if len(datasets) == 1 else f"{len(datasets)} datasets"
     return f"How stable {'is' if len(models) == 1 else 'are'} {who} on {where}, block by block?"
-
-
-class _Balance(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in VOID:
-            return
-        if not self.open or self.open.pop() != tag:
-            raise ValueError(f"its HTML closes <{tag}> where it is not open")
-
-
-def check_balanced(html: str) -> None:
-    """ValueError unless every element that is opened is closed: a section must not swallow those after it."""
-    parser = _Balance()
-    parser.feed(html)
-    parser.close()
-    if parser.open:
-        raise ValueError(f"its HTML leaves <{parser.open[-1]}> open")

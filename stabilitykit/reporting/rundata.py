@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import unescape
@@ -24,6 +25,8 @@ from stabilitykit.runs.folder import Cell, RunFolder, cells_by_pair, load_run
 IMAGE_BYTES = 24 << 20
 MOST_VALUES = 600
 """Values of a chart that are listed below it."""
+MOST_CELLS = 500
+"""Cells that a report shows: each takes about 60 kB of it, with its charts and tables."""
 
 
 @dataclass
@@ -71,6 +74,7 @@ class RunData:
         cells: every cell, failed ones too.
         figures: name -> stand-alone SVG text, filled by :meth:`figure`.
         decisions: what each network decided about every image, by (model, dataset).
+        left_out: how many cells of the run are not among ``cells`` (:meth:`first`).
     """
 
     path: Path
@@ -78,15 +82,26 @@ class RunData:
     cells: list[Cell]
     figures: dict[str, str] = field(default_factory=dict)
     decisions: dict[tuple[str, str], Decisions] = field(default_factory=dict)
+    left_out: int = 0
     _names: dict[tuple[str, str], Names] = field(default_factory=dict, repr=False)
     _sources: dict[tuple[str, int], str] = field(default_factory=dict, repr=False)
     _bytes: int = field(default=0, repr=False)
+    _alike: Counter[str] = field(default_factory=Counter, repr=False)
+    _used: Counter[str] = field(default_factory=Counter, repr=False)
 
     @classmethod
     def read(cls, folder: Path | str) -> RunData:
         """Read a run folder; UsageProblem when it is none."""
         info, cells = load_run(folder)
         return cls(Path(folder), _sound(info), cells, decisions=RunFolder(Path(folder)).read_decisions())
+
+    def first(self, most: int) -> RunData:
+        """This run without the cells after the first ``most``; of those the failed ones stay, ``most`` at most."""
+        if len(self.cells) <= most:
+            return self
+        failed = [cell for cell in self.cells[most:] if not cell.ok]
+        shown = [*self.cells[:most], *failed[:most]]
+        return RunData(self.path, self.info, shown, decisions=self.decisions, left_out=len(self.cells) - len(shown))
 
     @property
     def pairs(self) -> list[PairData]:
@@ -114,8 +129,9 @@ class RunData:
 
     def heading(self, cell: Cell) -> Markup:
         """Heading of a cell's part of a section; empty in a run where nothing could be confused with it."""
-        alike = sum(1 for c in self.cells if c.property_name == cell.property_name)
-        if alike == 1:
+        if self._alike.total() != len(self.cells):
+            self._alike = Counter(c.property_name for c in self.cells)
+        if self._alike[cell.property_name] == 1:
             return Markup("")
         return pair_heading(cell.model, cell.dataset, cell.property if cell.property != cell.property_name else "")
 
@@ -137,10 +153,10 @@ class RunData:
 
     def figure(self, name: str, svg: Markup, caption: Any) -> Markup:
         """A chart with its caption, also kept under ``name`` to be written as a file in ``figures/``."""
-        unique, counter = _file_name(name), 1
+        plain = unique = _file_name(name)
         while unique in self.figures:
-            counter += 1
-            unique = f"{_file_name(name)}-{counter}"
+            self._used[plain] += 1
+            unique = f"{plain}-{self._used[plain] + 1}"
         self.figures[unique] = standalone(svg)
         return tag(
             "figure", tag("div", svg, class_="scroll"), tag("figcaption", caption), _values(svg), class_="chart-figure"

@@ -12,6 +12,9 @@ from stabilitykit.reporting.screen import sentences
 from stabilitykit.reporting.witness import Names
 from stabilitykit.runs.folder import Cell, cells_by_pair
 
+# Cells of one model and dataset whose measurements are printed.
+MOST_CELLS = 200
+
 
 def format_value(value: float | None) -> str:
     """Four significant digits, enough to compare; files hold all of them."""
@@ -136,7 +139,7 @@ def print_cells(
                 overflow="fold" if column == "witness" else "ellipsis",
                 no_wrap=column != "witness",
             )
-        for cell in members:
+        for cell in members[:MOST_CELLS]:
             for number, m in enumerate(cell.result.measurements if cell.result else ()):
                 table.add_row(
                     escape(cell.property) if number == 0 else "",
@@ -149,6 +152,8 @@ def print_cells(
                 )
         if table.row_count:
             console.print(table)
+        if len(members) > MOST_CELLS:
+            console.print(f"the first {MOST_CELLS} of {len(members)} cells; all of them are in measurements.csv")
         fit = next((c.result.tables[READOUT_FIT] for c in members if c.result and READOUT_FIT in c.result.tables), None)
         if fit is not None:
             shown_fit = Table(*map(escape, fit.columns), title=escape(fit.title), title_justify="left")

@@ -19,12 +19,24 @@ from stabilitykit.base.files import Folder, is_leftover
 from stabilitykit.base.locks import lock
 from stabilitykit.base.results import SCHEMA_VERSION, Measurement, PropertyResult
 from stabilitykit.base.text import csv_text, safe_cell
-from stabilitykit.runs.times import TIMES_FILE, Times
+from stabilitykit.runs.times import JOURNAL_FILE, TIMES_FILE, Times
 
 RUN_FILE, CSV_FILE, IMAGES_FILE, LOCK_FILE = "run.json", "measurements.csv", "images.csv", ".lock"
 DECISIONS = "decisions"
 # What we write in a run folder: nothing of it may be a link, pipe, socket or device.
-PARTS = (LOCK_FILE, RUN_FILE, CSV_FILE, IMAGES_FILE, TIMES_FILE, "report.html", "cells", DECISIONS, "images", "figures")
+PARTS = (
+    LOCK_FILE,
+    RUN_FILE,
+    CSV_FILE,
+    IMAGES_FILE,
+    TIMES_FILE,
+    JOURNAL_FILE,
+    "report.html",
+    "cells",
+    DECISIONS,
+    "images",
+    "figures",
+)
 CSV_COLUMNS = (
     "model",
     "dataset",
@@ -192,11 +204,10 @@ class RunFolder:
         self.times.write()
 
     def write_cell(self, cell: Cell) -> None:
-        """Write the cell, and how long it took to times.json."""
+        """Note how long the cell took, then write it: a cell that is there has its time, too."""
         data = cell.to_json()
-        self.times.seconds[cell.slug] = data.pop("seconds")
+        self.times.note(cell.slug, data.pop("seconds"))
         self.files.write_json("cells", f"{cell.slug}.json", data=data)
-        self.times.write()
 
     def write_decisions(self, decisions: Decisions) -> None:
         """Write what a network decided about every image of a dataset."""
@@ -220,9 +231,11 @@ class RunFolder:
 
     def complete(self, cells: list[Cell], decisions: Iterable[Decisions] = ()) -> None:
         """Write cells and decisions again whose file is gone: a plugin may have emptied the folder meanwhile."""
-        for cell in cells:
-            if not self.files.holds("cells", f"{cell.slug}.json"):
-                self.write_cell(cell)
+        gone = [cell for cell in cells if not self.files.holds("cells", f"{cell.slug}.json")]
+        for cell in gone:
+            self.write_cell(cell)
+        if gone:
+            self.times.write()
         for one in decisions:
             if not self.files.holds(DECISIONS, f"{slug_of(one.model, one.dataset)}.json"):
                 self.write_decisions(one)

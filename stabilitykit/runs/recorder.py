@@ -40,7 +40,7 @@ class Recorder:
         return None, []
 
     def finish(self, cell: Cell, info: Mapping[str, Any]) -> None:
-        """``cell`` is finished; ``info`` as far as it is known now."""
+        """``cell`` is finished; ``info`` as far as it is known now, one object as long as nothing of it changes."""
         self.cells.append(cell)
         self.info = dict(info)
 

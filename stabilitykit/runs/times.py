@@ -1,14 +1,19 @@
-"""When a run was made and how long it took: times.json, the one file in which two equal runs differ."""
+"""When a run was made and how long it took: times.json, the one file in which two equal runs differ.
+
+While a run goes on, the seconds of each finished cell are a line of times.jsonl: a file that is written whole at every
+cell would cost the square of their number. Line and file are one when the run is over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.files import Folder
 
-TIMES_FILE = "times.json"
+TIMES_FILE, JOURNAL_FILE = "times.json", "times.jsonl"
 # What of run.json's provenance says when and how a run was started, and nothing about its numbers.
 STARTED = ("created", "command")
 
@@ -17,7 +22,8 @@ class Times:
     """The content of times.json: ``created``, ``command``, and ``seconds`` by the slug of a cell.
 
     Arguments:
-        folder: the run folder. A file that is missing or damaged counts as empty: no number rests on it.
+        folder: the run folder. A file that is missing or damaged counts as empty: no number rests on it. Lines that a
+            killed run left in times.jsonl are newer than times.json.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -30,6 +36,25 @@ class Times:
             self.seconds = {str(slug): float(value) for slug, value in dict(data.get("seconds", {})).items()}
         except (UsageProblem, TypeError, ValueError, AttributeError):
             pass
+        self.seconds |= self._noted()
+
+    def _noted(self) -> Iterator[tuple[str, float]]:
+        """The lines of times.jsonl; the last one may be cut off."""
+        try:
+            lines = self._folder.read(JOURNAL_FILE).splitlines()
+        except (OSError, UsageProblem):
+            return
+        for line in lines:
+            try:
+                slug, seconds = json.loads(line)
+                yield str(slug), float(seconds)
+            except (TypeError, ValueError):
+                continue
+
+    def note(self, slug: str, seconds: float) -> None:
+        """Keep how long the cell ``slug`` took, as one more line of times.jsonl."""
+        self.seconds[slug] = seconds
+        self._folder.append(JOURNAL_FILE, data=json.dumps([slug, seconds]) + "\n")
 
     def take(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """Keep what of ``run`` (run.json's content) says when it was made -> ``run`` without it."""
@@ -45,5 +70,6 @@ class Times:
         return {**run, "provenance": {**self.started, **provenance}}
 
     def write(self) -> None:
-        """Write times.json atomically."""
+        """Write times.json atomically, with what times.jsonl says, which is then removed."""
         self._folder.write_json(TIMES_FILE, data={**self.started, "seconds": self.seconds})
+        self._folder.remove(JOURNAL_FILE)

@@ -29,6 +29,7 @@ class HandingOver(Recorder):
         self._request, self._earlier = answer["request"], answer["cells"]
         self.path = Path(answer["path"])
         self.info = dict(inheritance.info)
+        self._told: Mapping[str, Any] | None = None  # what the supervisor knows of run.json
         self.cells = [Cell.from_json(cell) for cell in inheritance.cells]
 
     def earlier(self) -> tuple[Mapping[str, Any] | None, list[Cell]]:
@@ -36,7 +37,9 @@ class HandingOver(Recorder):
 
     def finish(self, cell: Cell, info: Mapping[str, Any]) -> None:
         super().finish(cell, info)
-        self._tell({"t": "cell", "cell": cell.to_json(), "info": self.info})
+        # A request of thousands of cells is not to be told with each of them.
+        news, self._told = None if info is self._told else self.info, info
+        self._tell({"t": "cell", "cell": cell.to_json(), "info": news})
 
     def decide(self, decisions: Decisions) -> None:
         super().decide(decisions)

@@ -236,11 +236,12 @@ class Supervisor:
         request, _ = self._before
         return {"path": str(self._recorder.path), "request": request, "cells": list(self._earlier.values())}
 
-    def _keep(self, cell: dict[str, Any], info: dict[str, Any]) -> None:
+    def _keep(self, cell: dict[str, Any], news: dict[str, Any] | None) -> None:
+        """Take a finished cell; ``news``: run.json's content where it is not what it was."""
         from stabilitykit.runs.folder import Cell
 
         self._inheritance.cells.append(cell)
-        self._inheritance.info = info
+        info = self._inheritance.info = self._inheritance.info if news is None else news
         if self._recorder is not None:
             kept = Cell.from_json(cell)
             self._recorder.finish(kept, info)

@@ -12,7 +12,7 @@ from typing import Any
 from stabilitykit.base.names import imported
 from stabilitykit.base.results import PropertyResult
 from stabilitykit.plugins.component import ReportSection
-from stabilitykit.reporting.page import check_balanced
+from stabilitykit.reporting.balance import check_balanced
 from stabilitykit.reporting.rundata import RunData
 from stabilitykit.testing.checks import Check, Checklist, require
 from stabilitykit.testing.run import tiny_result, tiny_run

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from stabilitykit.base.errors import UsageProblem
 from stabilitykit.base.results import Kind, Measurement, PropertyResult
 from stabilitykit.runs.folder import Cell, load_run
 from stabilitykit.runs.recorder import FolderRecorder
@@ -14,6 +15,12 @@ from stabilitykit.runs.recorder import FolderRecorder
 
 def cell(name, dataset="d"):
     return Cell("m", dataset, name, result=PropertyResult([Measurement("x", 1.0, Kind.EXACT, 1)]))
+
+
+def timed(name, seconds):
+    found = cell(name)
+    found.seconds = seconds
+    return found
 
 
 def status(folder):
@@ -40,6 +47,46 @@ def test_cells_that_a_plugin_removed_are_written_again(tmp_path):
         shutil.rmtree(folder / "cells")
         recorder.close("interrupted")
     assert [c.property for c in load_run(folder)[1]] == ["a", "b"] and status(folder) == "interrupted"
+
+
+def test_times_of_a_killed_run_are_kept_a_line_a_cell_and_become_one_file(tmp_path):
+    folder, times = tmp_path / "run", tmp_path / "run" / "times.jsonl"
+    with FolderRecorder(folder, False) as recorder:  # let go of without an end, as a killed process does
+        recorder.finish(timed("a", 1.5), {})
+        recorder.finish(timed("b", 2.5), {})
+    assert len(times.read_text().splitlines()) == 2
+    with times.open("ab") as stream:
+        stream.write(b'["c.0", 3')  # the line at which it was killed
+    assert [c.seconds for c in load_run(folder)[1]] == [1.5, 2.5]
+    with FolderRecorder(folder, True) as recorder:
+        for earlier in recorder.earlier()[1]:
+            recorder.finish(earlier, {})
+        recorder.finish(timed("c", 3.5), {})
+        recorder.close("complete")
+    assert not times.exists() and [c.seconds for c in load_run(folder)[1]] == [1.5, 2.5, 3.5]
+    assert len(json.loads((folder / "times.json").read_text())["seconds"]) == 3
+
+
+def test_times_of_cells_that_are_written_again_stand_in_one_file(tmp_path):
+    folder = tmp_path / "run"
+    with FolderRecorder(folder, False) as recorder:
+        recorder.finish(timed("a", 1.5), {})
+        shutil.rmtree(folder)
+        recorder.close("complete")
+    assert not (folder / "times.jsonl").exists() and [c.seconds for c in load_run(folder)[1]] == [1.5]
+
+
+def test_lines_are_not_added_through_a_link(tmp_path):
+    folder, other = tmp_path / "run", tmp_path / "other"
+    other.write_text("mine")
+    with pytest.raises(UsageProblem), FolderRecorder(folder, False) as recorder:
+        recorder.finish(cell("a"), {})
+        (folder / "times.jsonl").unlink()
+        (folder / "times.jsonl").symlink_to(other)
+        recorder.finish(cell("b"), {})
+    assert other.read_text() == "mine"
+    with pytest.raises(UsageProblem):
+        load_run(folder)
 
 
 def test_names_that_look_alike_in_a_file_system_have_files_of_their_own():

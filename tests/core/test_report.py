@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from stabilitykit.base.errors import StabilityKitError, UsageProblem
 from stabilitykit.cli import run as run_cli
 from stabilitykit.plugins.component import ReportSection
 from stabilitykit.plugins.loading import PluginHost, PluginRecord, load_plugins
-from stabilitykit.reporting import Axis, Curve, Dot, RunData, dot_chart, line_chart
-from stabilitykit.reporting.page import check_balanced, render, write_report
+from stabilitykit.reporting import Axis, Curve, Dot, RunData, balance, dot_chart, line_chart
+from stabilitykit.reporting.balance import check_balanced
+from stabilitykit.reporting.page import render, write_report, write_run
 from tests.core.report_runs import CLASSES, HOSTILE, make_run
 
 
@@ -194,6 +196,40 @@ def test_balance_is_judged_by_elements_not_by_text() -> None:
     for bad in ("<div>", "</div>", "<p><b></p></b>"):
         with pytest.raises(ValueError):
             check_balanced(bad)
+
+
+PIECES = r"""<div>|</div>|<b>|</b>|<br>|<p class="a">|</p>|<svg>|</svg>|<title>|</title>|<script>|</script>|<B>|</B >
+|text|a<b|<!--x-->|<img/>|<p/>|<a title='<b>'>|</a>|&lt;|<path d="M0>1">|</path>|<style>|</style>|<a b c="d">"""
+
+
+@given(st.lists(st.sampled_from(PIECES.split("|")), max_size=8))
+def test_balance_of_plain_tags_is_that_of_the_parser(parts) -> None:
+    html = " ".join(parts)
+    parser = balance._Parser()
+    try:
+        parser.feed(html)
+        parser.close()
+        balanced = not parser.balance.open
+    except ValueError:
+        balanced = False
+    try:
+        check_balanced(html)
+    except ValueError:
+        assert not balanced
+    else:
+        assert balanced
+
+
+def test_a_run_of_many_cells_is_shown_in_part_and_says_so(run_folder, tmp_path) -> None:
+    data = RunData.read(run_folder)
+    good = next(cell for cell in data.cells if cell.ok)
+    bad = replace(good, property="broken", status="failed", result=None, error={"message": "why", "culprit": "who"})
+    whole = replace(data, cells=[good, good, good, good, bad])
+    text = write_run(whole, tmp_path / "page.html", host=PluginHost(), most=2).read_text()
+    assert "3 cells are shown and 2 are not" in text and "1 failed cell<" in text
+    assert "are not: <code>" not in write_run(whole, tmp_path / "page.html", host=PluginHost(), most=5).read_text()
+    assert run_cli(["report", str(run_folder), "--cells", "1"]) == 0
+    assert run_cli(["report", str(run_folder), "--cells", "0"]) == 2
 
 
 def test_written_atomically_or_not_at_all(run_folder, monkeypatch, tmp_path) -> None:

@@ -11,8 +11,11 @@ import time
 
 import pytest
 
-from stabilitykit.runs.folder import load_run
+from stabilitykit.base.results import Kind, Measurement, PropertyResult
+from stabilitykit.runs.folder import Cell, load_run
 from stabilitykit.supervision.channel import _HEADER, JSON, LARGEST, Channel, Closed
+from stabilitykit.supervision.handover import HandingOver
+from stabilitykit.supervision.inheritance import Inheritance
 
 PROGRAM = """
 import json, os, signal, subprocess, sys, time
@@ -264,3 +267,13 @@ def test_a_worker_leaves_what_its_caller_does_at_exit_to_the_caller(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     first, second = done.stdout.splitlines()
     assert first.startswith("0 True ") and second == f"ended {first.split()[-1]}", done.stdout + done.stderr
+
+
+def test_what_a_run_was_asked_is_told_once_and_when_it_changes():
+    said: list[dict[str, object]] = []
+    handing = HandingOver(said.append, Inheritance(), {"request": None, "cells": [], "path": "run"})
+    result = PropertyResult([Measurement("x", 1.0, Kind.EXACT, 1)])
+    first, second = {"request": {"properties": ["a", "b", "c"]}}, {"request": {"properties": ["a", "b", "c"]}, "n": 1}
+    for name, info in (("a", first), ("b", first), ("c", second)):
+        handing.finish(Cell("m", "d", name, result=result), info)
+    assert [message["info"] for message in said] == [first, None, second]

@@ -16,7 +16,7 @@ from stabilitykit.base.errors import CellProblem, DataProblem
 from stabilitykit.dynamics.extraction import Extraction
 from stabilitykit.dynamics.readout import HeadReadout, state_vector
 from stabilitykit.dynamics.space import to_space, to_space_torch
-from stabilitykit.dynamics.trajectory import ROUNDING, Trajectory, batch_logits, extract
+from stabilitykit.dynamics.trajectory import FEW, ROUNDING, Trajectory, batch_logits, coincide, extract
 from stabilitykit.evaluation.selection import Choice
 from stabilitykit.evaluation.settings import Settings, choose_indices
 from stabilitykit.evaluation.subject import Subject
@@ -221,6 +221,15 @@ def test_blind_depths_coincide_up_to_what_the_batch_size_moves():
     clear = Trajectory(logits[3:], labels, np.arange(9), "logits", ["a", "b", "c"])
     assert clear.blind == () and clear.seen is clear.values and clear.left_out(list("stu")) == ""
     assert Trajectory(logits[:3], labels, np.arange(9), "logits", ["a", "b", "c"]).seen.shape == (0, 9, 3)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(-8, 0), st.sampled_from(["float32", "float64", "bfloat16"]))
+def test_blindness_does_not_depend_on_looking_at_a_few_images_first(seed, exponent, dtype):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=4) + 10.0**exponent * generator.random((FEW + 9, 4))
+    logits[FEW + 1] += generator.choice([0.0, 1.0, 1e3, 1e7])  # the size of all, which the few do not show
+    spread = (logits.max(axis=0) - logits.min(axis=0)).max()
+    assert coincide(logits, dtype=dtype) == (spread <= ROUNDING[dtype] * np.abs(logits).max())
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])

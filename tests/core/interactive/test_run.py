@@ -10,7 +10,7 @@ import torch
 import stabilitykit
 from stabilitykit import UsageProblem
 from stabilitykit.interactive.run import Run
-from stabilitykit.reporting.page import check_balanced
+from stabilitykit.reporting.balance import check_balanced
 from tests.core.interactive.nets import Net, data
 
 

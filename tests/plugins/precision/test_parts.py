@@ -15,7 +15,7 @@ from stabilitykit_precision.sections import decisions, sentences
 
 import stabilitykit
 from stabilitykit.reporting import RunData
-from stabilitykit.reporting.page import check_balanced
+from stabilitykit.reporting.balance import check_balanced
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_recorded.dataset import RecordedDataset
@@ -11,6 +12,9 @@ from stabilitykit_recorded.reading import read_recording, read_shape
 import stabilitykit
 from stabilitykit.base.errors import DataProblem
 from stabilitykit.cli import run
+from stabilitykit.dynamics.extraction import Extraction
+from stabilitykit.dynamics.readout import HeadReadout
+from stabilitykit.dynamics.trajectory import depth_logits, extract
 
 
 def write(path, values, labels, **more):
@@ -77,6 +81,29 @@ def test_every_type_of_number_is_read_as_float64(tmp_path, dtype):
     assert (model.num_blocks, model.num_classes, read_shape(paths[1])) == (1, 3, (2, 4, 3))
     one_by_one = model.preprocess([first.images([i])[0] for i in (2, 0)])
     assert one_by_one.equal(model.preprocess(images)) and one_by_one.shape == (2, 2, 3, 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(2, 9), st.sampled_from([2, 4, 100]))
+def test_replayed_at_once_are_the_readouts_block_by_block(tmp_path_factory, seed, depths, count, size):
+    values = np.random.default_rng(seed).normal(size=(depths, count, 3))
+    path = write(tmp_path_factory.mktemp("r") / "t.npz", values, np.zeros(count, int))
+    model, dataset = RecordedModel(path), RecordedDataset(path)
+    inputs = model.preprocess(dataset.images(range(count)))
+    blocks = torch.stack(list(depth_logits(model, HeadReadout(model), inputs)))
+    replayed = model.replay(inputs)
+    assert replayed is not None and torch.equal(blocks, replayed)
+    out = np.empty((depths, count, 3))
+    extract(model, HeadReadout(model), dataset, np.arange(count), out, Extraction(batch_size=size))
+    assert np.array_equal(out, values)
+
+
+def test_log_probabilities_are_said_to_be_taken_as_they_are(tmp_path, capsys):
+    values = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 6)))
+    path = write(tmp_path / "t.npz", values, np.arange(6) % 3)
+    for space, warned in (("logits", True), ("probabilities", False)):
+        assert run(["evaluate", "-t", path, "-q", "--no-cache", "--space", space, "-o", str(tmp_path / space)]) == 0
+        assert ("log-probabilities" in capsys.readouterr().err) == warned
 
 
 def test_damaged_and_missing_files(tmp_path, capsys):
