@@ -36,7 +36,7 @@ def stabilitykit_properties() -> list[Component]:
                     "nearest",
                     "str",
                     "auto",
-                    "each image's nearest one of another class (auto: unless that takes many minutes)",
+                    "each image's nearest one of another class (auto: where that takes at most about a minute)",
                     choices=("auto", "always", "never"),
                 ),
                 Option("first_depth", "int", 0, "depths before this one do not count", minimum=0),

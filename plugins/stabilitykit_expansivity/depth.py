@@ -11,7 +11,7 @@ from stabilitykit.dynamics.decisions import decisions_along_depth as decisions
 from stabilitykit.dynamics.decisions import prediction_depth
 from stabilitykit.dynamics.digits import LIMIT, distances_from_logits
 from stabilitykit.dynamics.trajectory import Trajectory
-from stabilitykit.search import ClosestPair, MedianDistance, closest_pair, median_cross_distance
+from stabilitykit.search import ClosestPair, MedianDistance, closest_pair, median_cross_distances
 
 __all__ = ["Depth", "decisions", "depths", "prediction_depth", "scale"]
 
@@ -27,13 +27,10 @@ class Depth:
 
 def depths(trajectory: Trajectory, groups: np.ndarray, seed: int, median_pairs: int) -> list[Depth]:
     """Closest and median cross-class distance at t = 0..T. Every median uses the same pairs."""
+    medians = median_cross_distances(trajectory.values, groups, seed, max_pairs=median_pairs)
     return [
-        Depth(
-            t,
-            _told(trajectory, t, closest_pair(trajectory.values[t : t + 1], groups, "min")),
-            median_cross_distance(trajectory.values[t], groups, seed, max_pairs=median_pairs),
-        )
-        for t in range(trajectory.depth + 1)
+        Depth(t, _told(trajectory, t, closest_pair(trajectory.values[t : t + 1], groups, "min")), median)
+        for t, median in enumerate(medians)
     ]
 
 

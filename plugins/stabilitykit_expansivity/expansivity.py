@@ -13,7 +13,7 @@ from stabilitykit.base.text import place_text
 from stabilitykit.dynamics.digits import SUBTRACTION, digits_note
 from stabilitykit.dynamics.trajectory import ALL_BLIND, Trajectory
 from stabilitykit.evaluation.context import Context
-from stabilitykit.search import ClosestPair, closest_pair, median_cross_distance
+from stabilitykit.search import ClosestPair, closest_pair, median_cross_distances
 from stabilitykit.search.results import ClosestPairs
 from stabilitykit_expansivity import curve as curves
 from stabilitykit_expansivity import depth as profiles
@@ -176,7 +176,7 @@ class Expansivity(Property):
             return {}
         values = np.ascontiguousarray(context.trajectory.seen[:, rows])
         pairs = {r: closest_pair(values, groups, r, searches=SUBSETS) for r in REDUCTIONS}
-        medians = [median_cross_distance(v, groups, context.seed, max_pairs=SUBSET_PAIRS).value for v in values]
+        medians = [m.value for m in median_cross_distances(values, groups, context.seed, max_pairs=SUBSET_PAIRS)]
         scales = {r: profiles.scale(medians, r, pair.block) for r, pair in pairs.items()}
         found = {PREFIX + r: _told(context.trajectory, rows, pair, r) for r, pair in pairs.items()}
         normalised = {f"{PREFIX}{r}.normalised": found[PREFIX + r] / scales[r] for r in REDUCTIONS if scales[r] > 0}

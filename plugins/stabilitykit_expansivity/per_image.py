@@ -8,10 +8,26 @@ import numpy as np
 
 from stabilitykit.evaluation.context import Context
 from stabilitykit.search import nearest_of_other_groups
+from stabilitykit.search.nearest.trajectories import LONG
 from stabilitykit_expansivity.constants import REDUCTIONS, refined
 
-# Products of two numbers up to which the search is done unasked: minutes on one core.
-WORK = 2e12
+# Processor seconds that the search may be expected to take where it is done unasked.
+LIMIT = 60.0
+
+
+def expected_seconds(images: int, depths: int, outputs: int, space: str) -> float:
+    """Processor seconds that the three searches take about, as measured where few pairs are ruled out.
+
+    For each pair of images and depth 30 to 60 ns for 10 outputs, 120 for 30, about half of that among probabilities;
+    trajectories of long readouts are searched by matrix products: 36 ns for 100 outputs, 91 for 1,000.
+
+    Arguments:
+        space: of distances, "probabilities" or "logits".
+    """
+    nanoseconds = 29 + (0.1 if outputs >= LONG else 3) * outputs
+    if space == "probabilities" and outputs < LONG:
+        nanoseconds /= 2
+    return float(images) ** 2 * depths * nanoseconds * 1e-9
 
 
 def nearest_columns(context: Context, groups: np.ndarray, mode: str) -> tuple[dict[str, Any], list[str]]:
@@ -21,18 +37,19 @@ def nearest_columns(context: Context, groups: np.ndarray, mode: str) -> tuple[di
 
     Arguments:
         groups: int64 (N,), the class of each image.
-        mode: ``"auto"`` (not where it would take longer than the network itself), ``"always"`` or ``"never"``.
+        mode: ``"auto"`` (where it takes at most about a minute of processor time), ``"always"`` or ``"never"``.
     """
     trajectory = context.trajectory
     seeing = trajectory.seeing
     if mode == "never" or not len(seeing):
         return {}, []
     values = trajectory.seen
-    work = float(len(trajectory)) ** 2 * len(seeing) * trajectory.num_classes
-    if mode == "auto" and work > WORK:
+    seconds = expected_seconds(len(trajectory), len(seeing), trajectory.num_classes, trajectory.space)
+    if mode == "auto" and seconds > LIMIT:
         return {}, [
             f"no nearest image of another class per image: {len(trajectory)} images with {trajectory.num_classes} "
-            f"outputs at {len(seeing)} depths are {work:.1g} products, above {WORK:.0g}; nearest=always searches them"
+            f"outputs at {len(seeing)} depths may take {seconds / 60:.1g} minutes of processor time, more than one; "
+            "nearest=always searches them"
         ]
     columns: dict[str, Any] = {}
     found = nearest_of_other_groups(values, groups, REDUCTIONS)

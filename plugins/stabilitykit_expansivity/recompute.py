@@ -10,7 +10,7 @@ import numpy as np
 
 from stabilitykit import Measurement, PropertyResult, Table
 from stabilitykit.evaluation.context import Context
-from stabilitykit.search import median_cross_distance
+from stabilitykit.search import median_cross_distances
 from stabilitykit_expansivity.constants import PREFIX, REDUCTIONS, reduce_distances, told_distances, told_value
 from stabilitykit_expansivity.depth import decisions, prediction_depth, scale
 
@@ -77,7 +77,7 @@ def _is_extreme(
 def sample(context: Context, result: PropertyResult, groups: np.ndarray, median_pairs: int) -> Verdicts:
     """Normalised values, accuracy and prediction depth from all images; a text per wrong number of a table."""
     values = context.trajectory.values
-    medians = [median_cross_distance(v, groups, context.seed, max_pairs=median_pairs).value for v in values]
+    medians = [m.value for m in median_cross_distances(values, groups, context.seed, max_pairs=median_pairs)]
     chosen, left_out = decisions(context.trajectory), context.trajectory.excluded
     right = (chosen == context.labels).mean(axis=1)
     settled = prediction_depth(chosen, context.trajectory.seeing)

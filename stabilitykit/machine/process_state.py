@@ -34,6 +34,7 @@ class Functions:
 
     def __init__(self) -> None:
         self._known: dict[str, _Seen] = {}
+        self._changed: list[_Seen] = []  # of these the modules that were new or changed when last asked
         for name, members in _modules():
             self._known[name] = _Seen(name, members)
 
@@ -44,13 +45,14 @@ class Functions:
         compiler is first imported) replaces nothing. Only modules that changed are looked at closely.
         """
         before = self._known
-        self._known, changed = {}, []
+        self._known, self._changed, changed = {}, [], []
         for name, members in _modules():
             known = before.get(name)
             if known is not None and known.is_still(members):
                 self._known[name] = known
                 continue
             self._known[name] = _Seen(name, members)
+            self._changed.append(self._known[name])
             if known is not None and known.functions:
                 changed.append((known.functions, self._known[name].functions))
         suspects = [
@@ -71,9 +73,10 @@ class Functions:
         return min(found, key=lambda name: (name.count("."), name), default="")  # torch.relu rather than its aliases
 
     def written_in(self, files: set[str]) -> str:
-        """Name of a function of a module outside ``files`` (paths) whose code stands in one of them; or empty."""
+        """Name of a function whose code stands in one of ``files`` (paths), in a module outside of them that was new or
+        changed when :meth:`replaced` was last asked; or empty."""
         found = []
-        for key, function in itertools.chain.from_iterable(seen.functions.items() for seen in self._known.values()):
+        for key, function in itertools.chain.from_iterable(seen.functions.items() for seen in self._changed):
             code = getattr(function, "__code__", None)
             elsewhere = getattr(sys.modules.get(key[0]), "__file__", None) not in files
             if isinstance(code, types.CodeType) and code.co_filename in files and elsewhere:

@@ -44,7 +44,7 @@ from stabilitykit.search.nearest.neighbours import brute_force_nearest_neighbour
 from stabilitykit.search.nearest.tracers import best_tracers, brute_force_best_tracers, tracing_index
 from stabilitykit.search.nearest.trajectories import brute_force_nearest_of_other_groups, nearest_of_other_groups
 from stabilitykit.search.pairs.closest import brute_force_closest_pairs, closest_pair, closest_pairs
-from stabilitykit.search.pairs.median import MedianDistance, median_cross_distance
+from stabilitykit.search.pairs.median import MedianDistance, median_cross_distance, median_cross_distances
 from stabilitykit.search.results import REDUCTIONS, ClosestPair, ClosestPairs, merge
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "closest_pairs",
     "device_of_searches",
     "median_cross_distance",
+    "median_cross_distances",
     "merge",
     "nearest_neighbours",
     "nearest_of_other_groups",

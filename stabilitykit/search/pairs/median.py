@@ -8,6 +8,7 @@ import numpy as np
 
 from stabilitykit.search.arrays import as_groups, as_values
 from stabilitykit.search.pairs import dense
+from stabilitykit.search.parallel import run, spans, thread_count
 
 
 class MedianDistance(NamedTuple):
@@ -24,34 +25,45 @@ class MedianDistance(NamedTuple):
     pairs: int
 
 
-def median_cross_distance(
-    values_t: np.ndarray, groups: np.ndarray, seed: int, *, max_pairs: int = 2_000_000
-) -> MedianDistance:
-    """Median of d(i, j) over pairs of images of different groups at one depth.
+def median_cross_distances(
+    values: np.ndarray, groups: np.ndarray, seed: int, *, max_pairs: int = 2_000_000
+) -> list[MedianDistance]:
+    """Median of d(i, j) over pairs of images of different groups, at every depth over the same pairs.
 
     Arguments:
-        values_t: (images, readout) float32 or float64, one depth of a trajectory.
+        values: (depths, images, readout) float32 or float64.
         groups: (images,) integers.
         seed: of the sample; the same seed gives the same estimate.
         max_pairs: with at most so many pairs the median is exact; otherwise it is the median of so many
             pairs drawn uniformly with replacement from the pairs of different groups.
 
     Returns:
-        MedianDistance; its value is a float64 in units of the readout.
+        A MedianDistance for each depth; its value is a float64 in units of the readout.
 
     Raises:
         ValueError: arrays of wrong shape or dtype, or numbers that are not finite or exceed 1e150 in magnitude.
     """
-    points = as_values(values_t, "values_t", ndim=2)
-    kind, num_groups = as_groups(groups, len(points), None)
+    return _medians(as_values(values), groups, seed, max_pairs)
+
+
+def median_cross_distance(
+    values_t: np.ndarray, groups: np.ndarray, seed: int, *, max_pairs: int = 2_000_000
+) -> MedianDistance:
+    """:func:`median_cross_distances` of one depth: ``values_t`` (images, readout), float32 or float64."""
+    return _medians(as_values(values_t, "values_t", ndim=2)[None], groups, seed, max_pairs)[0]
+
+
+def _medians(values: np.ndarray, groups: np.ndarray, seed: int, max_pairs: int) -> list[MedianDistance]:
+    kind, num_groups = as_groups(groups, values.shape[1], None)
     sizes = np.bincount(kind, minlength=num_groups)
-    pairs = (len(points) ** 2 - int((sizes.astype(object) ** 2).sum())) // 2
+    pairs = (len(kind) ** 2 - int((sizes.astype(object) ** 2).sum())) // 2
     if pairs == 0:
-        return MedianDistance(float("nan"), True, 0)
+        return [MedianDistance(float("nan"), True, 0)] * len(values)
     if pairs <= max_pairs:
-        return MedianDistance(float(np.median(_all_distances(points, kind, pairs))), True, pairs)
+        return [MedianDistance(float(np.median(_all_distances(points, kind, pairs))), True, pairs) for points in values]
     i, j = _sample(kind, max_pairs, np.random.default_rng(seed))
-    return MedianDistance(float(np.median(_distances(points, i, j))), False, max_pairs)
+    distances = _distances if dense.is_small(values, kind) else _distances_compiled
+    return [MedianDistance(float(np.median(distances(points, i, j))), False, max_pairs) for points in values]
 
 
 def _all_distances(points: np.ndarray, kind: np.ndarray, pairs: int) -> np.ndarray:
@@ -93,3 +105,13 @@ def _distances(points: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         difference = points[i, k].astype(np.float64) - points[j, k].astype(np.float64)
         total += difference * difference
     return np.sqrt(total)
+
+
+def _distances_compiled(points: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """The same by compiled code, on all cores."""
+    from stabilitykit.search.pairs.median_kernels import distances_of
+
+    found = np.empty(len(i))
+    threads = thread_count(None)
+    run(lambda span: distances_of(points, i, j, *span, found), spans(len(i), threads), threads)
+    return found
