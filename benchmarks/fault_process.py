@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 300.0
+TIMEOUT = 1200.0
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.truncate"}
 
 

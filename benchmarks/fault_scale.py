@@ -1,7 +1,8 @@
 """Faults at the size of a large trajectory: a disk that fills up in the middle, a killed worker, eight processes.
 
-The trajectory is recorded readouts of IMAGES images at 10 depths with 10 classes, made by a script; on disk 8 bytes a
-number. The disks are tmpfs of their own, smaller than the trajectory or filled up while it grows.
+The trajectory is recorded readouts at 10 depths, made by a script; on disk 8 bytes a number. `faults.py --images N
+--classes K` sets its size. What is measured of it is a digest of all its bytes: a property of a plugin made here. The
+disks are tmpfs of their own, smaller than the trajectory or filled up while it grows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +22,61 @@ import numpy as np
 from benchmarks.fault_process import Child, Site, start
 from benchmarks.fault_scenarios import Scenario, Table, expect, results, tmpfs
 
-IMAGES = 10_000
-DEPTHS, CLASSES = 10, 10
-BYTES = 8 * DEPTHS * IMAGES * CLASSES
+PLUGIN = """
+import hashlib
+from stabilitykit import Component, Kind, Measurement, Property, PropertyResult, hookimpl
+
+class Digest(Property):
+    def evaluate(self, context):
+        found = hashlib.sha256()
+        for logits in context.trajectory.logits:
+            found.update(logits.data)
+        value = int.from_bytes(found.digest()[:6], "big")
+        return PropertyResult([Measurement("digest", value, Kind.EXACT, len(context.indices), note=found.hexdigest())])
+
+@hookimpl
+def stabilitykit_properties():
+    return [Component("property", "digest", "stabilitykit_digest:Digest", "All bytes of the trajectory")]
+"""
+
+
+@dataclass
+class Size:
+    """How large the trajectory is.
+
+    Attributes:
+        rounds: how often a fault at a moment drawn by chance is injected.
+    """
+
+    images: int = 10_000
+    classes: int = 10
+    depths: int = 10
+    rounds: int = 3
+
+    @property
+    def bytes(self) -> int:
+        return 8 * self.depths * self.images * self.classes
+
+
+SIZE = Size()
 
 
 def evaluate(root: Path, *more: str) -> list[str]:
-    """The command over the large trajectory, whose file and true results are made once."""
-    path = root / "large.npz"
+    """The command over the large trajectory, whose file, true results and plugin are made once."""
+    path, plugin = root / "large.npz", root / "plugin"
     if not path.exists():
         from stabilitykit.search.synthetic import softmax_trajectory
 
-        values, labels = softmax_trajectory(IMAGES, DEPTHS, CLASSES, seed=4)
-        np.savez(path, values=np.log(np.maximum(values, np.float32(1e-30))), labels=labels)
-    return ["evaluate", "--trajectories", str(path), "-q", "-p", "expansivity:curve=0,nearest=never", *more]
+        values, labels = softmax_trajectory(SIZE.images, SIZE.depths, SIZE.classes, seed=4)
+        np.maximum(values, np.float32(1e-30), out=values)
+        np.savez(path, values=np.log(values, out=values), labels=labels)
+        info = plugin / "stabilitykit_digest-1.0.dist-info"
+        info.mkdir(parents=True)
+        (plugin / "stabilitykit_digest.py").write_text(PLUGIN)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stabilitykit_digest\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[stabilitykit]\ndigest = stabilitykit_digest\n")
+        sys.path.append(str(plugin))
+    return ["evaluate", "--trajectories", str(path), "-q", "-p", "digest", *more]
 
 
 def truth_of(root: Path) -> dict[str, str]:
@@ -65,7 +109,7 @@ def workers(pid: int) -> list[int]:
 def large_full_disk(root: Path, table: Table, rng: random.Random) -> None:
     """No room for the trajectory; the disk filled by another while it grows; no room for the decisions."""
     truth, small = truth_of(root), root / "large-small"
-    with tmpfs(small, f"{BYTES * 3 // 4}") as mounted:
+    with tmpfs(small, f"{SIZE.bytes * 3 // 4}") as mounted:
         if not mounted:
             return table.skip("full disk under a large trajectory", "mounting a tmpfs needs root")
         run = root / "large-refused"
@@ -76,8 +120,8 @@ def large_full_disk(root: Path, table: Table, rng: random.Random) -> None:
         )
         wrong += [] if results(run) == truth else ["the resumed results differ"]
         table.add("large trajectory larger than the disk of the cache", 1, wrong)
-    for number in range(3):
-        with tmpfs(small, f"{BYTES * 3 // 2}") as mounted:
+    for number in range(SIZE.rounds):
+        with tmpfs(small, f"{SIZE.bytes * 3 // 2}") as mounted:
             if not mounted:
                 return table.skip("disk filled up while a large trajectory grows", "mounting a tmpfs is not allowed")
             run, cache, ballast = root / f"large-filled-{number}", small / "cache", small / "ballast"
@@ -101,7 +145,7 @@ def large_full_disk(root: Path, table: Table, rng: random.Random) -> None:
             )
             wrong += [] if results(Path(f"{run}-again")) == truth else ["the results from the cache differ"]
             table.add("disk filled up while a large trajectory grows", 1, wrong)
-    with tmpfs(small, f"{BYTES // 40}") as mounted:
+    with tmpfs(small, f"{SIZE.bytes // 40}") as mounted:
         if not mounted:
             return table.skip("disk too small for the decisions of a large run", "mounting a tmpfs is not allowed")
         run = small / "run"
@@ -119,7 +163,7 @@ def large_full_disk(root: Path, table: Table, rng: random.Random) -> None:
 def large_killed_worker(root: Path, table: Table, rng: random.Random) -> None:
     """SIGKILL for the worker alone while the trajectory grows; its supervisor lives, and the run is finished."""
     truth = truth_of(root)
-    for number in range(3):
+    for number in range(SIZE.rounds):
         run, cache = root / f"large-killed-{number}", root / f"large-killed-cache-{number}"
         command = evaluate(root, "--cache", str(cache), "-o", str(run))
         child = start(command, root / "out", Site(cache))

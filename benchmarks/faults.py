@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fault_process import Child, Site, digest, start
 from benchmarks.fault_scale import SCENARIOS as LARGE
+from benchmarks.fault_scale import SIZE
 from benchmarks.fault_scenarios import SCENARIOS as OTHERS
 from benchmarks.fault_scenarios import Table
 
@@ -211,9 +212,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=60, help="kills in all, over the four workloads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="scenarios besides the kills (default: all): " + ", ".join(SCENARIOS))
+    parser.add_argument(
+        "--images", type=int, default=SIZE.images, help="of the large trajectory, 80 bytes each a class"
+    )
+    parser.add_argument("--classes", type=int, default=SIZE.classes, help="of the large trajectory")
+    parser.add_argument("--rounds", type=int, default=SIZE.rounds, help="faults of each kind while it grows")
     parser.add_argument("--write", type=Path, help="Markdown file for the table")
     parser.add_argument("--append", action="store_true", help="add to that file what is run in parts")
     given = parser.parse_args()
+    SIZE.images, SIZE.classes, SIZE.rounds = given.images, given.classes, given.rounds
     rng = random.Random(given.seed)
     started = time.monotonic()
     table = Table()
