@@ -42,10 +42,11 @@ def show_run(recorder: Recorder, printing: Mapping[str, Any]) -> Callable[[], in
         return None
 
     def write() -> int:
-        from stabilitykit.reporting.page import write_report
+        from stabilitykit.reporting.page import write_run
+        from stabilitykit.reporting.rundata import RunData
 
         assert recorder.path is not None
-        print(f"report: {write_report(recorder.path)}", file=sys.stderr)
+        print(f"report: {write_run(RunData.read(recorder.path, recorder.decisions))}", file=sys.stderr)
         return 0
 
     return write

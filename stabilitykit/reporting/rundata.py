@@ -90,10 +90,15 @@ class RunData:
     _used: Counter[str] = field(default_factory=Counter, repr=False)
 
     @classmethod
-    def read(cls, folder: Path | str) -> RunData:
-        """Read a run folder; UsageProblem when it is none."""
+    def read(cls, folder: Path | str, decisions: dict[tuple[str, str], Decisions] | None = None) -> RunData:
+        """Read a run folder; UsageProblem when it is none.
+
+        Arguments:
+            decisions: those of the run, where they are known: files of a million images take seconds to read.
+        """
         info, cells = load_run(folder)
-        return cls(Path(folder), _sound(info), cells, decisions=RunFolder(Path(folder)).read_decisions())
+        known = RunFolder(Path(folder)).read_decisions() if decisions is None else decisions
+        return cls(Path(folder), _sound(info), cells, decisions=known)
 
     def first(self, most: int) -> RunData:
         """This run without the cells after the first ``most``; of those the failed ones stay, ``most`` at most."""
