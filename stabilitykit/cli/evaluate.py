@@ -135,7 +135,8 @@ def evaluation_options(function: Any) -> Any:
     "--trajectories",
     type=click.Path(),
     help="Measure recorded readouts instead of a model: .npz with "
-    "values (T+1, N, K) and labels (N,); distances are of the values as they are (--space logits).",
+    "values (T+1, N, K) and labels (N,); distances are of the values as they are (--space logits): of "
+    "log-probabilities --space probabilities measures the probabilities.",
 )
 @click.option(
     "--checkpoint",

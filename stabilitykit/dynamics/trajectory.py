@@ -131,8 +131,8 @@ class Trajectory:
 
     @cached_property
     def decisions(self) -> np.ndarray:
-        """(T+1, N), the smallest unsigned type that holds K: argmax of the readout at each depth (lowest class on
-        ties). Read-only: all share it."""
+        """(T+1, N), uint8, uint16 or uint32, the smallest that holds K: argmax of the readout at each depth (lowest
+        class on ties). Read-only: all share it."""
         kind = np.min_scalar_type(self.num_classes)
         chosen: np.ndarray = np.stack([np.asarray(logits).argmax(axis=1).astype(kind) for logits in self.logits])
         chosen.flags.writeable = False
