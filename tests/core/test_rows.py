@@ -25,7 +25,7 @@ from stabilitykit.plugins.registry import Registry
 from stabilitykit.reporting.confusion import confused_pairs, confusion_matrix
 from stabilitykit.reporting.page import write_report
 from stabilitykit.reporting.screen import sentences
-from stabilitykit.reporting.terminal import print_cells, witness_text
+from stabilitykit.reporting.terminal import MOST_CELLS, print_cells, witness_text
 from stabilitykit.reporting.witness import Names
 from stabilitykit.review.consistency import disagreements
 from stabilitykit.review.files import RunFiles
@@ -335,6 +335,13 @@ def test_the_first_screen_warns_first_and_says_where_classes_differ(capsys: pyte
     shown = capsys.readouterr().out
     assert "WARNING: the weights are untrained" in shown and shown.index("WARNING") < shown.index("measurement")
     assert sentences([], made([0, 1], [0, 1]))[1].text == "No image is taken for another class."
+
+
+def test_a_terminal_shows_the_first_cells_of_many_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_cells([cell(f"property{number}") for number in range(MOST_CELLS + 2)])
+    shown = capsys.readouterr().out
+    assert f"the first {MOST_CELLS} of {MOST_CELLS + 2} cells" in shown
+    assert f"property{MOST_CELLS - 1} " in shown and f"property{MOST_CELLS} " not in shown
 
 
 def test_a_network_that_decides_everything_alike_is_said_to_be_untrained() -> None:

@@ -14,10 +14,12 @@ from stabilitykit.search import (
     brute_force_best_tracers,
     brute_force_nearest_neighbours,
     median_cross_distance,
+    median_cross_distances,
     nearest_neighbours,
     tracing_index,
 )
 from stabilitykit.search.nearest import queries
+from stabilitykit.search.pairs import dense
 from tests.core.search.cases import adversarial
 
 CASES = adversarial()
@@ -150,6 +152,20 @@ def test_median():
     assert sampled.value == pytest.approx(exact.value, rel=0.03)
     assert sampled == median_cross_distance(values[0], groups, 0, max_pairs=20_000)
     assert np.isnan(median_cross_distance(values[0], np.zeros_like(groups), 0).value)
+
+
+@pytest.mark.parametrize("name, dtype", [("noise", np.float32), ("noise", np.float64), ("huge", np.float64)])
+def test_medians_of_all_depths_are_those_of_each_to_the_last_bit(name, dtype, monkeypatch):
+    values, groups = CASES[name]
+    values = values.astype(dtype)
+    for pairs in (50, 1_000_000):
+        compiled = median_cross_distances(values, groups, 3, max_pairs=pairs)
+        each = [median_cross_distance(points, groups, 3, max_pairs=pairs) for points in values]
+        monkeypatch.setattr(dense, "MOST_WORK", 1e18)
+        plain = median_cross_distances(values, groups, 3, max_pairs=pairs)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(compiled, each)
+        np.testing.assert_array_equal(compiled, plain)
 
 
 def test_import_is_light():

@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from stabilitykit_expansivity import curve, depth
+from stabilitykit_expansivity import curve, depth, per_image
 from stabilitykit_expansivity.constants import FLOAT32_SLACK, REDUCTIONS, refined
 from stabilitykit_expansivity.expansivity import Expansivity
 
@@ -228,3 +228,26 @@ def test_refining_a_few_pairs_copies_no_trajectory(context_of):
     apart = distances_from_logits(trajectory.logits[:, 0], trajectory.logits[:, 1], "probabilities")
     assert values.tolist() == [apart.max(), 0.5] and depths.tolist() == [int(apart.argmax()), -1]
     assert peak < trajectory.logits.nbytes / 20
+
+
+def test_every_images_nearest_one_is_searched_unasked_while_that_takes_about_a_minute(context_of, monkeypatch):
+    assert (
+        per_image.expected_seconds(10_000, 10, 10, "logits")
+        < per_image.LIMIT
+        < per_image.expected_seconds(20_000, 10, 10, "logits")
+    )
+    assert (
+        per_image.expected_seconds(10_000, 20, 10, "probabilities")
+        < per_image.LIMIT
+        < per_image.expected_seconds(50_000, 13, 1000, "logits")
+    )
+    logits = np.random.default_rng(0).normal(size=(2, 6, 3))
+    context = context_of(logits, np.arange(6) % 3)
+    assert (
+        per_image.nearest_columns(context, np.arange(6) % 3, "auto")[0]
+        and not per_image.nearest_columns(context, np.arange(6), "never")[0]
+    )
+    monkeypatch.setattr(per_image, "LIMIT", 0.0)
+    columns, notes = per_image.nearest_columns(context, np.arange(6) % 3, "auto")
+    assert not columns and "nearest=always" in notes[0]
+    assert per_image.nearest_columns(context, np.arange(6) % 3, "always")[0]
