@@ -661,6 +661,17 @@ RUNS = _of(
     ),
 )
 RUNS += _of(
+    "stabilitykit/runs/times.py",
+    "core/test_recorder.py",
+    ("        self.seconds |= self._noted()\n", "", "a killed run loses the times of its cells"),
+    ("        self._folder.remove(JOURNAL_FILE)\n", "", "lines of times stay when they are in times.json"),
+    (
+        "            except (TypeError, ValueError):\n",
+        "            except TypeError:\n",
+        "half a line ends the reading",
+    ),
+)
+RUNS += _of(
     "stabilitykit/runs/recorder.py",
     "core/test_recorder.py core/test_evaluation.py",
     (
