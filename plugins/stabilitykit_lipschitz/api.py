@@ -275,6 +275,10 @@ def upper(
     bound = constant(problem, certificate)
     if coarser is not None and coarser.bound < bound:
         return coarser
+    if status == REPAIRED:
+        product = product_of(network, per_input, norm)
+        if product.bound < bound:
+            return product.noting("out of work, and what it had proven is above the norm product")
     name = {"cvxpy": f"cvxpy-{solver.lower()}", "layer": "layer"}.get(method, "sdp")
     multipliers = original_multipliers(network, problem, certificate)
     mu = original_mu(network, problem, certificate) if per_input else None
@@ -357,9 +361,9 @@ def solve_certified(problem: Problem, tol: float, seconds: float, seed: int) -> 
 
 
 def quickly(problem: Problem) -> Certificate | None:
-    """What one pass over the layers proves, without a solver; None for the l-infinity norm and numbers out of range."""
-    t = None if problem.per_input else backward(problem)
-    return None if t is None else certify(problem, np.ones(problem.inputs), t)
+    """What one pass over the layers proves, without a solver; None for numbers out of range."""
+    found = backward(problem)
+    return None if found is None else certify(problem, *found)
 
 
 def _by_cvxpy(problem: Problem, network: Network, solver: str, tol: float, seconds: float) -> tuple | None:

@@ -18,8 +18,13 @@ from stabilitykit_lipschitz.reduce import Problem
 LEAST = 1e-3
 
 
-def backward(problem: Problem) -> list[np.ndarray] | None:
-    """t per layer, (N,) positive, for `certify` with mu = 1; None where the numbers leave float64's range."""
+def backward(problem: Problem) -> tuple[np.ndarray, list[np.ndarray]] | None:
+    """(mu (n,), t per layer (N,)), all positive, for `certify`; None where the numbers leave float64's range.
+
+    mu is 1 for the l2 norm. For l-infinity what the layers leave on the input, M, needs diag(mu) >= M with a small sum
+    of mu: its rows' sums of absolute values are enough (diagonal dominance), and so is its largest eigenvalue in every
+    coordinate; `certify` scales the smaller of them down as far as it can.
+    """
     left: dict[tuple[int, int], np.ndarray] = {}  # lower triangle of what is left on the states before
     for a, ca in problem.outputs.items():
         for b, cb in problem.outputs.items():
@@ -53,4 +58,21 @@ def backward(problem: Problem) -> list[np.ndarray] | None:
                 if bent.any() and a in part.blocks and b in part.blocks:
                     change += (part.blocks[a].T * bent) @ part.blocks[b]
                 left[a, b] = left[a, b] + change if (a, b) in left else change
-    return result if all(np.isfinite(t).all() for t in result) else None
+    if not all(np.isfinite(t).all() for t in result):
+        return None
+    mu = np.ones(problem.inputs)
+    if problem.per_input:
+        mu = _weights(-left.get((0, 0), np.zeros((problem.inputs, problem.inputs))))
+    return (mu, result) if np.isfinite(mu).all() else None
+
+
+def _weights(left: np.ndarray) -> np.ndarray:
+    """mu (n,) with diag(mu) >= left (n, n): see `backward`."""
+    if not np.isfinite(left).all():
+        return np.full(len(left), np.nan)
+    rows = np.abs(left).sum(1)
+    rows = np.maximum(rows, 1e-10 * rows.max(initial=0.0) + 1e-290)
+    root = np.sqrt(rows)
+    scaled = -float(lowest_of(-left / root / root[:, None], 1)[0][0]) * rows.sum()
+    even = -float(lowest_of(-left, 1)[0][0]) * len(left)
+    return rows if scaled <= even else np.ones(len(left))

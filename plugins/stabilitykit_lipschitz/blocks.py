@@ -207,8 +207,6 @@ def factorise(scaled: Scaled, shift: float, order: list[int], keep_last: bool) -
 
 
 def _subtract(blocks: dict[Key, np.ndarray], key: Key, left: np.ndarray, right: np.ndarray) -> None:
+    # into the product's memory: a fresh block of some megabytes costs a good part of the product
     product = left @ right.T
-    if key in blocks:
-        blocks[key] = blocks[key] - product
-    else:
-        blocks[key] = -product
+    blocks[key] = np.subtract(blocks[key], product, out=product) if key in blocks else np.negative(product, out=product)

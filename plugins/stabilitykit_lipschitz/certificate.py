@@ -79,17 +79,18 @@ def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np
     reach = [np.zeros(n) for n in scaled.sizes]
     for i in states:
         root = factor.diag[i]
-        ones = np.abs(root) if root.ndim == 1 else np.abs(root).sum(0)
-        for block in columns[i].values():
-            ones = ones + np.abs(block).sum(0)
+        own, below = np.abs(root), {j: np.abs(block) for j, block in columns[i].items()}
+        ones = own if root.ndim == 1 else own.sum(0)
+        for block in below.values():
+            ones = ones + block.sum(0)
         if root.ndim == 1:
             diagonal[i] += root * root
-            reach[i] += np.abs(root) * ones
+            reach[i] += own * ones
         else:
             _accumulate(products, (i, i), root @ root.T)
-            reach[i] += np.abs(root) @ ones
+            reach[i] += own @ ones
         for j, bj in columns[i].items():
-            reach[j] += np.abs(bj) @ ones
+            reach[j] += below[j] @ ones
             # half the work of a full product; an inner product over the same columns in some order
             pair = bj * root if root.ndim == 1 else dtrmm(1.0, root, bj.T, lower=1).T
             _accumulate(products, (j, i) if j > i else (i, j), pair if j > i else pair.T)
@@ -98,15 +99,19 @@ def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np
                     _accumulate(products, (j, k), bj @ bk.T)
     for key in set(products) | set(scaled.blocks):
         i, j = key
-        target, product = scaled.blocks.get(key), products.pop(key, 0.0)
-        error = -np.asarray(product) if target is None else target - product
+        target, product = scaled.blocks.get(key), products.pop(key, None)
+        # in the product's memory: products are sums made above, nobody else's
+        if target is None:
+            assert product is not None
+            error = np.negative(product, out=product)
+        else:
+            error = target.copy() if product is None else np.subtract(target, product, out=product)
         if i == j:
-            error = error.copy()
             error[np.diag_indices(len(error))] += (scaled.diagonal[i] - shift) - diagonal[i]
             settled.add(i)
-            sums[i] += np.abs(error).sum(1)
+            sums[i] += np.abs(error, out=error).sum(1)
         else:
-            error = np.abs(error)
+            np.abs(error, out=error)
             sums[i] += error.sum(1)
             sums[j] += error.sum(0)
     for i in states:
@@ -115,14 +120,19 @@ def residual_bound(scaled: Scaled, factor: Factor, shift: float, formed: list[np
         # rounding of R R' (inner products over all columns) and of the subtraction from D S D
         sums[i] += gamma(sum(scaled.sizes) + 8) * reach[i] + 8.0 * UNIT * (1.0 + np.abs(scaled.diagonal[i]))
     for (i, j), block in scaled.blocks.items():
-        sums[i] += 4.0 * UNIT * np.abs(block).sum(1)
-        sums[j] += 4.0 * UNIT * np.abs(block).sum(0)
+        size = np.abs(block)
+        sums[i] += 4.0 * UNIT * size.sum(1)
+        sums[j] += 4.0 * UNIT * size.sum(0)
     # the sums themselves are rounded: relative loss below gamma of the longest one
     return max(float(sums[i].max()) for i in states) * (1.0 + gamma(4 * sum(scaled.sizes) + 64))
 
 
 def _accumulate(products: dict, key: tuple[int, int], value: np.ndarray) -> None:
-    products[key] = products[key] + value if key in products else value
+    """Add ``value``, which is the caller's own array, to the product."""
+    if key in products:
+        products[key] += value
+    else:
+        products[key] = value
 
 
 @dataclass

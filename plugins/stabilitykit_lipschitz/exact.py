@@ -176,6 +176,9 @@ class _Tree:
         if parent is not None and parent.start is not None and problem.parts:
             start = _narrowed([parent.start[0], parent.start[1][problem.parts[0].kept]])
         solution = solve(problem, coarse or 0.2 * self.tol, self.seed, budget=self.budget, start=start)
+        # The rest of a node, measured: some 150 small calls, the input's lowest eigenvalue, and a proof, whose products
+        # cost about rows * inputs^2.
+        self.budget.charge(problem.inputs**3 + problem.rows * problem.inputs**2, 150)
         again = None
         certificate = (
             certify(problem, solution.mu, solution.t, found=solution.eliminated)
@@ -199,6 +202,7 @@ class _Tree:
         """Alternate between top singular vectors and the best pattern for them, fixed sides kept."""
         pattern = start
         for _ in range(30):
+            self.budget.charge(20.0 * self.skip.size * min(self.skip.shape) + self.c.size * self.w.shape[1], 3)
             d = np.where(pattern > 0, self.slope[1], self.slope[-1])
             u, _, vt = np.linalg.svd(self.skip + (self.c * d) @ self.w, full_matrices=False)
             gain = (u[:, 0] @ self.c) * (self.w @ vt[0])
@@ -221,6 +225,7 @@ class _Tree:
         if self.region is None:
             rows = self.w[live]
             target = pattern[live] * (1.0 + np.abs(self.bias[live])) - self.bias[live]
+            self.budget.charge(8.0 * rows.size * min(rows.shape))
             x = np.linalg.lstsq(rows, target, rcond=None)[0]
             if (pattern[live] * (rows @ x + self.bias[live]) > 1e-6).all():
                 return x, False
