@@ -187,7 +187,10 @@ def search_left(
             if progress:
                 progress(1, 1)
             return
-    elif cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
+    # Boxes of long readouts rule out little, and every look at one takes long.
+    elif (peaks is None or not np.isfinite(cheapest)) and (
+        cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed)
+    ):
         forest = forest_of(search, layer, pairs, threads)
         step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
         steps = tree_kernels.probe(

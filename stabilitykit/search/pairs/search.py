@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from stabilitykit.search.pairs.join import joinable
 from stabilitykit.search.pairs.layer import Layer, search_layer
 from stabilitykit.search.pairs.state import Found, Search
 from stabilitykit.search.pairs.sweep import Forecast, keys_of
-from stabilitykit.search.parallel import run, spans
+from stabilitykit.search.parallel import one_blas_thread, run, spans
 from stabilitykit.search.results import ClosestPairs
 
 # Boxes of a tree may take this many bytes; fewer depths get boxes where they would take more.
@@ -46,16 +47,8 @@ def find(
     search = Search(values, groups, width, reduction, overall, threads, *shard)
     found = Found(search.cells)
     if len(search.pairs):
-        depths, apart = depth_orders(search)
-        present = np.count_nonzero(np.diff(search.starts))
-        if values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
-            search.improve = lambda: bounds_from_part(search)
-            if not joinable(search):  # a join seldom needs it
-                search.improve_once()
-        if reduction == "min":
-            search_depths(search, apart, found, progress)
-        else:
-            search_layer(search, best_layer(search, depths), search.rank, search.world, found, threads, progress)
+        with one_blas_thread() if values.shape[2] >= LONG else nullcontext():
+            search_pairs(search, found, progress)
     search.improve = None  # it refers to the search: a circle that would keep the values until the next collection
     block = np.full(search.cells, -1, dtype=np.int64)
     run(
@@ -72,6 +65,21 @@ def find(
         block.reshape(shape),
         reduction,
     )
+
+
+def search_pairs(search: Search, found: Found, progress: Callable[[int, int], None] | None) -> None:
+    """Find the closest pairs, layer after layer."""
+    depths, apart = depth_orders(search)
+    present = np.count_nonzero(np.diff(search.starts))
+    if search.values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
+        search.improve = lambda: bounds_from_part(search)
+        if not joinable(search):  # a join seldom needs it
+            search.improve_once()
+    if search.reduction == "min":
+        search_depths(search, apart, found, progress)
+    else:
+        layer = best_layer(search, depths)
+        search_layer(search, layer, search.rank, search.world, found, search.threads, progress)
 
 
 def bounds_from_part(search: Search) -> None:
@@ -156,7 +164,8 @@ def boxes_that_fit(search: Search) -> int:
 def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
     """Two orders of all depths, each int64 (depths,).
 
-    The first is by how many sample pairs a depth alone rules out, greedily; the second by the median distance.
+    The first is by how many sample pairs a depth alone rules out, greedily. The second, for "min", is by the median
+    distance, largest first; of the pairs of many groups, by what the closest pair of two groups has, smallest first.
     """
     images = search.values.shape[1]
     sample = np.unique(np.linspace(0, images - 1, min(images, SAMPLE_IMAGES)).astype(np.int64))
@@ -168,6 +177,11 @@ def depth_orders(search: Search) -> tuple[np.ndarray, np.ndarray]:
     distances = np.sqrt(squares[:, :count])
     # Where groups lie far apart the search is cheap, and its answers bound the other depths.
     apart = np.argsort(-np.median(distances, axis=1), kind="stable")
+    if not search.overall and search.values.shape[2] >= LONG:
+        # Most bounds fall to what they end at where groups come closest, and other depths need only rule pairs out.
+        sizes = np.diff(search.starts).astype(np.float64)
+        pairs = (sizes.sum() ** 2 - (sizes**2).sum()) / 2
+        apart = np.argsort(np.quantile(distances, min(1.0, len(search.pairs) / pairs), axis=1), kind="stable")
     # The whole set is far larger than the sample, and its closest pair nearer: half of the sample's.
     threshold = 0.5 * (distances.max(axis=0) if search.reduction == "max" else distances.mean(axis=0)).min()
     ruled_out = distances > threshold
