@@ -119,7 +119,8 @@ def search_layer(
     peaks = None
     if layer.points.shape[1] >= LONG:
         peaks = Peaks(search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
-        peaks.seed()
+        if not (search.overall and np.isfinite(search.bound[0])):
+            peaks.seed()
         if peaks.cost(CHEAP_PEAKS * images) < np.inf:
             peaks.run()
             if progress:

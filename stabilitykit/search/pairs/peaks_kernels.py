@@ -82,6 +82,9 @@ def join_peaks(
     starts: np.ndarray,
     heights: np.ndarray,
     peaks: np.ndarray,
+    begins: np.ndarray,
+    places: np.ndarray,
+    place_heights: np.ndarray,
     part: int,
     parts: int,
     neighbours: int,
@@ -106,6 +109,9 @@ def join_peaks(
         points: (images, readout) float32 or float64, 1-Lipschitz but for `error`.
         order: int64 (images,) by peak, then by height. starts: (readout + 1,) where each peak begins in it.
         heights, peaks: (images,) in that order.
+        begins, places: int64 (images + 1,) and (n,): places[begins[i] : begins[i + 1]] are the coordinates of image i
+            that are nearly as large as its peak, ascending, for at least the reach of now; empty: they are looked for.
+        place_heights: float64 (n,), their values.
         part, parts: every parts-th position looks for partners, beginning with part.
         neighbours: if not 0, only so many next positions of the same peak are looked at, for bounds.
         values: (depths, images, readout) float32 or float64. groups: int64 (images,).
@@ -115,17 +121,38 @@ def join_peaks(
     """
     count = len(order)
     readout = points.shape[1]
+    near = np.empty(readout, dtype=np.int64)
+    near_heights = np.empty(readout)
     for p in range(part, count, parts):
         i = order[p]
-        x = points[i]
         own = groups[i]
         peak = peaks[p]
         height = heights[p]
         widest = ceiling[own] if width > 0 else min(bound[0], value[0])
         reach = reach_of(widest, error, size)
         least = height - ROOT * reach
-        for b in range(peak, peak + 1 if neighbours else readout):
-            if x[b] < least:
+        mine = near
+        mine_heights = near_heights
+        total = 0
+        if neighbours > 0:
+            near[0] = peak
+            near_heights[0] = height
+            total = 1
+        elif len(begins) > 0:
+            mine = places[begins[i] : begins[i + 1]]
+            mine_heights = place_heights[begins[i] : begins[i + 1]]
+            total = len(mine)
+        else:
+            x = points[i]
+            for b in range(peak, readout):
+                if x[b] >= least:
+                    near[total] = b
+                    near_heights[total] = x[b]
+                    total += 1
+        for n in range(total):
+            b = mine[n]
+            other_height = mine_heights[n]
+            if b < peak or other_height < least:
                 continue
             end = starts[b + 1]
             if b == peak:
@@ -133,7 +160,7 @@ def join_peaks(
                 end = min(end, q + neighbours) if neighbours else end
             else:
                 q = first_of(heights, starts[b], end, height - reach)
-            top = np.float64(x[b]) + reach
+            top = other_height + reach
             while q < end and heights[q] <= top:
                 j = order[q]
                 other = groups[j]
@@ -142,12 +169,14 @@ def join_peaks(
                     if width > 0:
                         cell = own * width + other if own < other else other * width + own
                     best = min(bound[cell], value[cell])
-                    one = height - np.float64(points[j, peak])
-                    two = heights[q] - np.float64(x[b]) if b != peak else 0.0
                     # Differences of the points themselves, so only their rounding is to be allowed for.
-                    if one * one + two * two <= row_limit(best, error) * (1.0 + 1e-14) and (
-                        owners == 1 or (i if own < other else j) % owners == owner
-                    ):
+                    limit = row_limit(best, error) * (1.0 + 1e-14)
+                    apart = heights[q] - other_height
+                    square = apart * apart
+                    if b != peak and square <= limit:
+                        apart = height - np.float64(points[j, peak])
+                        square += apart * apart
+                    if square <= limit and (owners == 1 or (i if own < other else j) % owners == owner):
                         limit = limit_of(best, code, values.shape[0])
                         found = images_value(values, i, j, depths, code, limit, -1, -1)
                         if found >= 0.0:

@@ -143,12 +143,6 @@ def search_depths(
 
     def one(unit: tuple[int, int], threads: int, mine: Found) -> Found:
         only = np.array([unit[0]], dtype=np.int64)
-        if checks_by_depth(search.values, search.reduction, (search.rank, search.world)):
-            try:
-                check_finite(search.values[unit[0]], "values")
-            except ValueError:
-                check_finite(search.values, "values")  # the message names the first depth that is at fault
-                raise
         search_layer(search, Layer(search.values[unit[0]], 0.0, only, only), unit[1], owners, mine, threads, None)
         return mine
 
