@@ -781,7 +781,7 @@ SEARCH += _of(
 SEARCH += _of(
     "stabilitykit/search/pairs/peaks.py",
     "core/search/test_peaks.py",
-    ("if not all(-LARGEST <= x[0] and x[1] <= LARGEST for x in seen):", "if False:", "a NaN is not named"),
+    ("if not all(x[0] >= -LARGEST and x[1] <= LARGEST for x in seen):", "if False:", "a NaN is not named"),
 )
 SEARCH += _of(
     "stabilitykit/search/pairs/tree_kernels.py",

@@ -74,6 +74,19 @@ def test_any_readout_equals_brute_force(peaked, seed, readout, images, gain, dec
     np.testing.assert_equal(closest_pair(values, groups, reduction, backend="numba"), expected.overall())
 
 
+def test_images_whose_peaks_differ_most_within_a_bound_meet(peaked):
+    """A step of r from one peak to the other moves the difference of the two coordinates by sqrt(2) r."""
+    r = 0.1
+    step = r / np.sqrt(2)
+    start = np.array([1.0, 1.0 - 1.999 * step, 0.0])
+    across = start + [-step, step, 0.0]
+    assert start.argmax() == 0 and across.argmax() == 1
+    alone = np.array([[-5.0, -5.0, 9.0], [-5.0, -5.0, 9.0 + 1.02 * r]])
+    values = np.stack([start, across, *alone])[None]
+    found = closest_pair(values, np.array([0, 1, 0, 1]), "min", backend="numba")
+    assert (found.first, found.second) == (0, 1) and peaked
+
+
 def test_later_depths_are_read_once(peaked):
     """With one bound for all groups: only the first depth, which has none, is looked at again."""
     random = np.random.default_rng(0)
