@@ -30,8 +30,8 @@ The parts, and who calls whom::
 - `pairs/join` looks only at images near the border of two groups; the readout must tell the groups apart.
 - `pairs/grid` (max and mean) cuts the images into cells by keys of different depths, `pairs/grid_keys`: a pair within r
   is within r in all of them. It guesses the answer: a pair that is found within the guess is the answer.
-- `pairs/peaks` (long readouts) looks only at images that share a large coordinate, a likely class, which it finds in one
-  pass over the layer.
+- `pairs/peaks` (long readouts) looks only at images that share a large coordinate, a likely class. One pass over the
+  layer finds them.
 - `pairs/sweep` sorts images by three projections and compares those within a window.
 - `pairs/screen` compares all pairs by float32 matrix products, for long readouts, where they share too many.
 - `pairs/tree_kernels` compares boxes of `trees/` and opens only those that are near.

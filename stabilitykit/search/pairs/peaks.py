@@ -78,7 +78,9 @@ class Peaks:
             largest = float(heights_of.max())
             if reach < np.inf and largest <= LARGEST:
                 least = heights_of - peaks_kernels.ROOT * reach - ROUNDING * np.abs(heights_of)
-                open_places = part >= np.nextafter(least.astype(part.dtype), -np.inf)[:, None]
+                with np.errstate(over="ignore"):  # far below every float32: all places are open
+                    lowest = np.nextafter(least.astype(part.dtype), -np.inf)
+                open_places = part >= lowest[:, None]
                 counts = open_places.sum(axis=1)
                 if counts.sum() <= MOST_PLACES * len(part):
                     near = np.nonzero(open_places)[1]

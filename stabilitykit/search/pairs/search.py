@@ -82,7 +82,7 @@ def find(
 def checks_by_depth(values: np.ndarray, reduction: str, shard: tuple[int, int]) -> bool:
     """Whether `find` checks the numbers itself, each depth right before its search: a large file is read once.
 
-    values (depths, images, readout).
+    values (depths, images, readout) float32 or float64.
     """
     return bool(reduction == "min" and values.shape[2] >= LONG and shard[1] == 1)
 

@@ -79,7 +79,7 @@ def test_images_whose_peaks_differ_most_within_a_bound_meet(peaked):
     r = 0.1
     step = r / np.sqrt(2)
     start = np.array([1.0, 1.0 - 1.999 * step, 0.0])
-    across = start + [-step, step, 0.0]
+    across = start + np.array([-step, step, 0.0])
     assert start.argmax() == 0 and across.argmax() == 1
     alone = np.array([[-5.0, -5.0, 9.0], [-5.0, -5.0, 9.0 + 1.02 * r]])
     values = np.stack([start, across, *alone])[None]
