@@ -773,6 +773,22 @@ SEARCH += _of(
     ),
 )
 SEARCH += _of(
+    "stabilitykit/search/pairs/peaks_kernels.py",
+    "core/search/test_peaks.py",
+    ("ROOT = 1.4143", "ROOT = 1.0", "images that peak elsewhere are missed"),
+    ("            top = other_height + reach", "            top = other_height", "a window of peaks is too narrow"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/peaks.py",
+    "core/search/test_peaks.py",
+    ("if not all(x[0] >= -LARGEST and x[1] <= LARGEST for x in seen):", "if False:", "a NaN is not named"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/tree_kernels.py",
+    "core/search/test_peaks.py",
+    ("            return t\n    return 0", "            return 0\n    return 0", "long readouts have no depth"),
+)
+SEARCH += _of(
     "stabilitykit/search/pairs/screen_keys.py",
     "core/search/test_margins.py core/search/test_screen.py::test_lower_bounds_never_exceed_distances",
     ("return 1.05 * (m + 41) * UNIT", "return 0.0", "the screen's float32 products have no margin"),

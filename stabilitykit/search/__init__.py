@@ -18,10 +18,11 @@ The parts, and who calls whom::
     pairs/search: bounds from a part of the images, then              |                     |
       |           one layer after the other (pairs/state)             +----------+----------+
       v                                                                          v
-    pairs/layer: the cheapest of five methods                            trees/: boxes around
-      |          |            |            |            |             nearby images
-      v          v            v            v            v                        ^
-    pairs/join pairs/grid   pairs/sweep  pairs/screen pairs/tree_kernels --------+
+    pairs/layer: the cheapest of six methods                             trees/: boxes around
+      |        |         |         |          |          |            nearby images
+      v        v         v         v          v          v                        ^
+    pairs/   pairs/    pairs/    pairs/     pairs/     pairs/tree_kernels --------+
+    join     grid      peaks     sweep      screen
 
 - `pairs/dense` measures every pair in numpy. For some thousand images that takes less time than loading numba.
 - A *layer* is one depth, or the mean readout over depths: two points of a layer are never farther apart than the
@@ -29,8 +30,10 @@ The parts, and who calls whom::
 - `pairs/join` looks only at images near the border of two groups; the readout must tell the groups apart.
 - `pairs/grid` (max and mean) cuts the images into cells by keys of different depths, `pairs/grid_keys`: a pair within r
   is within r in all of them. It guesses the answer: a pair that is found within the guess is the answer.
+- `pairs/peaks` (long readouts) looks only at images that share a large coordinate, a likely class. One pass over the
+  layer finds them.
 - `pairs/sweep` sorts images by three projections and compares those within a window.
-- `pairs/screen` compares all pairs by float32 matrix products, for long readouts.
+- `pairs/screen` compares all pairs by float32 matrix products, for long readouts, where they share too many.
 - `pairs/tree_kernels` compares boxes of `trees/` and opens only those that are near.
 - `device/` holds pairs and neighbours on tensors, for a GPU: within `searching_on` every search that it can do is done
   there, and answers as the others do, to the last bit.

@@ -9,13 +9,14 @@ LARGEST = 1e150
 _CHUNK = 1 << 22
 
 
-def as_values(values: np.ndarray, name: str = "values", ndim: int = 3) -> np.ndarray:
+def as_values(values: np.ndarray, name: str = "values", ndim: int = 3, finite: bool = True) -> np.ndarray:
     """`values` as a C-contiguous float32 or float64 array, without a copy where it already is one.
 
     Memory-mapped arrays stay mapped. Half precision and integers are widened exactly.
 
     Arguments:
         values: (depths, images, readout), or (images, readout) if ``ndim`` is 2; any real dtype.
+        finite: look at every number; otherwise the caller does, with `check_finite`.
 
     Raises:
         ValueError: wrong number of dimensions, an empty axis, or a number that is not finite or exceeds
@@ -31,7 +32,8 @@ def as_values(values: np.ndarray, name: str = "values", ndim: int = 3) -> np.nda
         wide = np.float32 if array.dtype == np.float16 else np.float64
         array = array.astype(wide)
     array = np.ascontiguousarray(array)
-    check_finite(array, name)
+    if finite:
+        check_finite(array, name)
     return array
 
 

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,17 @@ def run(
             if progress:
                 progress(done, len(tasks))
     return results
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Within it a matrix product uses one thread: for products on our own threads.
+
+    BLAS's own threads wait for each other busily, and all products of a process would share them.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
+    return limits
 
 
 def spans(total: int, pieces: int) -> list[tuple[int, int]]:

@@ -17,6 +17,8 @@ WIDEN = 1.0 + 8 * EPS
 TINY = 3e-323
 # From this length on a sum in any order, several terms at once, pays before the canonical one.
 LONG = 48
+# Such sums are given up only after so many more terms.
+STRIDE = 64
 
 
 @jit
@@ -215,15 +217,18 @@ def pair_value(x: np.ndarray, y: np.ndarray, depths: np.ndarray, code: int, limi
 
 
 @jit_in_any_order
-def squared_in_any_order(values: np.ndarray, t: int, i: int, j: int) -> float:
-    """The squared distance of images i and j at depth t, off by a relative (readout + 2) EPS at most.
+def squared_in_any_order(x: np.ndarray, y: np.ndarray, stop: float) -> float:
+    """The squared distance of x and y, off by a relative (readout + 2) EPS at most, or a partial sum above `stop`.
 
-    values (depths, images, readout) float32 or float64.
+    x, y (readout,) float32 or float64.
     """
     total = 0.0
-    for k in range(values.shape[2]):
-        difference = np.float64(values[t, i, k]) - np.float64(values[t, j, k])
-        total += difference * difference
+    for begin in range(0, x.shape[0], STRIDE):
+        for k in range(begin, min(begin + STRIDE, x.shape[0])):
+            difference = np.float64(x[k]) - np.float64(y[k])
+            total += difference * difference
+        if total > stop:
+            break
     return total
 
 
@@ -243,7 +248,10 @@ def images_value(
     least = values.shape[2] * 1e-323  # squares that underflow
     result = 0.0
     for d in range(depths.shape[0]):
-        square = max(0.0, squared_in_any_order(values, depths[d], i, j) * lowered - least)
+        room = limit - result
+        stop = (room * room if code == MEAN else limit) * (1.0 + 1e-9) + TINY
+        square = squared_in_any_order(values[depths[d], i], values[depths[d], j], stop)
+        square = max(0.0, square * lowered - least)
         result = reduced_by(result, square, code)
         if result > limit:
             return -1.0

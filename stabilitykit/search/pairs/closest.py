@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from stabilitykit.search.arrays import as_groups, as_values
+from stabilitykit.search.arrays import as_groups, as_values, check_finite
 from stabilitykit.search.device.where import device_of_searches
 from stabilitykit.search.pairs import dense
 from stabilitykit.search.parallel import run, thread_count
@@ -49,7 +49,7 @@ def closest_pairs(
         ValueError: arrays of wrong shape or dtype, numbers that are not finite or exceed 1e150 in magnitude, groups
             outside [0, num_groups), or an unknown reduction, shard or backend.
     """
-    values = as_values(values)
+    values = as_values(values, finite=False)
     groups, num_groups = as_groups(groups, values.shape[1], num_groups)
     check_question(reduction, shard)
     if device is not None and backend != "torch":
@@ -77,7 +77,7 @@ def closest_pair(
     Returns:
         ClosestPair; value NaN and indices -1 where all images are of one group.
     """
-    values = as_values(values)
+    values = as_values(values, finite=False)
     groups, num_groups = as_groups(groups, values.shape[1], None)
     check_question(reduction, (0, 1))
     found = _find(values, groups, num_groups, reduction, True, threads, (0, 1), progress, backend, searches)
@@ -99,11 +99,19 @@ def _find(
     searches: int = 1,
     device: str | None = None,
 ) -> ClosestPairs:
-    """The answer of checked arrays by the named backend; numba and torch are imported only where they search."""
+    """The answer by the named backend; numba and torch are imported only where they search.
+
+    Of values (depths, images, readout) shape and dtype are checked, the numbers here or by the search.
+    """
     if backend not in ("auto", "numpy", "numba", "torch"):
         raise ValueError(f"backend: expected 'auto', 'numpy', 'numba' or 'torch', got {backend!r}")
     workers = thread_count(threads)
     chosen = device_of_searches(8 * values.size) if backend == "auto" else None
+    compiled = backend == "numba" or (
+        backend == "auto" and chosen is None and not dense.is_small(values, groups, searches)
+    )
+    if not compiled:
+        check_finite(values, "values")
     if backend == "torch" or chosen is not None:
         import torch
 
@@ -113,10 +121,12 @@ def _find(
         return pairs.find(
             values, groups, num_groups, reduction, overall=overall, device=chosen, shard=shard, progress=progress
         )
-    if backend == "numpy" or (backend == "auto" and dense.is_small(values, groups, searches)):
+    if not compiled:
         return dense.find(values, groups, num_groups, reduction, overall=overall, shard=shard, progress=progress)
-    from stabilitykit.search.pairs.search import find
+    from stabilitykit.search.pairs.search import checks_by_depth, find
 
+    if not checks_by_depth(values, reduction, shard):
+        check_finite(values, "values")
     return find(values, groups, num_groups, reduction, overall=overall, threads=workers, shard=shard, progress=progress)
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
+from stabilitykit.search.pairs.bounds import LONG
 from stabilitykit.search.pairs.grid import Grid
 from stabilitykit.search.pairs.grid_keys import grid_keys
 from stabilitykit.search.pairs.join import Join, joinable
+from stabilitykit.search.pairs.peaks import Peaks
 from stabilitykit.search.pairs.state import Found, Search, griddable
 from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
 from stabilitykit.search.parallel import run, spans
@@ -29,6 +31,8 @@ MOST_CANDIDATES = 40_000
 FEW_CANDIDATES = 20
 # The numbers above hold for readouts of this length; a candidate of a longer one costs proportionally more.
 USUAL_READOUT = 10
+# A join of peaks that costs at most so many nanoseconds an image is taken without asking what others would cost.
+CHEAP_PEAKS = 20_000.0
 # Costs in nanoseconds, measured once. They choose between methods; no pair is skipped because of them.
 # A sweep, per image.
 IMAGE_COST = 300.0
@@ -112,6 +116,16 @@ def search_layer(
             if progress:
                 progress(1, 1)
             return
+    peaks = None
+    if layer.points.shape[1] >= LONG:
+        peaks = Peaks(search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
+        if not (search.overall and np.isfinite(search.bound[0])):
+            peaks.seed()
+        if peaks.cost(CHEAP_PEAKS * images) < np.inf:
+            peaks.run()
+            if progress:
+                progress(1, 1)
+            return
     keys = keys or keys_of(layer.points)
     forecast = forecast or Forecast(keys)
 
@@ -122,12 +136,14 @@ def search_layer(
         return ready is not None
 
     widest = float(search.bound[cells[left]].max())
-    if forecast.candidates(widest, LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
+    # Of long readouts a sweep seldom finds bounds for many pairs of groups.
+    seeds = peaks is None or search.overall
+    if seeds and forecast.candidates(widest, LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
         reach = forecast.reach(SEED_CANDIDATES * images)
         if reach > 0 and swept(reach, 4 * SEED_CANDIDATES * images):
             left &= search.bound[cells] > reach
     if left.any():
-        search_left(search, layer, owner, owners, found, threads, left, join, forecast, swept, progress)
+        search_left(search, layer, owner, owners, found, threads, left, join, peaks, forecast, swept, progress)
     elif progress:
         progress(1, 1)
 
@@ -141,6 +157,7 @@ def search_left(
     threads: int,
     left: np.ndarray,
     join: Join | None,
+    peaks: Peaks | None,
     forecast: Forecast,
     swept: Callable[[float, float], bool],
     progress: Callable[[int, int], None] | None,
@@ -159,6 +176,11 @@ def search_left(
     screening = screen_keys.forecast(search, layer.points, layer.error)
     join_cost = np.inf if join is None else JOIN_COST * join.candidates(left)
     cheapest = min(sweep_cost, screening.cost, join_cost)
+    if peaks is not None and peaks.cost(cheapest) < np.inf:
+        peaks.run()
+        if progress:
+            progress(1, 1)
+        return
     forest = None
     if not search.listed:  # no trees of single images; a sweep as wide as the keys has every pair
         if not sweep_cost > screening.cost:
@@ -166,7 +188,10 @@ def search_left(
             if progress:
                 progress(1, 1)
             return
-    elif cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed):
+    # Boxes of long readouts rule out little, and every look at one takes long.
+    elif (peaks is None or not np.isfinite(cheapest)) and (
+        cheapest > GROW_COST * images * layer.points.shape[1] * len(layer.boxed)
+    ):
         forest = forest_of(search, layer, pairs, threads)
         step = TREE_COST * max(1.0, len(layer.boxed) * (1.0 if search.reduction == "mean" else 0.5))
         steps = tree_kernels.probe(

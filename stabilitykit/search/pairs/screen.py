@@ -7,17 +7,16 @@ rounding; pairs that are not ruled out are measured in the canonical order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from stabilitykit.search.pairs.screen_kernels import screen_tile
 from stabilitykit.search.pairs.screen_keys import Screen, keys_of
 from stabilitykit.search.pairs.state import Found, Search
-from stabilitykit.search.parallel import spans
+from stabilitykit.search.parallel import run
 
 TILE_ROWS = 1024
-TILE_COLUMNS = 2048
+TILE_COLUMNS = 512
 
 
 def search_screen(
@@ -37,54 +36,46 @@ def search_screen(
     Shards: only pairs whose image of the lower group is congruent to `owner` modulo `owners`.
     """
     order = search.by_group
-    keys, squares = keys_of(points, order, screen)
+    keys, squares = keys_of(points, order, screen, threads)
     kinds = search.groups[order]
     mine = np.flatnonzero(order % owners == owner)
     # Products that underflow, and squared norms.
     least = 1e-37 * (keys.shape[1] + 8)
-    answers = [found, *(Found(search.cells) for _ in range(threads - 1))]
     tiles = list(_tiles(search, mine, kinds))
-    room = np.empty(TILE_ROWS * TILE_COLUMNS, dtype=np.float32)
 
-    def measure(
-        answer: Found, products: np.ndarray, rows: np.ndarray, start: int, stop: int, segments: np.ndarray
-    ) -> None:
-        screen_tile(
-            products,
-            squares[rows],
-            squares[start:stop],
-            order[rows],
-            kinds[rows],
-            order[start:stop],
-            segments,
-            error,
-            screen.scale,
-            least,
-            search.values,
-            depths,
-            search.code,
-            0 if search.overall else search.width,
-            search.bound,
-            answer.value,
-            answer.first,
-            answer.second,
-        )
-
-    with ThreadPoolExecutor(threads) as pool:
-        for done, (rows, start, stop) in enumerate(tiles):
-            if progress:
+    def work(piece: int) -> Found:
+        answer = Found(search.cells)
+        room = np.empty(TILE_ROWS * TILE_COLUMNS, dtype=np.float32)
+        for done in range(piece, len(tiles), threads):
+            rows, start, stop = tiles[done]
+            if progress and piece == 0:
                 progress(done, len(tiles))
             products = room[: len(rows) * (stop - start)].reshape(len(rows), stop - start)
             np.matmul(keys[rows], keys[start:stop].T, out=products)
-            segments = _segments(kinds, start, stop)
-            running = [
-                pool.submit(measure, answer, products[a:b], rows[a:b], start, stop, segments)
-                for answer, (a, b) in zip(answers, spans(len(rows), threads), strict=False)
-            ]
-            for task in running:
-                task.result()
-    for other in answers[1:]:
-        found.take(other)
+            screen_tile(
+                products,
+                squares[rows],
+                squares[start:stop],
+                order[rows],
+                kinds[rows],
+                order[start:stop],
+                _segments(kinds, start, stop),
+                error,
+                screen.scale,
+                least,
+                search.values,
+                depths,
+                search.code,
+                0 if search.overall else search.width,
+                search.bound,
+                answer.value,
+                answer.first,
+                answer.second,
+            )
+        return answer
+
+    for answer in run(work, list(range(threads)), threads):
+        found.take(answer)
     if progress:
         progress(len(tiles), len(tiles))
 

@@ -2,7 +2,7 @@
 
 Readouts are projected on the m directions in which they spread most, and the norm of what the projection leaves
 out is kept as one more coordinate: (P x, ||x - P x||) is 1-Lipschitz, so distances of these keys never exceed
-distances of readouts.
+distances of readouts. Where a few directions rule out too little, the whole readouts are the keys.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ import numpy as np
 
 from stabilitykit.search.pairs.principal import principal_directions
 from stabilitykit.search.pairs.state import Search
+from stabilitykit.search.parallel import run, spans
 
 # Images that choose the directions.
 SAMPLE = 512
 # So many of the SAMPLE images are compared with all of it, to choose the number of directions.
 ROWS = 128
-# The numbers of directions that are tried.
-WIDTHS = (8, 16, 32, 64, 128, 256, 512)
-# Images that are projected at once.
-CHUNK = 4096
+# The numbers of directions that are tried, beside the whole readout.
+WIDTHS = (8, 16, 32, 64, 128, 256)
+# Images that are projected at once: their float64 copy stays in the processor's cache.
+CHUNK = 128
 # Half the spacing of float32 numbers at 1.
 UNIT = 2.0**-24
 # Readouts that spread less are left to the other methods: their scale would overflow.
 SMALLEST = 1e-100
 # Costs in nanoseconds. They choose between methods; no pair is skipped because of them.
 # Per pair of images.
-PAIR_COST = 1.2
+PAIR_COST = 0.9
 # Per pair and direction.
-DIRECTION_COST = 0.035
+DIRECTION_COST = 0.013
 # Per pair that is not ruled out and so is measured.
 MEASURE_COST = 100.0
 # Per coordinate of a measured pair.
-COORDINATE_COST = 0.6
+COORDINATE_COST = 0.3
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class Screen:
     """Directions for the keys of one layer, and the forecast of what screening with them costs.
 
     Attributes:
-        center: (readout,) float64. directions: (readout, m) float64 with orthonormal columns.
+        center: (readout,) float64. directions: (readout, m) float64 with orthonormal columns; None: all of the readout.
         scale: squared units: keys are multiplied by sqrt(scale), a power of two, so that none exceeds 1.
         cost: forecast nanoseconds of one thread.
     """
 
     center: np.ndarray
-    directions: np.ndarray
+    directions: np.ndarray | None
     scale: float
     cost: float
 
@@ -87,11 +88,18 @@ def forecast(search: Search, points: np.ndarray, error: float) -> Screen:
         key = np.column_stack([part, left])
         norms = (1 - margin(m)) * (key * key).sum(axis=1)
         lower = (norms[rows][:, None] + norms[None, :] - 2.0 * key[rows] @ key.T)[cross]
-        measured = pairs * float((lower <= limit).mean())
-        cost = pairs * (PAIR_COST + DIRECTION_COST * m) + measured * (MEASURE_COST + COORDINATE_COST * readout)
+        cost = price(pairs, m, readout, float((lower <= limit).mean()))
         if cost < best.cost:
             best = Screen(center, np.ascontiguousarray(directions[:, :m]), factor**2, cost)
-    return best
+    lower = exact - (margin(readout) * (squares[rows][:, None] + squares[None, :]))[cross]
+    cost = price(pairs, readout, readout, float((lower <= limit).mean()))
+    return Screen(center, None, factor**2, cost) if cost < best.cost else best
+
+
+def price(pairs: float, m: int, readout: int, left: float) -> float:
+    """Nanoseconds that screening takes with m directions if the share `left` of the pairs is not ruled out."""
+    measured = left * (MEASURE_COST + COORDINATE_COST * readout)
+    return pairs * (PAIR_COST + DIRECTION_COST * m + measured)
 
 
 def margin(m: int) -> float:
@@ -105,19 +113,32 @@ def margin(m: int) -> float:
     return 1.05 * (m + 41) * UNIT
 
 
-def keys_of(points: np.ndarray, order: np.ndarray, screen: Screen) -> tuple[np.ndarray, np.ndarray]:
-    """float32 keys (images, m + 1) in the given order, and their squared norms lowered by the margin."""
-    m = screen.directions.shape[1]
-    keys = np.empty((len(order), m + 1), dtype=np.float32)
-    for start in range(0, len(order), CHUNK):
-        part = (points[order[start : start + CHUNK]].astype(np.float64) - screen.center) * np.sqrt(screen.scale)
-        projected = part @ screen.directions
-        # Not from the squares: their difference would lose what a small remainder has.
-        part -= projected @ screen.directions.T
-        keys[start : start + CHUNK, :m] = projected
-        keys[start : start + CHUNK, m] = np.sqrt((part * part).sum(axis=1))
-    squares = np.einsum("ij,ij->i", keys, keys, dtype=np.float64)
-    return keys, (squares * (1 - margin(m))).astype(np.float32)
+def keys_of(points: np.ndarray, order: np.ndarray, screen: Screen, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """float32 keys (images, m + 1 or readout) in the given order, and their squared norms lowered by the margin."""
+    directions, factor = screen.directions, np.sqrt(screen.scale)
+    width = points.shape[1] if directions is None else directions.shape[1] + 1
+    keys = np.empty((len(order), width), dtype=np.float32)
+    squares = np.empty(len(order), dtype=np.float32)
+    lowered = 1 - margin(width if directions is None else width - 1)
+
+    def project(span: tuple[int, int]) -> None:
+        room = np.empty((CHUNK, points.shape[1]))
+        for start in range(*span, CHUNK):
+            here = slice(start, min(start + CHUNK, span[1]))
+            part = np.subtract(points[order[here]], screen.center, out=room[: here.stop - start])
+            part *= factor
+            if directions is None:
+                keys[here] = part
+            else:
+                projected = part @ directions
+                # Not from the squares: their difference would lose what a small remainder has.
+                part -= projected @ directions.T
+                keys[here, :-1] = projected
+                keys[here, -1] = np.sqrt(np.einsum("ij,ij->i", part, part))
+            squares[here] = np.einsum("ij,ij->i", keys[here], keys[here], dtype=np.float64) * lowered
+
+    run(project, spans(len(order), threads), threads)
+    return keys, squares
 
 
 def _limits(

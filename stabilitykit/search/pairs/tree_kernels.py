@@ -10,8 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from stabilitykit.search.jit import jit
-from stabilitykit.search.metric import reduced
-from stabilitykit.search.pairs.bounds import LONG, images_value, limit_of, nodes_bound, point_bound
+from stabilitykit.search.metric import MAX, MEAN, reduced, squared
+from stabilitykit.search.pairs.bounds import (
+    EPS,
+    LONG,
+    images_value,
+    limit_of,
+    nodes_bound,
+    point_bound,
+    squared_in_any_order,
+)
 
 SMALL = 16
 
@@ -244,6 +252,30 @@ def probe(
 
 
 @jit
+def block_of(values: np.ndarray, i: int, j: int, code: int, value: float) -> int:
+    """The depth that `reduced` names of the pair whose canonical value is known, with as few depths measured as can be.
+
+    values (depths, images, readout) float32 or float64, of a long readout.
+    """
+    slack = 8 * (values.shape[2] + 8) * EPS
+    least = values.shape[2] * 1e-323  # squares that underflow
+    goal = value * value
+    if code == MEAN:
+        goal = np.inf
+        for t in range(values.shape[0]):
+            goal = min(goal, squared(values[t, i], values[t, j]))
+        value = np.sqrt(goal)
+    stop = np.inf if code == MAX else goal * (1.0 + slack) + least
+    for t in range(values.shape[0]):
+        square = squared_in_any_order(values[t, i], values[t, j], stop)
+        if square > stop or (code == MAX and square < goal * (1.0 - slack) - least):
+            continue
+        if np.sqrt(squared(values[t, i], values[t, j])) == value:
+            return t
+    return 0
+
+
+@jit
 def finish(
     values: np.ndarray,
     code: int,
@@ -256,12 +288,17 @@ def finish(
 ) -> None:
     """Measure the winners of cells start..stop-1 once more over all depths in the canonical order; their block.
 
+    Values of long readouts are canonical already, and only the block is looked for.
+
     values (depths, images, readout) float32 or float64.
     value (cells,) float64; first, second, block (cells,) int64.
     """
     for cell in range(start, stop):
         if first[cell] >= 0:
-            value[cell], block[cell] = reduced(values, first[cell], second[cell], code)
+            if values.shape[2] >= LONG:
+                block[cell] = block_of(values, first[cell], second[cell], code, value[cell])
+            else:
+                value[cell], block[cell] = reduced(values, first[cell], second[cell], code)
 
 
 @jit
@@ -277,11 +314,7 @@ def sample_distances(values: np.ndarray, sample: np.ndarray, groups: np.ndarray,
             if groups[sample[x]] == groups[sample[y]] or count == found.shape[1]:
                 continue
             for t in range(values.shape[0]):
-                total = 0.0
-                for k in range(values.shape[2]):
-                    difference = np.float64(values[t, sample[x], k]) - np.float64(values[t, sample[y], k])
-                    total += difference * difference
-                found[t, count] = total
+                found[t, count] = squared_in_any_order(values[t, sample[x]], values[t, sample[y]], np.inf)
             count += 1
     return count
 

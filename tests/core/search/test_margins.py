@@ -65,7 +65,7 @@ def test_mean_readouts_are_nearer_than_their_pairs_but_for_the_error(offset):
     for seed in range(20):
         values = on_a_line(seed, 12, 5, depths=9, offset=offset)
         groups = np.arange(12) % 2
-        layer = best_layer(Search(values, groups, 2, "mean", False, 1, 0, 1), np.arange(9))
+        layer = best_layer(Search(values, groups, 2, "mean", False, 1, 0, 1), np.arange(9), 0)
         for i in range(12):
             for j in range(i):
                 near = np.sqrt(squared(layer.points[i], layer.points[j]))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stabilitykit.search import REDUCTIONS
-from stabilitykit.search.pairs import join, layer, screen, screen_keys
+from stabilitykit.search.pairs import join, layer, peaks, screen, screen_keys
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.cases import adversarial
 from tests.core.search.test_pairs import assert_found_by_any_threads, assert_shards_merge
@@ -39,6 +39,7 @@ def screened(monkeypatch):
         monkeypatch.setattr(module, "griddable", lambda search: False)
     monkeypatch.setattr(join, "MOST_CANDIDATES", -1)
     monkeypatch.setattr(layer, "CHEAP_CANDIDATES", -1)
+    monkeypatch.setattr(peaks.Peaks, "cost", lambda self, most: np.inf)
     monkeypatch.setattr(layer, "LOOSE_CANDIDATES", np.inf)
     monkeypatch.setattr(screen_keys, "forecast", cheap)
     monkeypatch.setattr(screen, "search_screen", counted)
@@ -66,8 +67,9 @@ def test_shards_merge_to_the_whole(screened, reduction):
     scale=st.sampled_from([1e-60, 1e-3, 1.0, 1e12, 1e100]),
     spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0]),
     single=st.booleans(),
+    whole=st.booleans(),
 )
-def test_lower_bounds_never_exceed_distances(seed, readout, scale, spread, single):
+def test_lower_bounds_never_exceed_distances(seed, readout, scale, spread, single, whole):
     random = np.random.default_rng(seed)
     images = 120
     centers = random.normal(size=(6, readout))
@@ -79,7 +81,7 @@ def test_lower_bounds_never_exceed_distances(seed, readout, scale, spread, singl
     size = (np.abs(points).max() + np.abs(center).max()) * np.sqrt(readout)
     factor = 2.0 ** -np.ceil(np.log2(size))
     directions = screen_keys.principal_directions((sample - center) * factor, int(random.integers(1, 20)))
-    keyed = screen_keys.Screen(center, directions, factor**2, 0.0)
+    keyed = screen_keys.Screen(center, None if whole else directions, factor**2, 0.0)
     keys, squares = screen_keys.keys_of(points, np.arange(images), keyed)
     lower = squares[:, None] + squares[None, :] - np.float32(2) * (keys @ keys.T)
     exact = ((points[:, None, :].astype(np.longdouble) - points[None].astype(np.longdouble)) ** 2).sum(axis=2)
