@@ -11,7 +11,7 @@ from tests.robustness.conftest import OWNER, install
 # One process runs the tests that share a long run.
 pytestmark = pytest.mark.xdist_group("deadly")
 
-TIMEOUT = 4.0
+TIMEOUT = 8.0
 
 # Property -> what the message of its failed cell says; None: the cell stands.
 CELLS = {
