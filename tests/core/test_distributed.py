@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabilitykit.machine.distributed import row_bounds
+from tests import preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 600  # a loaded machine starts several Pythons slowly; a hang still ends
@@ -70,7 +71,7 @@ def test_same_answer_as_one_process(tmp_path, processes):
         "-p",
         "shadowing",
         "--limit",
-        "200",
+        "100",
         "--batch-size",
         "16",
         "--quiet",
@@ -78,14 +79,7 @@ def test_same_answer_as_one_process(tmp_path, processes):
         "--format",
         "json",
     ]
-    alone = subprocess.run(
-        [sys.executable, "-m", "stabilitykit", *arguments, "-o", "alone"],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=TIMEOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    alone = preloaded.run([*arguments, "-o", "alone"], cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     many = torchrun(processes, [*arguments, "-o", "many"], tmp_path)
     assert many.returncode == 0, many.stderr[-3000:]

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from stabilitykit.runs.folder import load_run
+from tests import preloaded
 from tests.robustness.conftest import OWNER
 
 # One process runs the tests that share a long run.
@@ -114,7 +115,6 @@ def hostile_run(tmp_path_factory):
     site = install(tmp / "site", "hostile")
     # The order matters: what they do to shared things would show in the second honest property.
     names = ["expansivity", *HOSTILE, "expansivity:pairs=predictions"]
-    code = "import sys\nsys.path.insert(0, sys.argv.pop(1))\nfrom stabilitykit.__main__ import main\nmain()"
 
     def evaluate(output, chosen, *more):
         arguments = [
@@ -129,9 +129,7 @@ def hostile_run(tmp_path_factory):
             *(word for name in chosen for word in ("-p", name)),
             *more,
         ]
-        return subprocess.run(
-            [sys.executable, "-c", code, str(site), *arguments], capture_output=True, text=True, cwd=tmp, timeout=900
-        )
+        return preloaded.run(arguments, site=site, cwd=tmp)
 
     done = evaluate("run", names, "--format", "json", "--report")
     alone = evaluate("alone", [names[0], names[-1]])

@@ -1,19 +1,16 @@
 """What plugin code may do to its process costs its own cell, or itself; the other cells have their usual numbers."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from stabilitykit.runs.folder import load_run
+from tests import preloaded
 from tests.robustness.conftest import OWNER, install
 
 # One process runs the tests that share a long run.
 pytestmark = pytest.mark.xdist_group("deadly")
 
-CODE = "import sys\nsys.path.insert(0, sys.argv.pop(1))\nfrom stabilitykit.__main__ import main\nmain()"
 TIMEOUT = 8.0
 
 # Property -> what the message of its failed cell says; None: the cell stands.
@@ -75,15 +72,8 @@ IMPORTS = {
 }
 
 
-def run(site, *arguments, cwd, timeout=900):
-    return subprocess.run(
-        [sys.executable, "-c", CODE, str(site), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def run(site, *arguments, cwd):
+    return preloaded.run(arguments, site=site, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -190,19 +180,16 @@ def test_the_time_limit_is_kept_within_two_seconds(tmp_path, name):
     log = tmp_path / "log"
     code = (
         f"LOG = {str(log)!r}\n"
-        "import sys, time\nsys.path.insert(0, sys.argv.pop(1))\n"
+        "import time\n"
         "from stabilitykit.supervision import supervisor as s\n"
         "begin, lost = s.Listening.begin, s.Supervisor._lost\n"
         "def note(text): open(LOG, 'a').write(f'{text} {time.monotonic()}\\n')\n"
         "s.Listening.begin = lambda self, m: (m['kind'] == 'cell' and note('begin'), begin(self, m))[1]\n"
         "s.Supervisor._lost = lambda self, *a: (note('lost'), lost(self, *a))[1]\n"
-        "from stabilitykit.__main__ import main\nmain()"
     )
     assert supervisor.GRACE <= 2
     arguments = ["evaluate", "-m", "calm", "-d", "quiet", "-q", "--no-cache", "-p", name, "--cell-timeout", "2"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(site), *arguments, "-o", "run"], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = preloaded.run([*arguments, "-o", "run"], site=site, cwd=tmp_path, before=code)
     assert done.returncode == 1 and "took longer than 2 s (--cell-timeout)" in done.stderr
     times = dict(line.split() for line in log.read_text().splitlines())
     assert 2 <= float(times["lost"]) - float(times["begin"]) < 4
