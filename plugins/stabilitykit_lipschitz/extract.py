@@ -184,7 +184,8 @@ def undisturbed(seed: int) -> Iterator[None]:
         ):
             random.seed(seed)
             np.random.seed(seed)
-            torch.manual_seed(seed)
+            # the copies compute on the CPU: `torch.manual_seed` would reseed the accelerators' generators, too
+            torch.default_generator.manual_seed(seed)
             yield
     finally:
         random.setstate(python)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stabilitykit_lipschitz import api
+from stabilitykit_lipschitz.answers import Answers
 from stabilitykit_lipschitz.centred import centred_bound, centred_bounds
-from stabilitykit_lipschitz.inclusion import extent, measured, within
+from stabilitykit_lipschitz.inclusion import extent, measured
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.lower import Witness, search
 from stabilitykit_lipschitz.network import Network
@@ -27,12 +27,6 @@ from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, slopes_of, t
 from stabilitykit_lipschitz.rounding import times
 
 METHODS = ("auto", "centred", "sdp", "layer", "product", "cvxpy")
-
-
-@dataclass
-class _Answer:
-    region: Region
-    found: api.Upper
 
 
 class LocalBounds:
@@ -74,7 +68,7 @@ class LocalBounds:
         self.method, self.tol, self.seconds, self.solver = method, tol, seconds, solver
         self.search_seconds, self.seed = search_seconds, seed
         self.norms = Norms()
-        self._answers: list[_Answer] = []
+        self._answers = Answers(self.network.inputs)
         self._everywhere: api.Upper | None = None
         self._largest = 0.0  # the largest slope realised anywhere: no global bound is below it
 
@@ -121,7 +115,7 @@ class LocalBounds:
         self._largest = max(self._largest, witness.value)
         found = self._found(local, centred, witness.value / factor)
         found = self._monotone(region, found, witness.value / factor)
-        self._answers.append(_Answer(region, found))
+        self._answers.add(region, found)
         return api.assemble(local, found, witness, self.per_input)
 
     def all(
@@ -180,15 +174,16 @@ class LocalBounds:
         return min(candidates, key=lambda found: found.bound)
 
     def _monotone(self, region: Region, found: api.Upper, realised: float) -> api.Upper:
-        around = [a.found for a in self._answers if within(region, a.region)]
+        least = self._answers.least_around(region, found.bound)
         if found.bound > self._largest / self.network.factor:
-            around.append(self._global())
-        least = min(around, key=lambda other: other.bound, default=found)
-        if least.bound < found.bound:
+            everywhere = self._global()
+            if everywhere.bound < (found if least is None else least).bound:
+                least = everywhere
+        if least is not None:
             found = least.noting("the bound of a region around this one, which is below its own")
-        inside = max((a.found.bound for a in self._answers if within(a.region, region)), default=0.0)
-        if inside > found.bound:
-            found = found.raised(inside, "raised to the bound of a region inside this one")
+        inside = self._answers.largest_inside(region, found.bound)
+        if inside is not None:
+            found = found.raised(inside.bound, "raised to the bound of a region inside this one")
         return found
 
 

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stabilitykit_lipschitz import Ball, Box, Data, LocalBounds, dense, lipschitz, lipschitz_local
 from stabilitykit_lipschitz.affine import row_norms, straight
+from stabilitykit_lipschitz.answers import Answers
+from stabilitykit_lipschitz.api import Upper
 from stabilitykit_lipschitz.centred import centred_bound, centred_bounds
 from stabilitykit_lipschitz.extract import Reading
 from stabilitykit_lipschitz.inclusion import extent, within
@@ -96,6 +98,32 @@ def test_inclusion_is_of_points(seed: int) -> None:
     if within(inner, outer):
         assert all(outer.contains(x) for x in inner.sample(20, rng))
     assert within(inner, inner)
+
+
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from((1e-150, 1.0, 1e150)))
+def test_remembered_regions_are_those_that_comparing_each_finds(seed: int, scale: float) -> None:
+    """The least bound around and the largest inside, by brute force over `within`."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 5))
+    answers = Answers(n)
+    regions: list[Ball | Box | Data] = []
+    for _ in range(40):
+        if regions and rng.random() < 0.3 and isinstance(known := regions[rng.integers(len(regions))], Ball):
+            # the same centre, often the same radius: no margin to spare
+            regions.append(Ball(known.center, known.radius * float(rng.choice([0.5, 1.0, 2.0]))))
+        elif rng.random() < 0.1:
+            regions.append(Data(np.zeros((1, n)), (float(rng.integers(1, 5)),)))
+        else:
+            c, r = rng.integers(-2, 3, n) * 0.5 * scale, float(rng.integers(0, 9)) * 0.25 * scale
+            regions.append(Ball(c, r) if rng.random() < 0.5 else Box(c - r, c + r))
+    bounds = rng.integers(1, 20, len(regions)).astype(float)
+    for i, (region, bound) in enumerate(zip(regions, bounds, strict=True)):
+        around = [b for other, b in zip(regions[:i], bounds) if b < bound and within(region, other)]
+        inside = [b for other, b in zip(regions[:i], bounds) if b > bound and within(other, region)]
+        least, largest = answers.least_around(region, bound), answers.largest_inside(region, bound)
+        assert (None if least is None else least.bound) == min(around, default=None)
+        assert (None if largest is None else largest.bound) == max(inside, default=None)
+        answers.add(region, Upper(bound, "centred"))
 
 
 def test_inclusion_is_found() -> None:
