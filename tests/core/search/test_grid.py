@@ -13,7 +13,16 @@ from stabilitykit.search import brute_force_closest_pairs, closest_pair, closest
 from stabilitykit.search.metric import CODES, reduced
 from stabilitykit.search.pairs import grid, join, search
 from stabilitykit.search.pairs import grid_keys as grid_keys_module
-from stabilitykit.search.pairs.grid_kernels import COMBINED, near_in_all, near_in_sum, reach_of, sum_reach_of
+from stabilitykit.search.pairs.grid_kernels import (
+    BLOCK,
+    COMBINED,
+    KEYS,
+    block_near_in_all,
+    block_near_in_sum,
+    near_in_all,
+    reach_of,
+    sum_reach_of,
+)
 from stabilitykit.search.pairs.grid_keys import grid_keys
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.test_margins import on_a_line
@@ -47,6 +56,8 @@ def test_keys_are_nearer_than_their_images_but_for_the_error(reduction, offset):
     for seed in range(4):
         values = on_a_line(seed, 14, 5, depths=4, offset=offset)
         keys = grid_keys(values, np.arange(14) % 2, reduction, 1)
+        columns = np.full((KEYS, 14 + BLOCK), np.inf, dtype=np.float32)
+        columns[:, :14] = keys.keys.T
         for i in range(14):
             for j in range(i):
                 value, _ = reduced(values, i, j, CODES[reduction])
@@ -54,10 +65,13 @@ def test_keys_are_nearer_than_their_images_but_for_the_error(reduction, offset):
                 apart = apart if reduction == "max" else apart[:COMBINED]
                 assert apart.max() <= value + keys.error
                 broken += apart.max() > value
+                reach = reach_of(value, keys.error)
+                assert near_in_all(columns, i, columns, j, KEYS if reduction == "max" else COMBINED, reach)
                 if reduction == "max":
-                    assert near_in_all(keys.keys[i], keys.keys[j], reach_of(value, keys.error))
+                    near = [block_near_in_all(columns, i, columns, j, early, reach) for early in range(1, 8)]
                 else:
-                    assert near_in_sum(keys.keys[i], keys.keys[j], sum_reach_of(value, keys.error, 4))
+                    near = [block_near_in_sum(columns, i, columns, j, sum_reach_of(value, keys.error, 4))]
+                assert all(bits & 1 for bits in near)
     assert broken  # without a margin, pairs would be lost
 
 
@@ -145,3 +159,22 @@ def test_memory_stays_near_two_rows_of_keys_an_image(monkeypatch, solved):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 500 * len(groups)
+
+
+@pytest.mark.parametrize("reduction", GRID)
+def test_bits_of_a_block_are_its_images(reduction):
+    """Each bit says of its own image what the keys of that pair say."""
+    random = np.random.default_rng(0)
+    columns = random.normal(size=(KEYS, 60 + BLOCK)).astype(np.float32)
+    for p in range(20):
+        for start in range(60):
+            apart = np.abs(columns[:, start : start + BLOCK] - columns[:, p : p + 1])
+            if reduction == "max":
+                reach, early = np.float32(1.0), 1 + p % 7
+                expected = apart[early : early + 4].max(axis=0) <= reach
+                bits = block_near_in_all(columns, p, columns, start, early, reach)
+            else:
+                reach = np.float32(10.0)
+                expected = apart[COMBINED:].sum(axis=0, dtype=np.float64) <= reach
+                bits = block_near_in_sum(columns, p, columns, start, reach)
+            assert [(bits >> n) & 1 for n in range(BLOCK)] == expected.astype(int).tolist()
