@@ -149,7 +149,7 @@ def block_near_in_all(
 
 @jit_in_any_order
 def block_near_in_sum(columns: np.ndarray, p: int, others: np.ndarray, start: int, reach: np.float32) -> int:
-    """Bits of the block at `start`: images whose keys of single depths differ from those of p by `reach` at most in sum.
+    """Bits of the block at `start`: images whose keys of single depths differ in sum by at most `reach` from p.
 
     columns, others (KEYS, n) float32.
     """

@@ -8,7 +8,7 @@ Under "mean" the last keys are those of single depths, unit vectors again: their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,10 @@ class GridKeys:
     low: np.ndarray
     extent: np.ndarray
     near: float
+
+    def every(self, step: int) -> GridKeys:
+        """The keys of every `step`-th image."""
+        return replace(self, keys=np.ascontiguousarray(self.keys[::step]))
 
 
 def grid_keys(values: np.ndarray, groups: np.ndarray, reduction: str, threads: int) -> GridKeys | None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
 from stabilitykit.search.pairs.grid import Grid
-from stabilitykit.search.pairs.grid_keys import grid_keys
 from stabilitykit.search.pairs.join import Join, joinable
 from stabilitykit.search.pairs.state import Found, Search, griddable
 from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
@@ -29,6 +28,8 @@ MOST_CANDIDATES = 40_000
 FEW_CANDIDATES = 20
 # The numbers above hold for readouts of this length; a candidate of a longer one costs proportionally more.
 USUAL_READOUT = 10
+# A sweep with at most so many, one depth of "min" within a bound of other depths, is taken without counting joins.
+FEWEST_CANDIDATES = 10
 # Costs in nanoseconds, measured once. They choose between methods; no pair is skipped because of them.
 # A sweep, per image.
 IMAGE_COST = 300.0
@@ -75,7 +76,8 @@ def search_layer(
 ) -> None:
     """Search all pairs of groups in one layer; the answers go to `found`, the bounds of `search` fall.
 
-    First come the pairs of groups whose border a join searches cheaply. If the bounds of the others are loose, a
+    A sweep within the bounds of other depths comes first if it has next to no candidates. Else first come the pairs of
+    groups whose border a join searches cheaply. If the bounds of the others are loose, a
     small sweep lowers them. What remains is searched by a sweep, by matrix products, by trees or by a join.
 
     Arguments:
@@ -88,6 +90,22 @@ def search_layer(
     cells = search.cell_of(search.pairs)
     keys = forecast = join = None
     left = np.ones(len(cells), dtype=bool)
+
+    def swept(bound: float, cap: float) -> bool:
+        assert keys is not None
+        ready = plan(keys, bound + layer.error, cap)
+        if ready is not None:
+            sweep(search, layer, ready, owner, owners, found, threads)
+        return ready is not None
+
+    if search.reduction == "min" and np.isfinite(search.widest()) and joinable(search):
+        keys = keys_of(layer.points, threads)
+        forecast = Forecast(keys)
+        most = FEWEST_CANDIDATES * images
+        if forecast.candidates(search.widest(), most) <= most and swept(search.widest(), 4 * most):
+            if progress:
+                progress(1, 1)
+            return
     if joinable(search):
         arguments = (search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
         join = Join(*arguments)
@@ -95,8 +113,8 @@ def search_layer(
             join = Join(*arguments)
         expected = int(join.counts[join.cheap].sum())
         if expected > FEW_CANDIDATES * images:
-            keys = keys_of(layer.points)
-            forecast = Forecast(keys)
+            keys = keys or keys_of(layer.points, threads)
+            forecast = forecast or Forecast(keys)
             rival = forecast.candidates(search.widest(), expected)
         if expected <= FEW_CANDIDATES * images or not rival < expected:
             join.run(join.cheap)
@@ -105,22 +123,15 @@ def search_layer(
                 if progress:
                     progress(1, 1)
                 return
-    across = grid_keys(search.values, search.groups, search.reduction, threads) if griddable(search) else None
+    across = search.keys() if griddable(search) and search.keys is not None else None
     if across is not None:
         left = Grid(search, across, layer.depths, owner, owners, found, threads).run(left)
         if not left.any():
             if progress:
                 progress(1, 1)
             return
-    keys = keys or keys_of(layer.points)
+    keys = keys or keys_of(layer.points, threads)
     forecast = forecast or Forecast(keys)
-
-    def swept(bound: float, cap: float) -> bool:
-        ready = plan(keys, bound + layer.error, cap)
-        if ready is not None:
-            sweep(search, layer, ready, owner, owners, found, threads)
-        return ready is not None
-
     widest = float(search.bound[cells[left]].max())
     if forecast.candidates(widest, LOOSE_CANDIDATES * images) > LOOSE_CANDIDATES * images:
         reach = forecast.reach(SEED_CANDIDATES * images)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
+from stabilitykit.search.metric import reduced
 from stabilitykit.search.pairs import tree_kernels
 from stabilitykit.search.pairs.bounds import LONG
+from stabilitykit.search.pairs.grid_keys import GridKeys, grid_keys
 from stabilitykit.search.pairs.join import joinable
 from stabilitykit.search.pairs.layer import Layer, search_layer
 from stabilitykit.search.pairs.state import Found, Search
@@ -38,18 +41,25 @@ def find(
     threads: int,
     shard: tuple[int, int],
     progress: Callable[[int, int], None] | None,
+    known: Sequence[tuple[int, int]] = (),
+    keys: Callable[[], GridKeys | None] | None = None,
 ) -> ClosestPairs:
     """The answer as matrices; with `overall` only the cell (0, 0) is filled, by the overall closest pair.
 
-    values (depths, images, readout) float32 or float64; groups (images,) int64.
+    values (depths, images, readout) float32 or float64; groups (images,) int64. `known` pairs of images are measured
+    first; `keys` are those of the grid join, if they are known.
     """
     search = Search(values, groups, width, reduction, overall, threads, *shard)
+    # Not of the search: it would refer to itself.
+    search.keys = cache(keys or (lambda: grid_keys(values, groups, reduction, threads)))
     found = Found(search.cells)
     if len(search.pairs):
+        bounds_from_pairs(search, known)
         depths, apart = depth_orders(search)
         present = np.count_nonzero(np.diff(search.starts))
         if values.shape[1] >= max(LARGE, STRIDE * PART_OF_GROUP * present):
-            search.improve = lambda: bounds_from_part(search)
+            if not np.isfinite(search.widest()):
+                search.improve = lambda: bounds_from_part(search)
             if not joinable(search):  # a join seldom needs it
                 search.improve_once()
         if reduction == "min":
@@ -74,8 +84,19 @@ def find(
     )
 
 
+def bounds_from_pairs(search: Search, known: Sequence[tuple[int, int]]) -> None:
+    """Lower the bounds to the distances of known pairs of images; those of one group say nothing."""
+    for i, j in known:
+        pair = np.sort(search.groups[[i, j]])[None]
+        if pair[0, 0] < pair[0, 1]:
+            cell = search.cell_of(pair)[0]
+            search.bound[cell] = min(search.bound[cell], reduced(search.values, i, j, search.code)[0])
+
+
 def bounds_from_part(search: Search) -> None:
     """Set the bounds to the answers for every STRIDE-th image."""
+    whole = search.keys
+    assert whole is not None
     part = find(
         np.ascontiguousarray(search.values[:, ::STRIDE]),
         np.ascontiguousarray(search.groups[::STRIDE]),
@@ -85,6 +106,7 @@ def bounds_from_part(search: Search) -> None:
         threads=search.threads,
         shard=(0, 1),
         progress=None,
+        keys=lambda: keys.every(STRIDE) if (keys := whole()) is not None else None,
     )
     upper = part.value.ravel()
     np.copyto(search.bound, np.fmin(search.bound, upper))
@@ -130,8 +152,14 @@ def best_layer(search: Search, depths: np.ndarray) -> Layer:
     values = search.values
     boxed = depths[: boxes_that_fit(search)]
     if search.reduction == "mean":
-        points = values.mean(axis=0, dtype=np.float64)
-        largest = max(float(values.max()), -float(values.min()))
+        points = np.empty(values.shape[1:])
+
+        def average(span: tuple[int, int]) -> float:
+            part = values[:, slice(*span)]
+            np.mean(part, axis=0, dtype=np.float64, out=points[slice(*span)])
+            return max(float(part.max()), -float(part.min()))
+
+        largest = max(run(average, spans(values.shape[1], search.threads), search.threads))
         # Rounding of the mean, and of the sum of squares of a difference of means.
         error = 4 * sum(values.shape[::2], 8) * 2.0**-52 * np.sqrt(values.shape[2]) * largest
         return Layer(points, error, depths, boxed)
