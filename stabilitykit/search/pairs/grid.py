@@ -23,17 +23,17 @@ CELL_KEYS = (1, 2, 3, 4, 5, 6)
 CELL_BITS = 36
 # Costs in nanoseconds, measured once. They choose the number of keys; no pair is skipped because of them.
 # Per image and neighbouring cell.
-CELL_COST = 24.0
+CELL_COST = 20.0
 # Per candidate.
 CANDIDATE_COST = 1.5
 # The first guess of an answer, as a share of the best distance known. A guess that is too low costs little, since the
 # candidates grow with about the eighth power of the distance.
-FIRST_GUESS = 0.55
+FIRST_GUESS = 0.6
 # The next guess; the longer step where a join had few candidates per image.
-STEP, LONG_STEP = 1.2, 1.5
+STEP, LONG_STEP = 1.35, 1.7
 FEW_CANDIDATES = 10
 # A guess that is nearly the best distance known is not worth its join: that distance is taken instead.
-SHORT_STEP = 1.12
+SHORT_STEP = 1.25
 # The second guess is at least this share of the largest difference of two keys.
 FINEST = 1e-6
 # Range of the sorted key, in steps: leaves room for a window beside it.
