@@ -153,7 +153,8 @@ def depth_directions(differences: np.ndarray) -> np.ndarray:
     vectors = _principal(differences)[1][:, :, ::-1][:, :, :DIRECTIONS]
     found = np.zeros((vectors.shape[2], depths, depths, readout))
     found[:, np.arange(depths), np.arange(depths)] = vectors.transpose(2, 0, 1)
-    return found.reshape(-1, depths, readout)
+    directions: np.ndarray = found.reshape(-1, depths, readout)
+    return directions
 
 
 def mean_directions(differences: np.ndarray) -> np.ndarray:
@@ -171,7 +172,8 @@ def mean_directions(differences: np.ndarray) -> np.ndarray:
     for _ in range(STEPS):
         found = _unit((keys @ flat).reshape(-1, depths, readout))
         keys = found.reshape(len(found), -1) @ flat.T
-    return found / depths
+    scaled: np.ndarray = found / depths
+    return scaled
 
 
 def _principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
