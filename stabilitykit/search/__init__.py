@@ -28,7 +28,8 @@ The parts, and who calls whom::
   reduced distance of their images, so a pair that is too far apart there needs no look at the other depths.
 - `pairs/join` looks only at images near the border of two groups; the readout must tell the groups apart.
 - `pairs/grid` (max and mean) cuts the images into cells by keys of different depths, `pairs/grid_keys`: a pair within r
-  is within r in all of them. It guesses the answer: a pair that is found within the guess is the answer.
+  is within r in all of them. Each key is chosen for the sample pairs that the keys before leave. It guesses the answer:
+  a pair that is found within the guess is the answer.
 - `pairs/sweep` sorts images by three projections and compares those within a window.
 - `pairs/screen` compares all pairs by float32 matrix products, for long readouts.
 - `pairs/tree_kernels` compares boxes of `trees/` and opens only those that are near.

@@ -11,7 +11,7 @@ from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_k
 from stabilitykit.search.pairs.grid import Grid
 from stabilitykit.search.pairs.join import Join, joinable
 from stabilitykit.search.pairs.state import Found, Search, griddable
-from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
+from stabilitykit.search.pairs.sweep import Forecast, Plan, columns_of, keys_of, plan
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.trees.tree import Forest, grow
 
@@ -223,8 +223,7 @@ def forest_of(search: Search, layer: Layer, pairs: np.ndarray, threads: int) -> 
 def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, found: Found, threads: int) -> None:
     """Run a planned sweep over the images of a layer."""
     kinds = search.groups[ready.order]
-    columns = np.empty(layer.points.shape[::-1], dtype=layer.points.dtype)
-    sweep_kernels.gather_columns(layer.points, ready.order, columns)
+    columns = columns_of(layer.points, ready.order, threads)
     ceiling = search.ceiling()
 
     def work(span: tuple[int, int]) -> Found:

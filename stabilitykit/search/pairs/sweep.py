@@ -111,3 +111,10 @@ class Forecast:
                 return bound
             bound /= 4
         return 0.0
+
+
+def columns_of(points: np.ndarray, order: np.ndarray, threads: int) -> np.ndarray:
+    """(readout, images): the points, (images, readout) float32 or float64, in that order, int64 (images,)."""
+    columns = np.empty(points.shape[::-1], dtype=points.dtype)
+    run(lambda span: sweep_kernels.gather_columns(points, order, *span, columns), spans(len(order), threads), threads)
+    return columns

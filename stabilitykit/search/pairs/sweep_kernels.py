@@ -107,12 +107,12 @@ def rounding_of(columns: np.ndarray) -> tuple[float, float]:
 
 
 @jit
-def gather_columns(points: np.ndarray, order: np.ndarray, columns: np.ndarray) -> None:
-    """columns[k, p] = points[order[p], k].
+def gather_columns(points: np.ndarray, order: np.ndarray, start: int, stop: int, columns: np.ndarray) -> None:
+    """columns[k, p] = points[order[p], k] for p in start..stop-1.
 
     points (images, readout) float32 or float64; order (images,) int64; columns (readout, images).
     """
-    for p in range(len(order)):
+    for p in range(start, stop):
         image = order[p]
         for k in range(points.shape[1]):
             columns[k, p] = points[image, k]
