@@ -27,7 +27,7 @@ CELL_COST = 20.0
 # Per candidate.
 CANDIDATE_COST = 1.5
 # The first guess of an answer, as a share of the best distance known. A guess that is too low costs little, since the
-# candidates grow with about the eighth power of the distance.
+# candidates grow with a high power of the distance.
 FIRST_GUESS = 0.6
 # The next guess; the longer step where a join had few candidates per image.
 STEP, LONG_STEP = 1.35, 1.7
