@@ -741,8 +741,8 @@ SEARCH = _of(
         "the mean search's margin is too small",
     ),
     (
-        "largest = max(float(values.max()), -float(values.min()))",
-        "largest = float(values.max())",
+        "return max(float(part.max()), -float(part.min()))",
+        "return float(part.max())",
         "negative readouts have no margin",
     ),
 )
@@ -863,6 +863,22 @@ SEARCH += _of(
         "best * depths * (1.0 + 1e-12) + KEYS * error",
         "best * (1.0 + 1e-12) + KEYS * error",
         "the mean's reach is too short",
+    ),
+    ("near += np.int32(far <= reach) << np.int32(n)", "near |= np.int32(far <= reach)", "a block tells no image"),
+    ("near += np.int32(total <= reach) << np.int32(n)", "near |= np.int32(total <= reach)", "a sum tells no image"),
+)
+SEARCH += _of(
+    "stabilitykit/search/pairs/search.py",
+    "core/search/test_grid.py::test_known_pairs_change_no_answer",
+    ("if pair[0, 0] < pair[0, 1]:", "if True:", "a known pair of one group is a bound"),
+)
+SEARCH += _of(
+    "plugins/stabilitykit_expansivity/curve.py",
+    "plugins/expansivity/test_expansivity.py::test_curve_is_that_of_a_search_of_every_subsample",
+    (
+        "if np.isin(ends, rows).all():",
+        "if np.isin(ends, rows).any():",
+        "the whole sample's pair is outside a subsample",
     ),
 )
 CERTIFICATES = _of(

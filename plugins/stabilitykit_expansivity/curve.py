@@ -56,27 +56,56 @@ def curve(
         subsets = progress(subsets, "subsample curve", points)
     # One room for all samples and reductions: copies of a large trajectory would add up.
     room = np.empty(values[:, : len(groups) // 2].size, dtype=values.dtype)
+    # Of the sample before, which this one holds: what is nearer is looked for.
+    known: dict[str, tuple[int, int]] = {}
     for rows in subsets:
         everything = len(rows) == len(groups)
         if not everything and len(np.unique(groups[rows])) < 2:
             found += [CurvePoint(len(rows), reduction, None, None, None) for reduction in REDUCTIONS]
             continue
-        for reduction, pair in (whole if everything else _closest(values, groups, rows, room)).items():
+        for reduction, pair in (whole if everything else _closest(values, groups, rows, room, whole, known)).items():
             ends = (int(rows[pair.first]), int(rows[pair.second]))
+            known[reduction] = ends
             found.append(CurvePoint(len(rows), reduction, pair.value, ends, pair.block))
     return found
 
 
-def _closest(values: np.ndarray, groups: np.ndarray, rows: np.ndarray, room: np.ndarray) -> dict[str, ClosestPair]:
+def _closest(
+    values: np.ndarray,
+    groups: np.ndarray,
+    rows: np.ndarray,
+    room: np.ndarray,
+    whole: dict[str, ClosestPair],
+    known: dict[str, tuple[int, int]],
+) -> dict[str, ClosestPair]:
     """The closest pair among ``rows`` by reduction; its ends count among them.
 
     Arguments:
+        rows: (n,) integers, ascending.
         room: (M,), of the dtype of ``values``, M at least the numbers of ``rows``: overwritten.
+        whole: the closest pairs of all images; one whose images are among the rows is that of the rows.
+        known: pairs of images among the rows that may be near, by reduction.
     """
     depths, _, dimension = values.shape
     chosen = room[: depths * len(rows) * dimension].reshape(depths, len(rows), dimension)
     np.take(values, rows, axis=1, out=chosen, mode="clip")  # the rows exist; only this mode writes without a copy
-    return {reduction: closest_pair(chosen, groups[rows], reduction) for reduction in REDUCTIONS}
+    near = [_places(rows, pair) for pair in known.values()]
+    found: dict[str, ClosestPair] = {}
+    for reduction in REDUCTIONS:
+        pair = whole[reduction]
+        ends = (pair.first, pair.second)
+        if np.isin(ends, rows).all():
+            found[reduction] = pair._replace(**dict(zip(("first", "second"), _places(rows, ends), strict=True)))
+        else:
+            found[reduction] = closest_pair(chosen, groups[rows], reduction, known=near)
+        near.append((found[reduction].first, found[reduction].second))
+    return found
+
+
+def _places(rows: np.ndarray, pair: tuple[int, int]) -> tuple[int, int]:
+    """Where two images stand among ``rows``, ascending integers (n,)."""
+    first, second = np.searchsorted(rows, pair)
+    return int(first), int(second)
 
 
 def told(trajectory: Trajectory, points: list[CurvePoint]) -> list[CurvePoint]:

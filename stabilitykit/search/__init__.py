@@ -29,7 +29,8 @@ The parts, and who calls whom::
   reduced distance of their images, so a pair that is too far apart there needs no look at the other depths.
 - `pairs/join` looks only at images near the border of two groups; the readout must tell the groups apart.
 - `pairs/grid` (max and mean) cuts the images into cells by keys of different depths, `pairs/grid_keys`: a pair within r
-  is within r in all of them. It guesses the answer: a pair that is found within the guess is the answer.
+  is within r in all of them. Each key is chosen for the sample pairs that the keys before leave. It guesses the answer:
+  a pair that is found within the guess is the answer.
 - `pairs/peaks` (long readouts) looks only at images that share a large coordinate, a likely class. One pass over the
   layer finds them.
 - `pairs/sweep` sorts images by three projections and compares those within a window.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import numpy as np
@@ -66,13 +66,16 @@ def closest_pair(
     progress: Callable[[int, int], None] | None = None,
     backend: str = "auto",
     searches: int = 1,
+    known: Sequence[tuple[int, int]] = (),
 ) -> ClosestPair:
     """`closest_pairs(...).overall()`, found faster: one bound serves all groups.
 
     Arguments and errors are those of `closest_pairs`, that is values (depths, images, readout) and groups (images,) of
-    the dtypes named there, but for two:
+    the dtypes named there, but for three:
         backend: "auto", "numpy", "numba" or "torch", which is on "cuda" where there is one.
         searches: about how many such searches the caller makes; loading numba pays sooner for many.
+        known: pairs of images that may be near each other, such as the answer for a part of the images or for another
+            reduction: the search looks only for nearer ones. They change its time, never its answer.
 
     Returns:
         ClosestPair; value NaN and indices -1 where all images are of one group.
@@ -80,7 +83,9 @@ def closest_pair(
     values = as_values(values, finite=False)
     groups, num_groups = as_groups(groups, values.shape[1], None)
     check_question(reduction, (0, 1))
-    found = _find(values, groups, num_groups, reduction, True, threads, (0, 1), progress, backend, searches)
+    found = _find(
+        values, groups, num_groups, reduction, True, threads, (0, 1), progress, backend, searches, known=known
+    )
     return ClosestPair(
         float(found.value[0, 0]), int(found.first[0, 0]), int(found.second[0, 0]), int(found.block[0, 0])
     )
@@ -98,6 +103,7 @@ def _find(
     backend: str,
     searches: int = 1,
     device: str | None = None,
+    known: Sequence[tuple[int, int]] = (),
 ) -> ClosestPairs:
     """The answer by the named backend; numba and torch are imported only where they search.
 
@@ -127,7 +133,17 @@ def _find(
 
     if not checks_by_depth(values, reduction, shard):
         check_finite(values, "values")
-    return find(values, groups, num_groups, reduction, overall=overall, threads=workers, shard=shard, progress=progress)
+    return find(
+        values,
+        groups,
+        num_groups,
+        reduction,
+        overall=overall,
+        threads=workers,
+        shard=shard,
+        progress=progress,
+        known=known,
+    )
 
 
 def brute_force_closest_pairs(

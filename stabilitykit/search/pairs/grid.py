@@ -14,26 +14,26 @@ from stabilitykit.search.pairs.state import Found, Search
 from stabilitykit.search.parallel import run, spans
 
 # Candidates per image, pairs whose keys are compared: a join that is expected to have more is left to other methods.
-MOST_CANDIDATES = 3000
+MOST_CANDIDATES = 20_000
 # Images from which the number of candidates is estimated.
 PROBE = 1024
 # Numbers of keys that may make cells.
-CELL_KEYS = (2, 3, 4, 5, 6)
+CELL_KEYS = (1, 2, 3, 4, 5, 6)
 # Cells of all images together, at most, as a power of two.
 CELL_BITS = 36
 # Costs in nanoseconds, measured once. They choose the number of keys; no pair is skipped because of them.
 # Per image and neighbouring cell.
-CELL_COST = 3.0
+CELL_COST = 20.0
 # Per candidate.
-CANDIDATE_COST = 10.0
+CANDIDATE_COST = 1.5
 # The first guess of an answer, as a share of the best distance known. A guess that is too low costs little, since the
-# candidates grow with about the eighth power of the distance.
-FIRST_GUESS = 0.55
+# candidates grow with a high power of the distance.
+FIRST_GUESS = 0.6
 # The next guess; the longer step where a join had few candidates per image.
-STEP, LONG_STEP = 1.2, 1.5
+STEP, LONG_STEP = 1.35, 1.7
 FEW_CANDIDATES = 10
 # A guess that is nearly the best distance known is not worth its join: that distance is taken instead.
-SHORT_STEP = 1.12
+SHORT_STEP = 1.25
 # The second guess is at least this share of the largest difference of two keys.
 FINEST = 1e-6
 # Range of the sorted key, in steps: leaves room for a window beside it.
@@ -59,10 +59,10 @@ class Cells:
 
 @dataclass(frozen=True)
 class Side:
-    """Images in the order of their codes: codes, images and kinds int64 (n,), rows float32 (n, KEYS)."""
+    """Images in the order of their codes: codes, images and kinds int64 (n,), columns float32 (KEYS, n + BLOCK)."""
 
     codes: np.ndarray
-    rows: np.ndarray
+    columns: np.ndarray
     images: np.ndarray
     kinds: np.ndarray
 
@@ -92,13 +92,10 @@ def side_of(search: Search, keys: GridKeys, cells: Cells, images: np.ndarray, th
     run(pack, spans(len(images), threads), threads)
     order = argsort(codes, threads)
     codes, images = codes[order], images[order]
-    rows = np.empty((len(images), keys.keys.shape[1]), dtype=np.float32)
-    run(
-        lambda span: grid_kernels.gather(keys.keys, images[slice(*span)], rows[slice(*span)]),
-        spans(len(images), threads),
-        threads,
-    )
-    return Side(codes, rows, images, search.groups[images])
+    columns = np.empty((keys.keys.shape[1], len(images) + grid_kernels.BLOCK), dtype=np.float32)
+    columns[:, len(images) :] = np.inf
+    run(lambda span: grid_kernels.gather(keys.keys, images, *span, columns), spans(len(images), threads), threads)
+    return Side(codes, columns, images, search.groups[images])
 
 
 def argsort(codes: np.ndarray, threads: int) -> np.ndarray:
@@ -205,16 +202,17 @@ class Grid:
             mine = Found(1)
             looked = grid_kernels.join_cells(
                 left.codes,
-                left.rows,
+                left.columns,
                 left.images,
                 left.kinds,
                 right.codes,
-                right.rows,
+                right.columns,
                 right.images,
                 right.kinds,
                 two is None,
                 offsets,
                 cells.window,
+                len(cells.chosen),
                 *span,
                 guess,
                 keys.error,
@@ -245,10 +243,10 @@ class Grid:
         best, least, fewest = None, np.inf, np.inf
         for count in CELL_KEYS:
             cells = cells_of(self.keys, reach, count)
-            looking = CELL_COST * len(cells.offsets) / 2 * len(sides) * images
+            offsets = cells.offsets[cells.offsets >= 0] if two is None else cells.offsets
+            looking = CELL_COST * len(offsets) * len(one)
             if best is not None and looking >= least:
                 break
-            offsets = cells.offsets[cells.offsets >= 0] if two is None else cells.offsets
             codes = [np.sort(self._codes(cells, part)) for part in parts]
             counted = grid_kernels.count_cells(codes[0], codes[-1], two is None, offsets, cells.window)
             candidates = scale * float(counted)

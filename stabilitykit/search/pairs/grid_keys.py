@@ -8,7 +8,8 @@ Under "mean" the last keys are those of single depths, unit vectors again: their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,17 +17,14 @@ from stabilitykit.search.pairs import grid_kernels
 from stabilitykit.search.pairs.grid_kernels import COMBINED, KEYS
 from stabilitykit.search.parallel import run, spans
 
-# Principal directions of each depth among which keys are chosen ("max"); rounds and starts of the search for directions
-# over all depths ("mean"), and its steps.
-DIRECTIONS = 3
-ROUNDS = 6
-STARTS = 3
-STEPS = 12
-# Images whose pairs choose the keys; fewer where there are many directions to choose from.
-SAMPLE = 320
-ENTRIES = 1_000_000
+# Principal directions of each depth among which a key is chosen; steps of the search for directions over all depths.
+DIRECTIONS = 2
+STEPS = 6
+# Images whose pairs choose the keys, and pairs at most, for each key.
+SAMPLE = 256
+PAIRS = 3000
 # A choice is made among at least so many pairs: keys are compared at a longer reach where fewer are left.
-OPEN = 60
+OPEN = 100
 # float32 keys of larger readouts might overflow.
 LARGEST = 1e30
 
@@ -47,6 +45,10 @@ class GridKeys:
     extent: np.ndarray
     near: float
 
+    def every(self, step: int) -> GridKeys:
+        """The keys of every `step`-th image."""
+        return replace(self, keys=np.ascontiguousarray(self.keys[::step]))
+
 
 def grid_keys(values: np.ndarray, groups: np.ndarray, reduction: str, threads: int) -> GridKeys | None:
     """The keys, or None where a sample has no pair of different groups, or readouts are too large.
@@ -54,8 +56,7 @@ def grid_keys(values: np.ndarray, groups: np.ndarray, reduction: str, threads: i
     values (depths, images, readout) float32 or float64; groups (images,) int64; reduction "max" or "mean".
     """
     depths, images, readout = values.shape
-    count = int(min(SAMPLE, np.sqrt(2 * ENTRIES / (DIRECTIONS * depths)) + 8, images))
-    chosen = np.unique(np.linspace(0, images - 1, count).astype(np.int64))
+    chosen = np.unique(np.linspace(0, images - 1, min(SAMPLE, images)).astype(np.int64))
     sample = values[:, chosen].astype(np.float64)
     if not np.abs(sample).max() < LARGEST:
         return None
@@ -65,9 +66,8 @@ def grid_keys(values: np.ndarray, groups: np.ndarray, reduction: str, threads: i
     if not len(one):
         return None
     near = float(_distances(sample, one, two, reduction).min())
-    directions = depth_directions(sample) if reduction == "max" else mean_directions(sample)
-    wanted = KEYS if reduction == "max" else COMBINED
-    directions = directions[best_keys(np.einsum("tik,mtk->mi", sample, directions), one, two, near / 2, wanted)]
+    wanted, proposed = (KEYS, depth_directions) if reduction == "max" else (COMBINED, mean_directions)
+    directions = best_directions(sample, one, two, near / 2, wanted, proposed)
     if reduction == "mean":
         directions = np.concatenate([directions, single_directions(sample, KEYS - COMBINED)])
     center = np.einsum("tik,mtk->mi", sample, directions).mean(axis=1)
@@ -108,89 +108,97 @@ def _distances(sample: np.ndarray, one: np.ndarray, two: np.ndarray, reduction: 
     return result if reduction == "max" else result / len(sample)
 
 
-def depth_directions(sample: np.ndarray) -> np.ndarray:
-    """float64 (n, depths, readout), n >= KEYS: the principal directions of each depth, zero at all other depths.
+def best_directions(
+    sample: np.ndarray,
+    one: np.ndarray,
+    two: np.ndarray,
+    reach: float,
+    wanted: int,
+    proposed: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """float64 (wanted, depths, readout): directions, greedily: each next key leaves fewest pairs within reach.
 
-    sample (depths, images, readout) float64.
+    Arguments:
+        sample: (depths, images, readout) float64; one, two: (pairs,) int64, its pairs of images.
+        proposed: of differences (pairs, depths, readout), directions (n, depths, readout) along which they are large.
     """
-    depths, _, readout = sample.shape
-    found = []
-    for t in range(depths):
-        points = sample[t] - sample[t].mean(axis=0)
-        _, vectors = np.linalg.eigh(points.T @ points)
-        for m in range(min(DIRECTIONS, readout)):
-            one = np.zeros((depths, readout))
-            one[t] = vectors[:, -1 - m]
-            found.append(one)
-    # A key that is 0 rules out nothing and does no harm.
-    return np.stack(found + [np.zeros((depths, readout))] * KEYS)
-
-
-def mean_directions(sample: np.ndarray) -> np.ndarray:
-    """float64 (n, depths, readout), n >= KEYS: one direction of length 1 / depths at every depth, or none.
-
-    Directions at different depths are turned so that their sum spreads widely: each depth's follows the sum. Every
-    round looks at what is orthogonal to the directions of the rounds before.
-
-    sample (depths, images, readout) float64.
-    """
-    depths, images, readout = sample.shape
-    points = (sample - sample.mean(axis=1, keepdims=True)).transpose(1, 0, 2).reshape(images, -1)
+    points = sample.transpose(1, 0, 2)
     scale = np.abs(points).max() or 1.0
-    points = points / scale
-    left = np.tile(np.eye(readout), (depths, 1, 1))
-    found = []
-    for _ in range(min(ROUNDS, readout)):
-        seen = np.einsum("itk,tkl->itl", points.reshape(images, depths, readout), left).reshape(images, -1)
-        best = np.zeros((depths, readout))
-        for start in range(min(STARTS, depths)):
-            depth = start * depths // min(STARTS, depths)
-            block = seen[:, depth * readout : (depth + 1) * readout]
-            key = block @ np.linalg.eigh(block.T @ block)[1][:, -1]
-            for _ in range(STEPS):
-                unit = _unit((key @ seen).reshape(depths, readout))
-                key = seen @ unit.ravel()
-            found.append(unit / depths)
-            if start == 0:
-                best = unit
-        left = left - np.einsum("tk,tl->tkl", best, np.einsum("tk,tkl->tl", best, left))
-    return np.stack(found + [np.zeros((depths, readout))] * KEYS)
+    widest = 2 * scale * np.sqrt(sample.shape[2])
+    # The largest difference in the keys so far.
+    apart = np.zeros(len(one))
+    found: list[np.ndarray] = []
+    while len(found) < wanted:
+        left = np.flatnonzero(apart <= reach)
+        while len(left) < min(OPEN, len(one)) and reach < widest:
+            reach = max(1.5 * reach, 1e-6 * widest)
+            left = np.flatnonzero(apart <= reach)
+        left = left[:: -(-len(left) // PAIRS)]
+        differences = (points[one[left]] - points[two[left]]) / scale
+        directions = proposed(differences)
+        keys = np.abs(directions.reshape(len(directions), -1) @ differences.reshape(len(left), -1).T)
+        best = directions[np.argmin((keys <= reach / scale).sum(axis=1))]
+        found.append(best)
+        key = points.reshape(len(points), -1) @ best.ravel()
+        apart = np.maximum(apart, np.abs(key[one] - key[two]))
+    return np.stack(found)
+
+
+def depth_directions(differences: np.ndarray) -> np.ndarray:
+    """float64 (n, depths, readout): the principal directions of each depth, zero at all other depths.
+
+    differences (pairs, depths, readout) float64.
+    """
+    depths, readout = differences.shape[1:]
+    vectors = _principal(differences)[1][:, :, ::-1][:, :, :DIRECTIONS]
+    found = np.zeros((vectors.shape[2], depths, depths, readout))
+    found[:, np.arange(depths), np.arange(depths)] = vectors.transpose(2, 0, 1)
+    directions: np.ndarray = found.reshape(-1, depths, readout)
+    return directions
+
+
+def mean_directions(differences: np.ndarray) -> np.ndarray:
+    """float64 (n, depths, readout): one direction of length 1 / depths at every depth, or none.
+
+    Directions at different depths are turned so that their sum is large: each depth's follows the sum.
+
+    differences (pairs, depths, readout) float64.
+    """
+    pairs, depths, readout = differences.shape
+    flat = differences.reshape(pairs, -1)
+    starts = depth_directions(differences)[:: max(1, depths // 5)]
+    keys = starts.reshape(len(starts), -1) @ flat.T
+    found = starts
+    for _ in range(STEPS):
+        found = _unit((keys @ flat).reshape(-1, depths, readout))
+        keys = found.reshape(len(found), -1) @ flat.T
+    scaled: np.ndarray = found / depths
+    return scaled
+
+
+def _principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (depths, readout), ascending, and directions, the columns of (depths, readout, readout), of each depth.
+
+    points (n, depths, readout) float64.
+    """
+    layers = points.transpose(1, 0, 2)
+    weights, vectors = np.linalg.eigh(layers.transpose(0, 2, 1) @ layers)
+    return weights, vectors
 
 
 def single_directions(sample: np.ndarray, wanted: int) -> np.ndarray:
     """float64 (wanted, depths, readout): the first principal directions of the depths that spread most, then zeros."""
     depths, _, readout = sample.shape
+    weights, vectors = _principal((sample - sample.mean(axis=1, keepdims=True)).transpose(1, 0, 2))
     found = np.zeros((depths + wanted, depths, readout))
-    spread = np.zeros(depths + wanted)
-    for t in range(depths):
-        points = sample[t] - sample[t].mean(axis=0)
-        weights, vectors = np.linalg.eigh(points.T @ points)
-        found[t, t], spread[t] = vectors[:, -1], weights[-1]
+    found[np.arange(depths), np.arange(depths)] = vectors[:, :, -1]
+    spread = np.concatenate([weights[:, -1], np.zeros(wanted)])
     return found[np.argsort(-spread, kind="stable")[:wanted]]
 
 
 def _unit(blocks: np.ndarray) -> np.ndarray:
-    """Rows of float64 (depths, readout) scaled to length 1; rows near 0 become 0."""
-    norms = np.linalg.norm(blocks, axis=1, keepdims=True)
-    return np.where(norms > 1e-12 * norms.max(initial=0.0), blocks / np.where(norms > 0, norms, 1.0), 0.0)
-
-
-def best_keys(keys: np.ndarray, one: np.ndarray, two: np.ndarray, reach: float, wanted: int) -> np.ndarray:
-    """int64 (wanted,): numbers of keys, greedily: each next one leaves fewest of the pairs within reach in all before.
-
-    keys (n, images) float64; one, two (pairs,) int64.
-    """
-    apart = np.abs(keys[:, one] - keys[:, two]).astype(np.float32)
-    widest = float(apart.max())
-    left = list(range(len(keys)))
-    order: list[int] = []
-    open_pairs = apart
-    while len(order) < wanted:
-        while open_pairs.shape[1] < OPEN and reach < widest:
-            reach = max(1.5 * reach, 1e-6 * widest)
-            open_pairs = apart[:, (apart[order] <= reach).all(axis=0)] if order else apart
-        near = (open_pairs[left] <= reach).sum(axis=1)
-        best = left.pop(int(np.argmin(near)))
-        order.append(best)
-        open_pairs = open_pairs[:, open_pairs[best] <= reach]
-    return np.array(order, dtype=np.int64)
+    """Rows of float64 (n, depths, readout) scaled to length 1; rows near 0 become 0."""
+    norms = np.linalg.norm(blocks, axis=2, keepdims=True)
+    largest = norms.max(axis=1, keepdims=True)
+    units: np.ndarray = np.where(norms > 1e-12 * largest, blocks / np.where(norms > 0, norms, 1.0), 0.0)
+    return units

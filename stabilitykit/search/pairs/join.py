@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stabilitykit.search.pairs import join_kernels, sweep_kernels
+from stabilitykit.search.pairs import join_kernels
 from stabilitykit.search.pairs.bounds import LONG
 from stabilitykit.search.pairs.state import Found, Search, griddable
+from stabilitykit.search.pairs.sweep import columns_of
 from stabilitykit.search.parallel import run
 
 # Images of each group that are measured first, for a bound.
@@ -62,9 +63,8 @@ class Join:
     ) -> None:
         self.search, self.error, self.found, self.threads = search, error, found, threads
         self.pairs, self.cells = search.pairs, search.cell_of(search.pairs)
-        self.order = by_own_coordinate(points, search)
-        self.columns = np.empty(points.shape[::-1], dtype=points.dtype)
-        sweep_kernels.gather_columns(points, self.order, self.columns)
+        self.order = by_own_coordinate(points, search, threads)
+        self.columns = columns_of(points, self.order, threads)
         largest = max(float(self.columns.max()), -float(self.columns.min()))
         self.key_error = error + 16 * UNIT * largest
         self.question = (search.values, depths, search.code, owner, owners, search.bound)
@@ -160,13 +160,16 @@ class Join:
             self.found.take(mine)
 
 
-def by_own_coordinate(points: np.ndarray, search: Search) -> np.ndarray:
+def by_own_coordinate(points: np.ndarray, search: Search, threads: int) -> np.ndarray:
     """int64 (images,): images by group, within a group by the coordinate of the group.
 
     points (images, readout) float32 or float64.
     """
     order = search.by_group.copy()
-    for group in np.flatnonzero(np.diff(search.starts)):
+
+    def sort(group: int) -> None:
         part = slice(search.starts[group], search.starts[group + 1])
         order[part] = order[part][np.argsort(points[order[part], group])]
+
+    run(sort, np.flatnonzero(np.diff(search.starts)).tolist(), threads)
     return order

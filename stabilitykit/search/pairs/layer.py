@@ -10,11 +10,10 @@ import numpy as np
 from stabilitykit.search.pairs import screen, screen_keys, sweep_kernels, tree_kernels
 from stabilitykit.search.pairs.bounds import LONG
 from stabilitykit.search.pairs.grid import Grid
-from stabilitykit.search.pairs.grid_keys import grid_keys
 from stabilitykit.search.pairs.join import Join, joinable
 from stabilitykit.search.pairs.peaks import Peaks
 from stabilitykit.search.pairs.state import Found, Search, griddable
-from stabilitykit.search.pairs.sweep import Forecast, Plan, keys_of, plan
+from stabilitykit.search.pairs.sweep import Forecast, Plan, columns_of, keys_of, plan
 from stabilitykit.search.parallel import run, spans
 from stabilitykit.search.trees.tree import Forest, grow
 
@@ -33,6 +32,8 @@ FEW_CANDIDATES = 20
 USUAL_READOUT = 10
 # A join of peaks that costs at most so many nanoseconds an image is taken without asking what others would cost.
 CHEAP_PEAKS = 20_000.0
+# A sweep with at most so many, one depth of "min" within a bound of other depths, is taken without counting joins.
+FEWEST_CANDIDATES = 10
 # Costs in nanoseconds, measured once. They choose between methods; no pair is skipped because of them.
 # A sweep, per image.
 IMAGE_COST = 300.0
@@ -79,7 +80,8 @@ def search_layer(
 ) -> None:
     """Search all pairs of groups in one layer; the answers go to `found`, the bounds of `search` fall.
 
-    First come the pairs of groups whose border a join searches cheaply. If the bounds of the others are loose, a
+    A sweep within the bounds of other depths comes first if it has next to no candidates. Else first come the pairs of
+    groups whose border a join searches cheaply. If the bounds of the others are loose, a
     small sweep lowers them. What remains is searched by a sweep, by matrix products, by trees or by a join.
 
     Arguments:
@@ -92,6 +94,22 @@ def search_layer(
     cells = search.cell_of(search.pairs)
     keys = forecast = join = None
     left = np.ones(len(cells), dtype=bool)
+
+    def swept(bound: float, cap: float) -> bool:
+        assert keys is not None
+        ready = plan(keys, bound + layer.error, cap)
+        if ready is not None:
+            sweep(search, layer, ready, owner, owners, found, threads)
+        return ready is not None
+
+    if search.reduction == "min" and np.isfinite(search.widest()) and joinable(search):
+        keys = keys_of(layer.points, threads)
+        forecast = Forecast(keys)
+        most = FEWEST_CANDIDATES * images
+        if forecast.candidates(search.widest(), most) <= most and swept(search.widest(), 4 * most):
+            if progress:
+                progress(1, 1)
+            return
     if joinable(search):
         arguments = (search, layer.points, layer.error, layer.depths, owner, owners, found, threads)
         join = Join(*arguments)
@@ -99,8 +117,8 @@ def search_layer(
             join = Join(*arguments)
         expected = int(join.counts[join.cheap].sum())
         if expected > FEW_CANDIDATES * images:
-            keys = keys_of(layer.points)
-            forecast = Forecast(keys)
+            keys = keys or keys_of(layer.points, threads)
+            forecast = forecast or Forecast(keys)
             rival = forecast.candidates(search.widest(), expected)
         if expected <= FEW_CANDIDATES * images or not rival < expected:
             join.run(join.cheap)
@@ -109,7 +127,7 @@ def search_layer(
                 if progress:
                     progress(1, 1)
                 return
-    across = grid_keys(search.values, search.groups, search.reduction, threads) if griddable(search) else None
+    across = search.keys() if griddable(search) and search.keys is not None else None
     if across is not None:
         left = Grid(search, across, layer.depths, owner, owners, found, threads).run(left)
         if not left.any():
@@ -126,15 +144,8 @@ def search_layer(
             if progress:
                 progress(1, 1)
             return
-    keys = keys or keys_of(layer.points)
+    keys = keys or keys_of(layer.points, threads)
     forecast = forecast or Forecast(keys)
-
-    def swept(bound: float, cap: float) -> bool:
-        ready = plan(keys, bound + layer.error, cap)
-        if ready is not None:
-            sweep(search, layer, ready, owner, owners, found, threads)
-        return ready is not None
-
     widest = float(search.bound[cells[left]].max())
     # Of long readouts a sweep seldom finds bounds for many pairs of groups.
     seeds = peaks is None or search.overall
@@ -237,8 +248,7 @@ def forest_of(search: Search, layer: Layer, pairs: np.ndarray, threads: int) -> 
 def sweep(search: Search, layer: Layer, ready: Plan, owner: int, owners: int, found: Found, threads: int) -> None:
     """Run a planned sweep over the images of a layer."""
     kinds = search.groups[ready.order]
-    columns = np.empty(layer.points.shape[::-1], dtype=layer.points.dtype)
-    sweep_kernels.gather_columns(layer.points, ready.order, columns)
+    columns = columns_of(layer.points, ready.order, threads)
     ceiling = search.ceiling()
 
     def work(span: tuple[int, int]) -> Found:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cache
 
 import numpy as np
 
 from stabilitykit.search.arrays import check_finite
+from stabilitykit.search.metric import reduced
 from stabilitykit.search.pairs import tree_kernels
 from stabilitykit.search.pairs.bounds import LONG
+from stabilitykit.search.pairs.grid_keys import GridKeys, grid_keys
 from stabilitykit.search.pairs.join import joinable
 from stabilitykit.search.pairs.layer import Layer, search_layer
 from stabilitykit.search.pairs.state import Found, Search
@@ -45,20 +48,26 @@ def find(
     threads: int,
     shard: tuple[int, int],
     progress: Callable[[int, int], None] | None,
+    known: Sequence[tuple[int, int]] = (),
+    keys: Callable[[], GridKeys | None] | None = None,
 ) -> ClosestPairs:
     """The answer as matrices; with `overall` only the cell (0, 0) is filled, by the overall closest pair.
 
-    values (depths, images, readout) float32 or float64; groups (images,) int64.
+    values (depths, images, readout) float32 or float64; groups (images,) int64. `known` pairs of images are measured
+    first; `keys` are those of the grid join, if they are known.
 
     Raises:
         ValueError: with `checks_by_depth`, and a number is not finite or exceeds 1e150 in magnitude. Otherwise the
             caller has looked at all numbers.
     """
     search = Search(values, groups, width, reduction, overall, threads, *shard)
+    # Not of the search: it would refer to itself.
+    search.keys = cache(keys or (lambda: grid_keys(values, groups, reduction, threads)))
     found = Found(search.cells)
     if not len(search.pairs) and checks_by_depth(values, reduction, shard):
         check_finite(values, "values")
     if len(search.pairs):
+        bounds_from_pairs(search, known)
         with one_blas_thread() if values.shape[2] >= LONG else nullcontext():
             search_pairs(search, found, progress)
     search.improve = None  # it refers to the search: a circle that would keep the values until the next collection
@@ -87,11 +96,21 @@ def checks_by_depth(values: np.ndarray, reduction: str, shard: tuple[int, int]) 
     return bool(reduction == "min" and values.shape[2] >= LONG and shard[1] == 1)
 
 
+def bounds_from_pairs(search: Search, known: Sequence[tuple[int, int]]) -> None:
+    """Lower the bounds to the distances of known pairs of images; those of one group say nothing."""
+    for i, j in known:
+        pair = np.sort(search.groups[[i, j]])[None]
+        if pair[0, 0] < pair[0, 1]:
+            cell = search.cell_of(pair)[0]
+            search.bound[cell] = min(search.bound[cell], reduced(search.values, i, j, search.code)[0])
+
+
 def search_pairs(search: Search, found: Found, progress: Callable[[int, int], None] | None) -> None:
     """Find the closest pairs, layer after layer."""
     depths, apart = depth_orders(search)
     if has_part(search):
-        search.improve = lambda: bounds_from_part(search)
+        if not np.isfinite(search.widest()):
+            search.improve = lambda: bounds_from_part(search)
         if not joinable(search):  # a join seldom needs it
             search.improve_once()
     if search.reduction == "min":
@@ -112,6 +131,8 @@ def has_part(search: Search) -> bool:
 
 def bounds_from_part(search: Search) -> None:
     """Set the bounds to the answers for every STRIDE-th image; of long readouts for at most LONG_PART images."""
+    whole = search.keys
+    assert whole is not None
     images = search.values.shape[1]
     stride = max(LONG_STRIDE, -(-images // LONG_PART)) if search.values.shape[2] >= LONG else STRIDE
     part = find(
@@ -123,6 +144,7 @@ def bounds_from_part(search: Search) -> None:
         threads=search.threads,
         shard=(0, 1),
         progress=None,
+        keys=lambda: keys.every(stride) if (keys := whole()) is not None else None,
     )
     upper = part.value.ravel()
     np.copyto(search.bound, np.fmin(search.bound, upper))
@@ -169,8 +191,14 @@ def best_layer(search: Search, depths: np.ndarray, farthest: int) -> Layer:
     values = search.values
     boxed = depths[: boxes_that_fit(search)]
     if search.reduction == "mean":
-        points = values.mean(axis=0, dtype=np.float64)
-        largest = max(float(values.max()), -float(values.min()))
+        points = np.empty(values.shape[1:])
+
+        def average(span: tuple[int, int]) -> float:
+            part = values[:, slice(*span)]
+            np.mean(part, axis=0, dtype=np.float64, out=points[slice(*span)])
+            return max(float(part.max()), -float(part.min()))
+
+        largest = max(run(average, spans(values.shape[1], search.threads), search.threads))
         # Rounding of the mean, and of the sum of squares of a difference of means.
         error = 4 * sum(values.shape[::2], 8) * 2.0**-52 * np.sqrt(values.shape[2]) * largest
         return Layer(points, error, depths, boxed)

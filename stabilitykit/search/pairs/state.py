@@ -10,6 +10,7 @@ import numpy as np
 
 from stabilitykit.search.metric import CODES
 from stabilitykit.search.pairs.bounds import LONG
+from stabilitykit.search.pairs.grid_keys import GridKeys
 
 # One answer over more groups than this is searched without a list of their pairs, which would outgrow the images.
 MOST_LISTED = 1000
@@ -30,6 +31,7 @@ class Search:
         rank, world: this process's share.
         lock: held where one thread writes what others may write.
         improve: lowers the bounds by a search of a part of the images; None once it has run.
+        keys: the keys of the grid join, made when first asked for.
     """
 
     values: np.ndarray
@@ -41,6 +43,7 @@ class Search:
     rank: int
     world: int
     improve: Callable[[], None] | None = None
+    keys: Callable[[], GridKeys | None] | None = None
 
     def __post_init__(self) -> None:
         sizes = np.bincount(self.groups, minlength=self.width)

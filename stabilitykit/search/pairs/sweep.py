@@ -9,6 +9,7 @@ import numpy as np
 from stabilitykit.search.pairs import sweep_kernels
 from stabilitykit.search.pairs.bounds import LONG
 from stabilitykit.search.pairs.principal import principal_directions
+from stabilitykit.search.parallel import run, spans
 
 # Images that choose the directions of the keys.
 SAMPLE = 1024
@@ -45,7 +46,7 @@ class Plan:
     candidates: int
 
 
-def keys_of(points: np.ndarray) -> Keys:
+def keys_of(points: np.ndarray, threads: int = 1) -> Keys:
     """Project on the directions along which a small sample spreads most (orthonormal, so 1-Lipschitz).
 
     points (images, readout) float32 or float64.
@@ -57,11 +58,17 @@ def keys_of(points: np.ndarray) -> Keys:
     wanted = np.zeros((3, readout))
     wanted[: directions.shape[1]] = directions.T
     keys = np.empty((count, 3))
-    largest = sweep_kernels.project(points, wanted, keys)
+
+    def project(span: tuple[int, int]) -> tuple[float, np.ndarray]:
+        ends = np.empty((2, 3))
+        return sweep_kernels.project(points, wanted, keys, *span, ends), ends
+
+    parts = run(project, spans(count, threads), threads)
+    largest = max(part[0] for part in parts)
     # Sums of `readout` products, directions of norm at most 1 + 1e-13.
     error = 4 * (readout + 4) * 2.0**-52 * np.sqrt(readout) * largest
-    low = keys.min(axis=0)
-    return Keys(keys, low, keys.max(axis=0) - low, error)
+    low = np.min([part[1][0] for part in parts], axis=0)
+    return Keys(keys, low, np.max([part[1][1] for part in parts], axis=0) - low, error)
 
 
 def plan(keys: Keys, bound: float, cap: float) -> Plan | None:
@@ -104,3 +111,10 @@ class Forecast:
                 return bound
             bound /= 4
         return 0.0
+
+
+def columns_of(points: np.ndarray, order: np.ndarray, threads: int) -> np.ndarray:
+    """(readout, images): the points, (images, readout) float32 or float64, in that order, int64 (images,)."""
+    columns = np.empty(points.shape[::-1], dtype=points.dtype)
+    run(lambda span: sweep_kernels.gather_columns(points, order, *span, columns), spans(len(order), threads), threads)
+    return columns

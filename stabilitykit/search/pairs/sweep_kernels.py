@@ -22,13 +22,19 @@ STRIDE = 8
 
 
 @jit
-def project(points: np.ndarray, directions: np.ndarray, keys: np.ndarray) -> float:
-    """keys[i, m] = <directions[m], points[i]> in float64; returns the largest magnitude of any coordinate.
+def project(
+    points: np.ndarray, directions: np.ndarray, keys: np.ndarray, start: int, stop: int, ends: np.ndarray
+) -> float:
+    """keys[i, m] = <directions[m], points[i]> in float64 for i in start..stop-1.
 
-    points (images, readout) float32 or float64; directions (3, readout), keys (images, 3) float64.
+    Returns the largest magnitude of any coordinate; ends[:, m] are the lowest and the highest of keys[:, m].
+
+    points (images, readout) float32 or float64; directions (3, readout), keys (images, 3), ends (2, 3) float64.
     """
     largest = 0.0
-    for i in range(points.shape[0]):
+    ends[0] = np.inf
+    ends[1] = -np.inf
+    for i in range(start, stop):
         one = 0.0
         two = 0.0
         three = 0.0
@@ -41,6 +47,9 @@ def project(points: np.ndarray, directions: np.ndarray, keys: np.ndarray) -> flo
         keys[i, 0] = one
         keys[i, 1] = two
         keys[i, 2] = three
+        for m in range(3):
+            ends[0, m] = min(ends[0, m], keys[i, m])
+            ends[1, m] = max(ends[1, m], keys[i, m])
     return largest
 
 
@@ -98,12 +107,12 @@ def rounding_of(columns: np.ndarray) -> tuple[float, float]:
 
 
 @jit
-def gather_columns(points: np.ndarray, order: np.ndarray, columns: np.ndarray) -> None:
-    """columns[k, p] = points[order[p], k].
+def gather_columns(points: np.ndarray, order: np.ndarray, start: int, stop: int, columns: np.ndarray) -> None:
+    """columns[k, p] = points[order[p], k] for p in start..stop-1.
 
     points (images, readout) float32 or float64; order (images,) int64; columns (readout, images).
     """
-    for p in range(len(order)):
+    for p in range(start, stop):
         image = order[p]
         for k in range(points.shape[1]):
             columns[k, p] = points[image, k]

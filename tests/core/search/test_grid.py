@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stabilitykit.search import brute_force_closest_pairs, closest_pair, closest_pairs
+from stabilitykit.search import REDUCTIONS, brute_force_closest_pairs, closest_pair, closest_pairs
 from stabilitykit.search.metric import CODES, reduced
 from stabilitykit.search.pairs import grid, join, search
-from stabilitykit.search.pairs import grid_keys as grid_keys_module
-from stabilitykit.search.pairs.grid_kernels import COMBINED, near_in_all, near_in_sum, reach_of, sum_reach_of
-from stabilitykit.search.pairs.grid_keys import grid_keys
+from stabilitykit.search.pairs.grid_kernels import (
+    BLOCK,
+    COMBINED,
+    KEYS,
+    block_near_in_all,
+    block_near_in_sum,
+    near_in_all,
+    reach_of,
+    sum_reach_of,
+)
+from stabilitykit.search.pairs.grid_keys import best_directions, depth_directions, grid_keys, mean_directions
 from stabilitykit.search.synthetic import softmax_trajectory
 from tests.core.search.test_margins import on_a_line
 from tests.core.search.test_pairs import assert_found_by_any_threads, assert_same, assert_shards_merge
@@ -47,6 +55,8 @@ def test_keys_are_nearer_than_their_images_but_for_the_error(reduction, offset):
     for seed in range(4):
         values = on_a_line(seed, 14, 5, depths=4, offset=offset)
         keys = grid_keys(values, np.arange(14) % 2, reduction, 1)
+        columns = np.full((KEYS, 14 + BLOCK), np.inf, dtype=np.float32)
+        columns[:, :14] = keys.keys.T
         for i in range(14):
             for j in range(i):
                 value, _ = reduced(values, i, j, CODES[reduction])
@@ -54,10 +64,13 @@ def test_keys_are_nearer_than_their_images_but_for_the_error(reduction, offset):
                 apart = apart if reduction == "max" else apart[:COMBINED]
                 assert apart.max() <= value + keys.error
                 broken += apart.max() > value
+                reach = reach_of(value, keys.error)
+                assert near_in_all(columns, i, columns, j, KEYS if reduction == "max" else COMBINED, reach)
                 if reduction == "max":
-                    assert near_in_all(keys.keys[i], keys.keys[j], reach_of(value, keys.error))
+                    near = [block_near_in_all(columns, i, columns, j, early, reach) for early in range(1, 8)]
                 else:
-                    assert near_in_sum(keys.keys[i], keys.keys[j], sum_reach_of(value, keys.error, 4))
+                    near = [block_near_in_sum(columns, i, columns, j, sum_reach_of(value, keys.error, 4))]
+                assert all(bits & 1 for bits in near)
     assert broken  # without a margin, pairs would be lost
 
 
@@ -136,8 +149,7 @@ def test_sorting_on_threads(threads):
         np.testing.assert_array_equal(codes[order], np.sort(codes))
 
 
-def test_memory_stays_near_two_rows_of_keys_an_image(monkeypatch, solved):
-    monkeypatch.setattr(grid_keys_module, "ENTRIES", 10_000)
+def test_memory_stays_near_two_rows_of_keys_an_image(solved):
     values, groups = softmax_trajectory(12_000, 4, gain=3)
     closest_pair(values[:, :500].copy(), groups[:500], "max")
     tracemalloc.start()
@@ -145,3 +157,69 @@ def test_memory_stays_near_two_rows_of_keys_an_image(monkeypatch, solved):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 500 * len(groups)
+
+
+@pytest.mark.parametrize("reduction", GRID)
+def test_bits_of_a_block_are_its_images(reduction):
+    """Each bit says of its own image what the keys of that pair say."""
+    random = np.random.default_rng(0)
+    columns = random.normal(size=(KEYS, 60 + BLOCK)).astype(np.float32)
+    for p in range(20):
+        for start in range(60):
+            apart = np.abs(columns[:, start : start + BLOCK] - columns[:, p : p + 1])
+            if reduction == "max":
+                reach, early = np.float32(1.0), 1 + p % 7
+                expected = apart[early : early + 4].max(axis=0) <= reach
+                bits = block_near_in_all(columns, p, columns, start, early, reach)
+            else:
+                reach = np.float32(10.0)
+                expected = apart[COMBINED:].sum(axis=0, dtype=np.float64) <= reach
+                bits = block_near_in_sum(columns, p, columns, start, reach)
+            assert [(bits >> n) & 1 for n in range(BLOCK)] == expected.astype(int).tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    depths=st.integers(1, 6),
+    readout=st.integers(1, 5),
+    decimals=st.sampled_from([0, 1, 16]),
+    reduction=st.sampled_from(GRID),
+)
+def test_directions_are_as_long_as_the_distance_allows(seed, depths, readout, decimals, reduction):
+    """Under "max" a unit vector at one depth, under "mean" at most 1 / depths at each: so keys are 1-Lipschitz."""
+    sample = np.round(np.random.default_rng(seed).normal(size=(depths, 12, readout)), decimals)
+    one, two = np.triu_indices(12, 1)
+    proposed = depth_directions if reduction == "max" else mean_directions
+    norms = np.linalg.norm(best_directions(sample, one, two, 0.0, 5, proposed), axis=2)
+    if reduction == "max":
+        assert ((norms > 1e-9).sum(axis=1) <= 1).all() and norms.max() <= 1 + 1e-13
+    else:
+        assert norms.max() <= (1 + 1e-13) / depths
+
+
+def test_each_key_leaves_fewer_pairs_within_reach():
+    """Two clusters at each depth, split differently: the first two keys tell all four kinds of image apart."""
+    random = np.random.default_rng(0)
+    values = 0.01 * random.normal(size=(2, 40, 3))
+    values[0, :, 0] += np.arange(40) % 2
+    values[1, :, 1] += np.arange(40) // 2 % 2
+    one, two = np.triu_indices(40, 1)
+    directions = best_directions(values, one, two, 0.1, 2, depth_directions)
+    keys = np.einsum("tik,mtk->im", values, directions)
+    near = (np.abs(keys[one] - keys[two]) <= 0.1).all(axis=1)
+    np.testing.assert_array_equal(near, one % 4 == two % 4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), decimals=st.sampled_from([0, 1, 16]), reduction=st.sampled_from(REDUCTIONS))
+def test_known_pairs_change_no_answer(seed, decimals, reduction):
+    """Near or far, of one group or two, the answer itself or none."""
+    random = np.random.default_rng(seed)
+    values = np.round(random.normal(size=(3, 40, 3)), decimals)
+    groups = random.integers(0, 3, 40)
+    expected = brute_force_closest_pairs(values, groups, reduction).overall()
+    pairs = [tuple(pair) for pair in random.integers(0, 40, (3, 2)).tolist()]
+    for known in (pairs, [(expected.first, expected.second)], [(expected.second, expected.first), *pairs]):
+        found = closest_pair(values, groups, reduction, backend="numba", known=known)
+        np.testing.assert_equal(found, expected)

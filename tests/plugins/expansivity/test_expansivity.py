@@ -16,6 +16,7 @@ import stabilitykit.dynamics.trajectory
 from stabilitykit import CellProblem, Kind, PropertyResult
 from stabilitykit.dynamics.digits import LIMIT, distances_from_logits
 from stabilitykit.dynamics.space import to_space
+from stabilitykit.search import closest_pair
 from stabilitykit.testing.fixtures import TinyDataset, TinyModel, tiny_context
 
 # Two outputs, two depths; images 0, 1 of class 0 and 2, 3 of class 1.
@@ -164,6 +165,21 @@ def test_subsamples_are_nested_and_end_with_everything():
         for small, large in itertools.pairwise(subsets):
             assert set(small) < set(large)
     assert [len(s) for s in curve.subsamples(160, 5, 0)] == [10, 20, 40, 80, 160]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_curve_is_that_of_a_search_of_every_subsample(seed):
+    """Also on a lattice, where many pairs are equally near, and where the whole sample's pair is in a subsample."""
+    random = np.random.default_rng(seed)
+    values, groups = np.round(random.normal(size=(3, 60, 2)), seed % 3), random.integers(0, 3, 60)
+    whole = {r: closest_pair(values, groups, r) for r in ("max", "min", "mean")}
+    points = {(p.size, p.reduction): p for p in curve.curve(values, groups, whole, 4, seed)}
+    for rows in curve.subsamples(60, 4, seed):
+        for reduction in whole:
+            pair = closest_pair(values[:, rows], groups[rows], reduction)
+            point = points[len(rows), reduction]
+            assert (point.value, point.block) == (pair.value, pair.block)
+            assert point.rows == (rows[pair.first], rows[pair.second])
 
 
 def test_curve_without_a_cross_class_pair_has_no_value():
