@@ -52,8 +52,8 @@ def _chain(net: Network) -> list[np.ndarray]:
 
 
 def _by_cvxpy(net: Network, solver: str, tol: float) -> dict[str, Any]:
-    from stabilitykit_lipschitz.api import repaired
     from stabilitykit_lipschitz.cvxpy_solver import propose
+    from stabilitykit_lipschitz.proofs import repaired
     from stabilitykit_lipschitz.reduce import prepare
     from stabilitykit_lipschitz.units import constant, dual_constant
 

@@ -127,8 +127,8 @@ def run(name: str, solver: str, tol: float, limit: float) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         found = bound(net, solver, tol)
         return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, **found}
-    from stabilitykit_lipschitz.api import solve_certified
     from stabilitykit_lipschitz.lower import search
+    from stabilitykit_lipschitz.proofs import solve_certified
     from stabilitykit_lipschitz.reduce import prepare
     from stabilitykit_lipschitz.units import constant, dual_constant
 

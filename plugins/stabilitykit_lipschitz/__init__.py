@@ -8,7 +8,7 @@ from stabilitykit import Component, Option, ReportSection, hookimpl
 
 _PUBLIC = {
     "lipschitz": "api",
-    "verify": "api",
+    "verify": "verification",
     "LocalBounds": "local",
     "lipschitz_local": "local",
     "LipschitzInterval": "interval",

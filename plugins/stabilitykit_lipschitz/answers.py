@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from stabilitykit_lipschitz.affine import row_norms
-from stabilitykit_lipschitz.api import Upper
 from stabilitykit_lipschitz.inclusion import within
 from stabilitykit_lipschitz.regions import Ball, Data, Region
 from stabilitykit_lipschitz.rounding import gamma
+from stabilitykit_lipschitz.upper import Upper
 
 # A region within another has its shadow on any line within the other's: so many lines are compared first.
 LINES = 6

@@ -25,6 +25,7 @@ from stabilitykit_lipschitz.norms import Norms
 from stabilitykit_lipschitz.propagation import at_once
 from stabilitykit_lipschitz.regions import Ball, Box, Data, Region, slopes_of, tighten
 from stabilitykit_lipschitz.rounding import times
+from stabilitykit_lipschitz.upper import Upper, product_of, upper, with_layers
 
 METHODS = ("auto", "centred", "sdp", "layer", "product", "cvxpy")
 
@@ -69,7 +70,7 @@ class LocalBounds:
         self.search_seconds, self.seed = search_seconds, seed
         self.norms = Norms()
         self._answers = Answers(self.network.inputs)
-        self._everywhere: api.Upper | None = None
+        self._everywhere: Upper | None = None
         self._largest = 0.0  # the largest slope realised anywhere: no global bound is below it
 
     def at(self, region: Region) -> LipschitzInterval:
@@ -139,12 +140,12 @@ class LocalBounds:
         """The global bound, inf where a normalisation layer has none; worked out when first needed."""
         return times(self._global().bound, self.network.factor)
 
-    def _global(self) -> api.Upper:
+    def _global(self) -> Upper:
         if self._everywhere is None:
             try:
                 whole = tighten(self.network, None)
             except ValueError as error:
-                self._everywhere = api.Upper(math.inf, "unbounded", notes=(str(error),))
+                self._everywhere = Upper(math.inf, "unbounded", notes=(str(error),))
             else:
                 self._everywhere = self._solved(whole, "sdp" if self.method in ("auto", "centred") else self.method)
         return self._everywhere
@@ -157,23 +158,23 @@ class LocalBounds:
         near = search(local, Data(np.ravel(region.center)[None]), None, self.per_input, self.seed, 0.0)
         return near if near.value > found.value and region.contains(near.x) else found
 
-    def _solved(self, network: Network, method: str) -> api.Upper:
+    def _solved(self, network: Network, method: str) -> Upper:
         how = (self.tol, self.solver, self.seconds, self.seed)
-        found = api.upper(network, self.per_input, method, *how, self.norms)
-        return api.with_layers(found, network, self.per_input, method, *how)
+        found = upper(network, self.per_input, method, *how, self.norms)
+        return with_layers(found, network, self.per_input, method, *how)
 
-    def _found(self, local: Network, centred: float, realised: float) -> api.Upper:
+    def _found(self, local: Network, centred: float, realised: float) -> Upper:
         """What is proven for these slopes; centred: by the closed form; realised: the largest slope found there."""
-        candidates = [api.Upper(centred, "centred")]
+        candidates = [Upper(centred, "centred")]
         if self.method == "auto" and candidates[0].bound > realised * (1.0 + self.tol):
             candidates.append(self._solved(local, "sdp"))
         elif self.method not in ("auto", "centred"):
             # the method asked for goes first: equal bounds are its own
             candidates.insert(0, self._solved(local, self.method))
-        candidates.append(api.product_of(local, self.per_input, self.norms))
+        candidates.append(product_of(local, self.per_input, self.norms))
         return min(candidates, key=lambda found: found.bound)
 
-    def _monotone(self, region: Region, found: api.Upper, realised: float) -> api.Upper:
+    def _monotone(self, region: Region, found: Upper, realised: float) -> Upper:
         least = self._answers.least_around(region, found.bound)
         if found.bound > self._largest / self.network.factor:
             everywhere = self._global()

@@ -13,11 +13,11 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import nn
 
-from stabilitykit_lipschitz.api import repaired
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.certificate import certify
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import fold_slack, product_bound
+from stabilitykit_lipschitz.proofs import repaired
 from stabilitykit_lipschitz.reduce import Problem, prepare, substitute
 from stabilitykit_lipschitz.regions import tighten
 from stabilitykit_lipschitz.solver import Solution, solve

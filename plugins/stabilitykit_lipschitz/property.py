@@ -12,7 +12,7 @@ from stabilitykit import CellProblem, Kind, Measurement, Property, PropertyResul
 from stabilitykit.evaluation.context import Context
 from stabilitykit_lipschitz import pairs
 from stabilitykit_lipschitz.along_depth import along_depth, along_depth_again
-from stabilitykit_lipschitz.api import lipschitz, verify
+from stabilitykit_lipschitz.api import lipschitz
 from stabilitykit_lipschitz.interval import LipschitzInterval
 from stabilitykit_lipschitz.layered_property import layered_again, layered_lipschitz
 from stabilitykit_lipschitz.lower import Witness, jacobian_norm
@@ -22,6 +22,7 @@ from stabilitykit_lipschitz.parts import networks_of
 from stabilitykit_lipschitz.readouts import Seeds, normalises, readouts_of
 from stabilitykit_lipschitz.realised import StepFunction, largest_jacobian
 from stabilitykit_lipschitz.regions import Data
+from stabilitykit_lipschitz.verification import verify
 
 REFERENCE = "Table 2; LipSDP"
 # Images whose Jacobians are screened where g is a whole network and every product costs a pass through it.

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from stabilitykit_lipschitz import Ball, Box, Data, LocalBounds, dense, lipschitz, lipschitz_local
 from stabilitykit_lipschitz.affine import row_norms, straight
 from stabilitykit_lipschitz.answers import Answers
-from stabilitykit_lipschitz.api import Upper
 from stabilitykit_lipschitz.centred import centred_bound, centred_bounds
 from stabilitykit_lipschitz.extract import Reading
 from stabilitykit_lipschitz.inclusion import extent, within
@@ -21,6 +20,7 @@ from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.norms import Norms, spectral_of_each
 from stabilitykit_lipschitz.regions import slopes_of, tighten
 from stabilitykit_lipschitz.slopes import NAMES, named
+from stabilitykit_lipschitz.upper import Upper
 from torch import nn
 
 from tests.plugins.lipschitz.random_nets import as_scaled, random_network

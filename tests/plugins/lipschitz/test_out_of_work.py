@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stabilitykit_lipschitz import api, lipschitz
+from stabilitykit_lipschitz import lipschitz, upper
 from stabilitykit_lipschitz.blocks import assemble, elimination_order, elimination_work
 from stabilitykit_lipschitz.network import Network, dense
 from stabilitykit_lipschitz.reduce import prepare
@@ -22,12 +22,12 @@ def _deep(layers: int, width: int) -> Network:
 def test_where_no_bound_per_neuron_is_proven_there_is_one_per_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     network = _deep(6, 12)
     layer, norms = (lipschitz(network, method=m, search_seconds=0.01).upper for m in ("layer", "product"))
-    solve = api.solve_certified
+    solve = upper.solve_certified
 
     def only_shared(problem: Any, *args: Any) -> tuple | None:
         return solve(problem, *args) if all(p.shared for p in problem.parts) else None
 
-    monkeypatch.setattr(api, "solve_certified", only_shared)
+    monkeypatch.setattr(upper, "solve_certified", only_shared)
     found = lipschitz(network, search_seconds=0.01)
     assert found.method == "layer" and found.upper == layer < 0.5 * norms
     assert "one per layer" in found.notes[-1]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 from stabilitykit_lipschitz import dense, lipschitz
-from stabilitykit_lipschitz.api import quickly, solve_certified
 from stabilitykit_lipschitz.backward import backward
 from stabilitykit_lipschitz.budget import Budget
 from stabilitykit_lipschitz.certificate import certify, check, eliminate, first_margin
@@ -16,6 +15,7 @@ from stabilitykit_lipschitz.dual import Dual
 from stabilitykit_lipschitz.lbfgs import minimise
 from stabilitykit_lipschitz.network import Network
 from stabilitykit_lipschitz.product import product_bound
+from stabilitykit_lipschitz.proofs import quickly, solve_certified
 from stabilitykit_lipschitz.reduce import prepare
 from stabilitykit_lipschitz.slopes import named
 from stabilitykit_lipschitz.solver import solve
@@ -113,7 +113,7 @@ def test_one_pass_reads_skips() -> None:
 
 
 def test_where_the_solver_proves_nothing_one_pass_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stabilitykit_lipschitz import api
+    from stabilitykit_lipschitz import proofs
 
     network = net(6, 10, 10, 3)
     problem = prepare(network, False, False)
@@ -123,9 +123,9 @@ def test_where_the_solver_proves_nothing_one_pass_does(monkeypatch: pytest.Monke
         found.level, found.t = np.inf, [np.full(len(t), 1e-12) for t in found.t]
         return found
 
-    monkeypatch.setattr(api, "solve", hopeless)
+    monkeypatch.setattr(proofs, "solve", hopeless)
     found = solve_certified(problem, 1e-4, 0.001, 0)
-    assert found is not None and found[3] == api.REPAIRED
+    assert found is not None and found[3] == proofs.REPAIRED
     assert constant(problem, found[0]) <= product_bound(network) * 1.002
 
 
