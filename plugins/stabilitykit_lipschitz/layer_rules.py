@@ -12,11 +12,11 @@ import torch
 from torch.nn import functional
 
 from stabilitykit_lipschitz import known, operators, pairs
+from stabilitykit_lipschitz.affine_rules import LINEAR as MEASURED
 from stabilitykit_lipschitz.gains import Gain
+from stabilitykit_lipschitz.moving_rules import run
 from stabilitykit_lipschitz.rules import FUNCTIONS as COMMON_FUNCTIONS
-from stabilitykit_lipschitz.rules import LINEAR as MEASURED
 from stabilitykit_lipschitz.rules import RULES as COMMON_RULES
-from stabilitykit_lipschitz.rules import run
 from stabilitykit_lipschitz.slopes import named
 from stabilitykit_lipschitz.trace import Traced
 
