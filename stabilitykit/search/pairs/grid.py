@@ -28,7 +28,7 @@ CELL_COST = 20.0
 CANDIDATE_COST = 1.5
 # The first guess of an answer, as a share of the best distance known. A guess that is too low costs little, since the
 # candidates grow with a high power of the distance.
-FIRST_GUESS = 0.6
+FIRST_GUESS = 0.65
 # The next guess; the longer step where a join had few candidates per image.
 STEP, LONG_STEP = 1.35, 1.7
 FEW_CANDIDATES = 10
